@@ -1,0 +1,36 @@
+//! Trigon: a highly available front for Nextcloud's external apps (ExApps).
+//!
+//! Rooms stand on floors; an import may only point to a lower floor, and `tests/architecture.rs`
+//! refuses anything else. From the top:
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | 10 | `main` |
+//! | 9 | [`cli`] |
+//! | 8 | [`app`], [`lab`] |
+//! | 7 | [`config`], [`admin`] |
+//! | 6 | [`frontend`]: one listener, three destinations |
+//! | 5 | [`proxy`], [`api`]: carry requests, answer AppAPI |
+//! | 4 | [`exapps`]: what Nextcloud knows, remembered |
+//! | 3 | [`frp`], [`nextcloud`], [`failover`]: tunnels, two HTTP calls, who holds the address |
+//! | 2 | [`access`], [`guard`], [`http`]: rules and crafts |
+//! | 1 | `vrrp`, `cluster` (own crates), [`net`], [`observe`], [`secret`] |
+
+pub mod access;
+pub mod admin;
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod exapps;
+pub mod failover;
+pub mod frontend;
+pub mod frp;
+pub mod guard;
+pub mod http;
+pub mod lab;
+pub mod net;
+pub mod nextcloud;
+pub mod observe;
+pub mod proxy;
+pub mod secret;

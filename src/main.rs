@@ -1,0 +1,3 @@
+//! Exit codes only; everything else is behind `trigon::cli`.
+
+fn main() {}

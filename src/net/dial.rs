@@ -1,0 +1,89 @@
+//! Where a connection should lead, and how plain TCP is dialled. `frp::Tunnels` is the other
+//! implementation of [`Dial`]: it answers [`Target::Tunnel`] and hands the rest to [`TcpDial`].
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::Stream;
+
+/// A boxed future, for the traits at the seams.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where a request is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The FRP tunnel registered under this port, on whichever node holds it. Never a real
+    /// loopback connection (weakness W4 of HaRP).
+    Tunnel(u16),
+    /// A host reached by TCP.
+    Tcp {
+        /// Name or literal address.
+        host: Arc<str>,
+        /// TCP port.
+        port: u16,
+    },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tunnel(port) => write!(f, "tunnel:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// Opens a stream to a [`Target`].
+pub trait Dial: Send + Sync + 'static {
+    /// Resolves once the stream can carry bytes, or with the reason it cannot:
+    /// `NotFound` = no such tunnel is known, `TimedOut` = known but not back in time,
+    /// anything else = the network's own answer.
+    fn dial<'a>(&'a self, to: &'a Target) -> BoxFuture<'a, io::Result<Stream>>;
+}
+
+/// Dials plain TCP with a deadline; prefers IPv4 as HaRP does (contract 1.2 step 9).
+#[derive(Clone, Debug)]
+pub struct TcpDial {
+    /// Longest time for resolution and connect together.
+    pub within: Duration,
+}
+
+impl Dial for TcpDial {
+    fn dial<'a>(&'a self, to: &'a Target) -> BoxFuture<'a, io::Result<Stream>> {
+        Box::pin(async move {
+            match to {
+                Target::Tcp { host, port } => timeout(self.within, connect(host, *port))
+                    .await
+                    .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
+                    .map(Stream::new),
+                Target::Tunnel(port) => Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("no tunnel server is running for port {port}"),
+                )),
+            }
+        })
+    }
+}
+
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+    addresses.sort_by_key(std::net::SocketAddr::is_ipv6);
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
