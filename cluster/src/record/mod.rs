@@ -1,0 +1,22 @@
+//! The replicated records, which are also the product's vocabulary. Sans-io: plain values.
+//!
+//! Times are [`Millis`] of wall-clock time and travel inside the records; whoever reads a record
+//! judges expiry, so that applying the same log gives the same bytes on every node.
+
+mod ban;
+mod exapp;
+mod pki;
+mod session;
+mod tunnel;
+
+pub use ban::{MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Strike, ban_key};
+pub use exapp::{AccessLevel, ExApp, Route};
+pub use pki::FrpPki;
+pub use session::{MAX_SESSIONS, Session, SessionKey, User};
+pub use tunnel::Tunnel;
+
+/// Identifies a node for ever: never reused after a wipe or a removal.
+pub type NodeId = u64;
+
+/// Milliseconds since the Unix epoch.
+pub type Millis = u64;

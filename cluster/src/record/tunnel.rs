@@ -1,0 +1,27 @@
+//! A registered FRP tunnel. Sans-io.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Millis, NodeId};
+
+/// One tcp proxy of one frpc, as every node knows it. A port that is registered but not live on
+/// the node that is asked means "wait a moment", an unregistered one means "fail at once".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// Registered remote port, the key of the record.
+    pub port: u16,
+    /// Proxy name on the wire.
+    pub proxy: String,
+    /// frpc's run id; a later registration with another one replaces this.
+    pub run_id: String,
+    /// Node that holds the session.
+    pub node: NodeId,
+    /// frpc's end of the control connection, for tickle ACKs after a takeover.
+    pub client: SocketAddr,
+    /// Our end of it: the virtual address and FRP port.
+    pub server: SocketAddr,
+    /// When the proxy was registered.
+    pub since: Millis,
+}
