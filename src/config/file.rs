@@ -76,7 +76,7 @@ impl<'t> File<'t> {
     /// All problems so far, in the order of the file.
     pub fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();
-        problems.sort_by(|a, b| a.line.cmp(&b.line));
+        problems.sort_by_key(|problem| problem.line);
         problems
     }
 
@@ -159,7 +159,7 @@ impl<'f, 't> Section<'f, 't> {
     }
 
     /// A table below this one; absent is an empty section.
-    pub fn section(&mut self, key: &'static str) -> Section<'f, 't> {
+    pub fn section(&mut self, key: &'static str) -> Self {
         self.asked.insert(key);
         let raw = self.table.and_then(|table| table.get(key));
         let table = raw.and_then(|raw| raw.get_ref().as_table());
@@ -168,11 +168,11 @@ impl<'f, 't> Section<'f, 't> {
             self.file.problem(&raw.span(), self.key(key), self.excerpt(raw), expected);
         }
         let span = raw.map_or(0..0, Spanned::span);
-        Section { file: self.file, path: self.key(key), table, span, asked: BTreeSet::new() }
+        Self { file: self.file, path: self.key(key), table, span, asked: BTreeSet::new() }
     }
 
     /// Repeated tables (`[[key]]`); absent means none.
-    pub fn sections(&mut self, key: &'static str) -> Vec<Section<'f, 't>> {
+    pub fn sections(&mut self, key: &'static str) -> Vec<Self> {
         self.asked.insert(key);
         let Some(raw) = self.table.and_then(|table| table.get(key)) else { return Vec::new() };
         let items = raw.get_ref().as_array().map(|items| items.iter().collect::<Vec<_>>());
@@ -187,7 +187,7 @@ impl<'f, 't> Section<'f, 't> {
         tables
             .into_iter()
             .enumerate()
-            .map(|(index, (table, span))| Section {
+            .map(|(index, (table, span))| Self {
                 file: self.file,
                 path: format!("{}[{index}]", self.key(key)),
                 table: Some(table),

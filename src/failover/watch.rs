@@ -21,8 +21,11 @@ pub struct Effects {
     /// Start the clock for tunnels registered with the old holder.
     pub adopt: Box<dyn Fn() + Send>,
     /// Drop every connection ending at these addresses, silently.
-    pub abandon: Box<dyn Fn(&[IpAddr]) + Send>,
+    pub abandon: Abandon,
 }
+
+/// See [`Effects::abandon`].
+pub type Abandon = Box<dyn Fn(&[IpAddr]) + Send>;
 
 /// The task's inputs and outputs.
 pub struct Watch {
