@@ -8,14 +8,21 @@
 //! Reading ([`Handle::view`]) is local and lock-free and needs no quorum; only proposing does.
 
 pub mod command;
+pub mod identity;
 pub mod record;
 
+mod config;
 mod error;
 mod handle;
+mod node;
 mod state;
+mod status;
 
 pub use command::{Command, Reply, Soft, SoftBatch};
-pub use error::ProposeError;
+pub use config::{Config, Member, Problem, Role, Timers, TlsFiles};
+pub use error::{ProposeError, StartError};
 pub use handle::Handle;
+pub use node::Node;
 pub use record::NodeId;
 pub use state::State;
+pub use status::{ClusterStatus, RaftState, VoterStatus};
