@@ -8,10 +8,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The user asked for something that is planned but not there.
-    #[error("{option}: not built yet; use --fault none, kill or drain")]
+    #[error("{option}: not built yet; {instead}")]
     NotBuilt {
         /// As written on the command line.
         option: String,
+        /// What to use meanwhile.
+        instead: &'static str,
     },
     /// Namespaces need root.
     #[error("trigon lab makes network namespaces and has to run as root; use sudo")]
@@ -20,47 +22,44 @@ pub enum Error {
     #[error("trigon lab needs the program `ip`; install the package iproute2")]
     NoIproute,
     /// The network could not be made or changed.
-    #[error("{what}")]
+    #[error("{what}: {reason}")]
     Network {
         /// What was tried.
         what: String,
         /// The system's answer.
-        #[source]
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file of the lab could not be written or read.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {what}: {reason}", path.display())]
     File {
         /// Which file.
         path: PathBuf,
         /// What was tried.
         what: &'static str,
         /// The system's answer.
-        #[source]
-        source: io::Error,
+        reason: io::Error,
     },
     /// A process could not be started or told to stop.
-    #[error("{program}: could not be {what}")]
+    #[error("{program}: could not be {what}: {reason}")]
     Process {
         /// Its name.
         program: String,
         /// "started", "stopped".
         what: &'static str,
         /// The system's answer.
-        #[source]
-        source: io::Error,
+        reason: io::Error,
     },
     /// The tunnel client is not usable.
     #[error("--frpc {}: not a usable frpc: {reason}", path.display())]
     Frpc {
         /// As given.
         path: PathBuf,
-        /// What it did instead of answering `--version`.
+        /// What it did instead of telling its version.
         reason: String,
     },
     /// The cluster's certificates could not be made.
     #[error("cluster certificates could not be made: {0}")]
-    Certificates(String),
+    Certificates(#[from] cluster::identity::AuthorityError),
     /// The lab never reached the state a round starts from.
     #[error("{waited_for}: not reached within {seconds} s{logs}")]
     NotHealthy {
@@ -98,6 +97,6 @@ impl Error {
 
     pub(super) fn network(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
-        move |source| Self::Network { what, source }
+        move |reason| Self::Network { what, reason }
     }
 }

@@ -8,7 +8,6 @@
 //! and [`report`] are the arithmetic (sans-io). [`namespaces`], [`nextcloud`], [`exapp`] and
 //! [`probe`] know nothing of the lab and serve the integration tests as well.
 
-mod certificates;
 mod configs;
 mod console;
 mod error;

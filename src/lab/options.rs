@@ -52,12 +52,14 @@ impl Options {
     /// [`Error::NotBuilt`] with the option as the user wrote it.
     pub(super) fn check(&self) -> Result<(), Error> {
         if self.pair {
-            return Err(Error::NotBuilt { option: "--pair".into() });
+            let instead = "leave it out: the lab runs two nodes and a witness";
+            return Err(Error::NotBuilt { option: "--pair".into(), instead });
         }
         match self.fault {
             Fault::None | Fault::Kill | Fault::Drain => Ok(()),
             Fault::Crash | Fault::Isolate | Fault::SegmentCut | Fault::WitnessLoss => {
-                Err(Error::NotBuilt { option: format!("--fault {}", self.fault) })
+                let instead = "use --fault none, kill or drain";
+                Err(Error::NotBuilt { option: format!("--fault {}", self.fault), instead })
             }
         }
     }
