@@ -18,21 +18,32 @@
 
 #![warn(missing_docs)]
 
+mod addresses;
 mod announce;
 mod announce_plan;
 mod checksum;
 mod config;
+mod engine;
 mod error;
+mod interface;
+mod link;
+mod netlink;
 mod packet;
 mod router;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod speaker;
+mod status;
+mod sys;
 mod timers;
 
+pub use addresses::release;
 pub use announce::{ArpFrame, Mac, gratuitous_arp};
 pub use checksum::{ChecksumForm, PROTOCOL};
 pub use config::{Interval, Priority, RouterConfig, Vrid};
 pub use error::{ConfigError, Error, PacketError, PacketErrors};
 pub use packet::{Advertisement, Datagram, GROUP, TTL};
 pub use router::{Action, Anomalies, Event, Peer, Reason, State, Transition, VirtualRouter};
+pub use speaker::{Speaker, SpeakerConfig, SpeakerHandle};
+pub use status::{Report, RouterStatus};
 pub use timers::{active_down_interval, skew_time};

@@ -1,6 +1,8 @@
 //! Two to five speakers on a segment in memory that loses, duplicates, delays and splits. A failing
 //! run prints its seed.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     net::Ipv4Addr,
     time::{Duration, Instant},

@@ -1,6 +1,8 @@
 //! RFC 9568 section 6.4, row by row: given a state, when something happens, then these actions in
 //! this order, this state and this timer.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     net::Ipv4Addr,
     time::{Duration, Instant},
