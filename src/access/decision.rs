@@ -160,7 +160,11 @@ impl<'r> Decision<'r> {
         };
         let access = match judge(&app.routes, path.target) {
             Ok(access) => access,
-            Err(refusal) => return refusal,
+            Err(Reason::InternalEndpoint) => {
+                let reason = Reason::InternalEndpoint;
+                return refuse_and_strike(Outcome::SilentDrop, reason, true);
+            }
+            Err(reason) => return refuse_and_strike(Outcome::NotFound, reason, true),
         };
         if !self.request.has_credentials {
             return with_user(path, app.record, access, Ok(None));
@@ -217,15 +221,14 @@ fn forward_signed<'r>(
 
 /// Step 8 without the visitor: internal endpoints, then the routes, both for the path as received
 /// and as a normalising ExApp would read it; the stricter result counts (weakness W9).
-fn judge<'r>(routes: &CompiledRoutes, target: &str) -> Result<Access, Step<'r>> {
+fn judge(routes: &CompiledRoutes, target: &str) -> Result<Access, Reason> {
     let canonical = match canonical(target) {
         Cow::Borrowed(_) => None,
         Cow::Owned(other) => Some(other),
     };
     let forms = [Some(target), canonical.as_deref()];
     if forms.iter().flatten().any(|form| INTERNAL_ENDPOINTS.contains(form)) {
-        let reason = Reason::InternalEndpoint;
-        return Err(refuse_and_strike(Outcome::SilentDrop, reason, true));
+        return Err(Reason::InternalEndpoint);
     }
     let mut access = Access { needs: AccessLevel::Public, bruteforce_statuses: Vec::new() };
     for form in forms.into_iter().flatten() {
@@ -234,12 +237,8 @@ fn judge<'r>(routes: &CompiledRoutes, target: &str) -> Result<Access, Step<'r>> 
                 access.needs = access.needs.max(access_level);
                 access.bruteforce_statuses.extend_from_slice(bruteforce_protection);
             }
-            Ruling::NoRoute => {
-                return Err(refuse_and_strike(Outcome::NotFound, Reason::NoRoute, true));
-            }
-            Ruling::TooCostly => {
-                return Err(refuse_and_strike(Outcome::NotFound, Reason::RouteTooCostly, true));
-            }
+            Ruling::NoRoute => return Err(Reason::NoRoute),
+            Ruling::TooCostly => return Err(Reason::RouteTooCostly),
         }
     }
     Ok(access)

@@ -79,14 +79,14 @@ fn last_bytes<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
 
 /// Whether the last `oc_sessionPassphrase` cookie, over all cookie lines, is not empty.
 fn has_passphrase(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .filter_map(|pair| {
-            let (name, value) = pair.split_at_checked(pair.iter().position(|b| *b == b'=')?)?;
-            (name.trim_ascii() == PASSPHRASE_COOKIE).then(|| value[1..].trim_ascii())
-        })
-        .last()
-        .is_some_and(|value| !value.is_empty())
+    let mut has = false;
+    for pair in
+        headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'))
+    {
+        let mut parts = pair.splitn(2, |byte| *byte == b'=').map(<[u8]>::trim_ascii);
+        if parts.next() == Some(PASSPHRASE_COOKIE) {
+            has = parts.next().is_some_and(|value| !value.is_empty());
+        }
+    }
+    has
 }
