@@ -110,14 +110,23 @@ fn start_speakers(
     let mut speakers = Vec::new();
     for (interface, routers) in wanted {
         let reports = reports.clone();
-        let config = vrrp::SpeakerConfig::new(interface, routers.clone());
         let tell = move |report: vrrp::Report| {
             // Runs on the VRRP thread: an unbounded send neither waits nor fails loudly.
             let _ = reports.send(event(&report));
         };
-        let handle = vrrp::Speaker::spawn(config, Box::new(tell))
+        let handle = vrrp::SpeakerConfig::new(interface, routers.clone())
+            .map_err(vrrp::Error::from)
+            .and_then(|config| vrrp::Speaker::spawn(config, Box::new(tell)))
             .with_context(|| format!("vrrp on interface {interface}"))?;
-        speakers.push((interface.clone(), handle));
+        let addresses = routers.iter().map(|router| {
+            let texts = router.addresses().iter().map(ToString::to_string).collect();
+            (router.vrid().as_u8(), texts)
+        });
+        speakers.push(Speaker {
+            interface: interface.clone(),
+            addresses: addresses.collect(),
+            handle,
+        });
     }
     Ok(speakers)
 }
@@ -126,7 +135,7 @@ fn event(report: &vrrp::Report) -> takeover::Event {
     let addresses = report.addresses.iter().copied().map(Into::into).collect();
     match report.to {
         vrrp::State::Active => takeover::Event::Arrived(addresses),
-        _ => takeover::Event::Left(addresses),
+        vrrp::State::Backup | vrrp::State::Initialize => takeover::Event::Left(addresses),
     }
 }
 
@@ -187,9 +196,7 @@ impl FrpDoor {
         };
         let dir = self.state_dir.join("frp");
         pki.write_files(&dir).with_context(|| dir.display().to_string())?;
-        for (_, speaker) in speakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            speaker.set_permission(true);
-        }
+        permit(&speakers)?;
         self.ready.cancel();
         tracing::info!("ready to hold the virtual address");
         frp::serve(listener, &pki, tunnels, guard, serve.frp, self.stop).await?;
@@ -197,13 +204,23 @@ impl FrpDoor {
     }
 }
 
+/// Lets every virtual router become Active.
+fn permit(speakers: &Mutex<Vec<Speaker>>) -> anyhow::Result<()> {
+    for speaker in speakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for vrid in speaker.addresses.keys() {
+            speaker.handle.set_permission(*vrid, true)?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives the addresses away: blocks in its own thread until each goodbye is sent and each
 /// address is gone.
 async fn release(speakers: Arc<Mutex<Vec<Speaker>>>) {
     let speakers = std::mem::take(&mut *speakers.lock().unwrap_or_else(PoisonError::into_inner));
     let released = tokio::task::spawn_blocking(move || {
-        for (_, speaker) in speakers {
-            speaker.stop();
+        for speaker in speakers {
+            speaker.handle.stop();
         }
     });
     if released.await.is_err() {

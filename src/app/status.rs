@@ -1,5 +1,6 @@
 //! Puts together what `trigon status` shows.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -9,8 +10,12 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::status::{Cluster, Router, Status, Tunnel};
 use crate::frp;
 
-/// A virtual router's interface and the thread that speaks for it.
-pub(super) type Speaker = (String, vrrp::SpeakerHandle);
+/// The virtual routers of one interface and the thread that speaks for them.
+pub(super) struct Speaker {
+    pub(super) interface: String,
+    pub(super) addresses: BTreeMap<u8, Vec<String>>,
+    pub(super) handle: vrrp::SpeakerHandle,
+}
 
 /// Everything status is read from. Reading never waits for anything but a short lock.
 pub(super) struct Facts {
@@ -71,19 +76,19 @@ impl Facts {
     fn routers(&self) -> Vec<Router> {
         let speakers = self.speakers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut routers = Vec::new();
-        for (interface, speaker) in speakers.iter() {
-            for router in speaker.states() {
+        for speaker in speakers.iter() {
+            for router in speaker.handle.states() {
                 routers.push(Router {
                     vrid: router.vrid,
-                    interface: interface.clone(),
+                    interface: speaker.interface.clone(),
                     state: router.state.to_string(),
                     since_seconds: router.since.elapsed().as_secs(),
                     priority: router.priority,
-                    addresses: router.addresses.iter().map(ToString::to_string).collect(),
+                    addresses: speaker.addresses.get(&router.vrid).cloned().unwrap_or_default(),
                     adverts_in: router.adverts_in,
                     adverts_out: router.adverts_out,
-                    refused: router.refused,
-                    last_reason: router.reason.to_string(),
+                    refused: refused(&router.errors),
+                    last_reason: router.last_reason.map_or_else(String::new, |r| r.to_string()),
                 });
             }
         }
@@ -120,4 +125,23 @@ fn tunnels(tunnels: &frp::Tunnels) -> Vec<Tunnel> {
         live_here: tunnel.live_here,
     });
     shown.collect()
+}
+
+/// The kinds of refused packets that occurred.
+fn refused(errors: &vrrp::PacketErrors) -> Vec<(String, u64)> {
+    let kinds = [
+        ("ip header", errors.ip_header),
+        ("truncated", errors.truncated),
+        ("ttl", errors.ttl),
+        ("version", errors.version),
+        ("type", errors.kind),
+        ("no address", errors.count_zero),
+        ("length", errors.length),
+        ("checksum", errors.checksum),
+        ("vrid 0", errors.vrid_zero),
+        ("interval 0", errors.interval_zero),
+        ("foreign vrid", errors.foreign_vrid),
+    ];
+    let occurred = kinds.into_iter().filter(|(_, count)| *count > 0);
+    occurred.map(|(kind, count)| (kind.to_owned(), count)).collect()
 }

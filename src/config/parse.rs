@@ -2,7 +2,7 @@
 //! checks between keys. Reads the key file a key points to; nothing else is touched.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -283,10 +283,16 @@ fn read_speakers(
     for mut section in sections {
         let interface = section.required::<String>("interface");
         let router = read_router(&mut section, default_priority(cluster));
-        section.finish();
-        if let (Some(interface), Some(router)) = (interface, router) {
-            speakers.entry(interface).or_default().push(router);
+        let (Some(interface), Some(router)) = (interface, router) else {
+            section.finish();
+            continue;
+        };
+        let routers = speakers.entry(interface.clone()).or_default();
+        routers.push(router);
+        if let Err(error) = vrrp::SpeakerConfig::new(interface, routers.clone()) {
+            section.wrong("vrid", &(0..0), error.to_string(), "one of its own per interface");
         }
+        section.finish();
     }
     speakers
 }
@@ -320,9 +326,4 @@ fn default_priority(cluster: &cluster::Config) -> u8 {
         member.role == cluster::Role::Node && member.id < cluster.node_id
     });
     254_u8.saturating_sub(u8::try_from(before.count()).unwrap_or(u8::MAX)).max(1)
-}
-
-/// The addresses of all virtual routers of one interface.
-pub fn addresses(routers: &[vrrp::RouterConfig]) -> Vec<IpAddr> {
-    routers.iter().flat_map(|router| router.addresses()).copied().map(IpAddr::V4).collect()
 }
