@@ -1,1 +1,6 @@
-//! (room being built)
+//! HTTP crafts: serving connections, sending requests, upgrades, bodies, headers. Knows no ExApp.
+
+pub mod body;
+pub mod client;
+pub mod server;
+pub mod upgrade;
