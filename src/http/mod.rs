@@ -2,5 +2,7 @@
 
 pub mod body;
 pub mod client;
+pub mod client_ip;
+pub mod headers;
 pub mod server;
 pub mod upgrade;

@@ -34,7 +34,7 @@ pub fn not_found() -> Response<Body> {
 
 /// 503: the decision could not be made, usually because Nextcloud cannot be asked.
 pub fn unavailable() -> Response<Body> {
-    text(StatusCode::SERVICE_UNAVAILABLE, "503 Service Unavailable")
+    soon(text(StatusCode::SERVICE_UNAVAILABLE, "503 Service Unavailable"))
 }
 
 /// Why the ExApp's answer is missing. At once and in words: HaRP takes three seconds, which is
@@ -45,14 +45,10 @@ pub fn upstream_failed(error: &client::Error) -> Response<Body> {
         Error::NoTunnel => {
             text(StatusCode::SERVICE_UNAVAILABLE, "503 Service Unavailable: the ExApp has no tunnel")
         }
-        Error::TunnelAbsent => {
-            let mut response = text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "503 Service Unavailable: the ExApp's tunnel is not back yet",
-            );
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("2"));
-            response
-        }
+        Error::TunnelAbsent => soon(text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "503 Service Unavailable: the ExApp's tunnel is not back yet",
+        )),
         Error::ConnectTimeout | Error::Connect(_) => text(
             StatusCode::SERVICE_UNAVAILABLE,
             "503 Service Unavailable: the ExApp does not accept connections",
@@ -79,6 +75,12 @@ pub fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::full(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    response
+}
+
+/// It is worth asking again in two seconds.
+fn soon(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("2"));
     response
 }
 

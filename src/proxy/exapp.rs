@@ -79,19 +79,21 @@ impl Proxy {
         match self.decide(&head, client).await {
             Plan::Forward { rewrite, to, bruteforce_statuses } => {
                 let mut head = head;
+                headers::towards_exapp(&mut head.headers);
                 rewrite.apply(&mut head.uri, &mut head.headers);
                 let sent = self.forward.send(&to, head, body, connection.slot.clone()).await;
-                let response = match sent {
-                    Ok(response) => response,
-                    Err(error) => {
+                Handled::Done(Ok(sent.map_or_else(
+                    |error| {
                         tracing::debug!(upstream.addr = %to, %error, "ExApp not reached");
                         answer::upstream_failed(&error)
-                    }
-                };
-                if bruteforce_statuses.contains(&response.status().as_u16()) {
-                    self.guard.strike(client);
-                }
-                Handled::Done(Ok(response))
+                    },
+                    |response| {
+                        if bruteforce_statuses.contains(&response.status().as_u16()) {
+                            self.guard.strike(client);
+                        }
+                        response
+                    },
+                )))
             }
             Plan::Answer(response) => Handled::Done(Ok(response)),
             Plan::Drop => Handled::Done(Err(Abort)),

@@ -1,9 +1,9 @@
 //! One request to one target: bodies stream both ways, a 101 leaves HTTP behind.
 
-use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use super::answer;
@@ -27,7 +27,7 @@ impl Forward {
         Self { client, upgrades }
     }
 
-    /// Sends the request, already rewritten for the target, and returns the response for the
+    /// Sends the request, whose head is ready for the target, and returns the response for the
     /// visitor.
     ///
     /// # Errors
@@ -39,37 +39,25 @@ impl Forward {
         body: Incoming,
         slot: Slot,
     ) -> Result<Response<Body>, Error> {
-        let client_upgrade = head.extensions.remove::<OnUpgrade>();
-        let upgrade = headers::wanted_upgrade(&head.headers);
-        headers::strip_hop_by_hop(&mut head.headers);
-        if let Some(protocol) = upgrade.clone() {
-            ask_upgrade(&mut head.headers, protocol);
-        }
+        let asked = headers::requested_upgrade(&head.headers).is_some();
+        let ours = head.extensions.remove::<OnUpgrade>().filter(|_| asked);
         // The ExApp's connection is ours and pooled, whatever the visitor speaks.
         head.version = Version::HTTP_11;
+        if !body.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH) {
+            // Said explicitly, because a GET with a chunked body would lose it otherwise.
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let body = Body::stream(body, self.client.config().request_body);
         let mut response = self.client.send(to, Request::from_parts(head, body)).await?;
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let (Some(ours), Some(_asked)) = (client_upgrade, upgrade) else {
+            let Some(ours) = ours else {
                 return Ok(answer::bad_gateway());
             };
-            let theirs = hyper::upgrade::on(&mut response);
-            self.upgrades.join(ours, theirs, slot);
-            let protocol = response.headers().get(UPGRADE).cloned();
-            headers::strip_hop_by_hop(response.headers_mut());
-            if let Some(protocol) = protocol {
-                ask_upgrade(response.headers_mut(), protocol);
-            }
-        } else {
-            headers::strip_hop_by_hop(response.headers_mut());
+            self.upgrades.join(ours, hyper::upgrade::on(&mut response), slot);
         }
+        headers::towards_client(response.status(), response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
         Ok(response)
     }
-}
-
-fn ask_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, protocol);
 }

@@ -8,4 +8,4 @@ pub mod forward;
 pub mod rewrite;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -1,7 +1,5 @@
-//! What changes between the visitor's request and the ExApp's (contract 1.4). Sans-io.
-//!
-//! Differences to HaRP: `harp-shared-key`, `ex-app-host` and `ex-app-port` are taken out. HaRP
-//! hands the one key that rules everything to every ExApp AppAPI calls (weakness W3).
+//! What an ExApp is told beyond the visitor's own words: path, id, version and credentials
+//! (contract 1.4). What it is not told is in `http::headers`. Sans-io.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,9 +15,6 @@ const EX_APP_VERSION: HeaderName = HeaderName::from_static("ex-app-version");
 
 /// The version of AppAPI's protocol that HaRP names, whatever AppAPI sent.
 const PROTOCOL: HeaderValue = HeaderValue::from_static("32");
-
-/// Headers between AppAPI and us that are none of the ExApp's business.
-const PRIVATE: [&str; 3] = ["harp-shared-key", "ex-app-host", "ex-app-port"];
 
 /// The parts of a request that are replaced; owned, so that the request they were made from can
 /// be changed.
@@ -65,12 +60,10 @@ impl Rewrite {
         })
     }
 
-    /// Changes the request head.
+    /// Changes the request head, whose headers `http::headers::towards_exapp` has been over: the
+    /// visitor's `Connection` line must not be able to take these away.
     pub fn apply(self, uri: &mut Uri, headers: &mut HeaderMap) {
         *uri = self.uri;
-        for name in PRIVATE {
-            headers.remove(name);
-        }
         headers.insert(EX_APP_ID, self.id);
         headers.insert(EX_APP_VERSION, self.version);
         headers.insert(AA_VERSION, PROTOCOL);
