@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use super::status::{Facts, Speaker};
 use crate::config::parse::{Node, Serve};
 use crate::failover::{Effects, Watch, takeover};
-use crate::frontend::Frontend;
+use crate::frontend::{self, Frontend};
 use crate::guard::Guard;
 use crate::net::{TcpDial, listen};
-use crate::{admin, frp};
+use crate::{admin, frp, nextcloud};
 
 /// How long requests on this node's own addresses may take to end at a stop. Those on the
 /// virtual address cannot end any more: their segments already go to the peer.
@@ -47,12 +47,13 @@ pub(super) async fn run(
     let tcp = TcpDial { within: serve.frontend.timeouts.connect };
     let tunnels = frp::Tunnels::new(serve.frp.clone(), tcp, handle.clone());
     let frontend = Frontend::new(
-        serve.frontend.clone(),
-        serve.nextcloud.clone(),
+        frontend::Config { drain: LAST_REQUESTS, ..serve.frontend.clone() },
+        &serve.guard.shared_key,
         guard.clone(),
         handle.clone(),
+        nextcloud::Client::new(serve.nextcloud.clone())?,
         Arc::new(tunnels.clone()),
-    )?;
+    );
     let http = listen::bind(serve.frontend.listen)
         .with_context(|| format!("exapps.listen {}", serve.frontend.listen))?;
     let frp_port = listen::bind(serve.frp.listen)
@@ -68,7 +69,8 @@ pub(super) async fn run(
     let facts =
         Facts::node(node.name.clone(), handle.clone(), tunnels.clone(), speakers.clone(), ready.clone());
     spawn(&mut tasks, admin::server::serve(admin_socket, Arc::new(move || facts.status()), stop.clone()));
-    spawn(&mut tasks, frontend.serve(http, stop.clone()));
+    let http_stop = stop.clone();
+    spawn(&mut tasks, async move { frontend.serve(http, http_stop).await });
     let door = FrpDoor { state_dir: node.state_dir.clone(), ready, stop: stop.clone() };
     tasks.spawn(door.open(frp_port, serve, guard, tunnels.clone(), handle, speakers.clone()));
 

@@ -38,7 +38,7 @@ fn write(options: &Options) -> anyhow::Result<()> {
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     fs::set_permissions(out, fs::Permissions::from_mode(0o700))?;
-    write_new(&out.join("ca.crt"), 0o644, authority.certificate())?;
+    write_new(&out.join("ca.crt"), 0o644, authority.certificate_pem())?;
     for id in &options.nodes {
         let (certificate, key) = authority.issue(*id)?;
         write_new(&out.join(format!("node-{id}.crt")), 0o644, &certificate)?;
