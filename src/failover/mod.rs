@@ -5,4 +5,4 @@ pub mod takeover;
 pub mod tickle;
 pub mod watch;
 
-pub use watch::{Effects, Holding, Watch};
+pub use watch::{Effects, Watch};

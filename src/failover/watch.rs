@@ -1,18 +1,15 @@
-//! Follows the virtual routers: tells the story in the log, lets everybody see which addresses
-//! this node holds, and carries out the steps of a takeover.
+//! Follows the virtual routers: carries out the steps of a takeover, so that the rooms
+//! below need not know what a takeover is.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use cluster::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::takeover::{Action, Event, Takeover};
 use super::tickle::Tickler;
-
-/// The virtual addresses this node holds now.
-pub type Holding = Vec<IpAddr>;
 
 /// What a takeover does in rooms this one may not know.
 pub struct Effects {
@@ -32,14 +29,13 @@ pub struct Watch {
     cluster: Handle,
     tickler: Option<Tickler>,
     effects: Effects,
-    holding: watch::Sender<Holding>,
     machine: Takeover,
 }
 
 impl Watch {
     /// Prepares the task. Without a raw socket it works too, but orphaned clients then wait for
     /// their own keepalive; the reason is logged once.
-    pub fn new(cluster: Handle, effects: Effects) -> (Self, watch::Receiver<Holding>) {
+    pub fn new(cluster: Handle, effects: Effects) -> Self {
         let tickler = match Tickler::open() {
             Ok(tickler) => Some(tickler),
             Err(error) => {
@@ -47,8 +43,7 @@ impl Watch {
                 None
             }
         };
-        let (holding, seen) = watch::channel(Holding::new());
-        (Self { cluster, tickler, effects, holding, machine: Takeover::default() }, seen)
+        Self { cluster, tickler, effects, machine: Takeover::default() }
     }
 
     /// Runs until `stop`, or until the VRRP side is gone.
@@ -62,7 +57,7 @@ impl Watch {
             tokio::select! {
                 () = stop.cancelled() => return,
                 event = reports.recv() => match event {
-                    Some(event) => self.take_in(event),
+                    Some(event) => self.machine.handle(Instant::now(), event),
                     None => return,
                 },
                 () = sleep_until(deadline) => self.machine.handle_timeout(Instant::now()),
@@ -71,14 +66,6 @@ impl Watch {
                 self.carry_out(&action);
             }
         }
-    }
-
-    fn take_in(&mut self, event: Event) {
-        self.holding.send_modify(|held| match &event {
-            Event::Arrived(addresses) => held.extend(addresses),
-            Event::Left(addresses) => held.retain(|address| !addresses.contains(address)),
-        });
-        self.machine.handle(Instant::now(), event);
     }
 
     fn carry_out(&self, action: &Action) {

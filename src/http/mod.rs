@@ -1,1 +1,8 @@
-//! (room being built)
+//! HTTP crafts: serving connections, sending requests, upgrades, bodies, headers. Knows no ExApp.
+
+pub mod body;
+pub mod client;
+pub mod client_ip;
+pub mod headers;
+pub mod server;
+pub mod upgrade;
