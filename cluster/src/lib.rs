@@ -11,6 +11,8 @@ pub mod command;
 pub mod identity;
 pub mod record;
 
+mod clock;
+mod codec;
 mod config;
 mod error;
 mod handle;
