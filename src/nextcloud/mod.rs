@@ -1,1 +1,3 @@
-//! (room being built)
+//! The two calls to Nextcloud: what an ExApp is, and who a visitor is.
+
+pub mod messages;
