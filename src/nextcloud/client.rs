@@ -95,7 +95,7 @@ pub enum Error {
     NotJson,
     /// JSON of another shape.
     #[error("nextcloud: the answer has an unexpected shape")]
-    Shape(#[source] messages::Error),
+    Shape(#[source] messages::MessageError),
 }
 
 /// Cheap to clone; all clones share one pool.

@@ -54,6 +54,7 @@ where
             let handler = handler.clone();
             tokio::spawn(
                 server::Builder::new()
+                    .max_headers(300)
                     .serve_connection(TokioIo::new(stream), service_fn(handler))
                     .with_upgrades(),
             );
