@@ -136,10 +136,8 @@ enum Stale {
 impl Directory {
     /// A directory over the cluster's records and Nextcloud.
     pub fn new(config: Config, cluster: Handle, nextcloud: nextcloud::Client) -> Self {
-        let lifetimes =
-            Lifetimes { absent: config.negative_lifetime, present: config.refresh };
-        let fetched =
-            Cache::builder().max_capacity(MAX_FETCHED).expire_after(lifetimes).build();
+        let lifetimes = Lifetimes { absent: config.negative_lifetime, present: config.refresh };
+        let fetched = Cache::builder().max_capacity(MAX_FETCHED).expire_after(lifetimes).build();
         let rechecked = Cache::builder()
             .max_capacity(MAX_FETCHED)
             .time_to_live(config.negative_lifetime)
@@ -215,8 +213,7 @@ impl Directory {
     pub async fn delete(&self, id: &AppId) -> (Recorded, bool) {
         let had = matches!(self.inner.look(id), Found::Known(..) | Found::Uncompiled(_));
         let id = id.as_str().to_owned();
-        let (recorded, reply) =
-            self.change(id.clone(), None, Command::DeleteExApp { id }).await;
+        let (recorded, reply) = self.change(id.clone(), None, Command::DeleteExApp { id }).await;
         (recorded, reply.map_or(had, |reply| reply == Reply::Done))
     }
 
@@ -234,7 +231,12 @@ impl Directory {
                 self.inner.write_unsynced(|table| {
                     table.insert(id.clone(), Unsynced { known, revision });
                 });
-                tokio::spawn(propose_until_recorded(Arc::clone(&self.inner), id, revision, command));
+                tokio::spawn(propose_until_recorded(
+                    Arc::clone(&self.inner),
+                    id,
+                    revision,
+                    command,
+                ));
                 (Recorded::Here, None)
             }
         }
@@ -245,10 +247,7 @@ impl Directory {
         let inner = Arc::clone(&self.inner);
         let key = (id.clone(), revision);
         let asked = id.clone();
-        self.inner
-            .fetched
-            .try_get_with(key, async move { inner.ask(&asked, revision).await })
-            .await
+        self.inner.fetched.try_get_with(key, async move { inner.ask(&asked, revision).await }).await
     }
 
     fn refresh(&self, id: AppId, held: Arc<ExApp>) {
@@ -259,7 +258,9 @@ impl Directory {
                 Ok(Some(record)) if record != *held => inner.cache(record, revision),
                 Ok(Some(_)) => {}
                 // A 401 cannot tell "unregistered" from "wrong key", so it takes nothing away.
-                Ok(None) => tracing::debug!(app_id = %id, "Nextcloud no longer vouches for a record"),
+                Ok(None) => {
+                    tracing::debug!(app_id = %id, "Nextcloud no longer vouches for a record")
+                }
                 Err(error) => tracing::debug!(app_id = %id, %error, "record not refreshed"),
             }
         });

@@ -223,7 +223,9 @@ mod tests {
         assert!(!scanner.read(b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"));
         assert!(!scanner.read(b"14\r\nContent-Length: 3\r\n\r\n0\r\n\r\n"));
         assert!(!scanner.read(b"PUT /x HTTP/1.1\r\ncontent-length: 4\r\n\r\nbody"));
-        assert!(scanner.read(b"PUT / HTTP/1.1\r\ncontent-length: 4\r\ntransfer-encoding: x\r\n\r\n"));
+        assert!(
+            scanner.read(b"PUT / HTTP/1.1\r\ncontent-length: 4\r\ntransfer-encoding: x\r\n\r\n")
+        );
         assert!(!scanner.read(b"GET / HTTP/1.1\r\n\r\n"), "a new head starts without doubt");
     }
 

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -141,7 +141,17 @@ async fn one<S, F>(
     F: Future<Output = Result<Response<Body>, Abort>> + Send + 'static,
 {
     let peer = connection.peer;
-    let service = service_fn(|request| service(request, connection.clone()));
+    let (stream, doubt) = Tap::new(stream);
+    let service = service_fn(|request| {
+        let accepted = !doubt.is_raised();
+        let served = accepted.then(|| service(request, connection.clone()));
+        async move {
+            match served {
+                Some(served) => served.await,
+                None => Ok(refuse_and_close()),
+            }
+        }
+    });
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

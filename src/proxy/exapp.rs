@@ -172,8 +172,7 @@ impl Proxy {
         let found = match signed {
             None => self.directory.find(id).await,
             Some(says) => {
-                let claim =
-                    Claim { version: says.version, host: says.host, port: says.port };
+                let claim = Claim { version: says.version, host: says.host, port: says.port };
                 self.directory.find_signed(id, claim).await
             }
         };

@@ -309,9 +309,7 @@ impl Dial for Tunnels {
                     let address = self.live(*port).await?;
                     Ok(Stream::new(TcpStream::connect(address).await?))
                 }
-                Target::Tcp { .. } => {
-                    TcpDial { within: Duration::from_secs(1) }.dial(to).await
-                }
+                Target::Tcp { .. } => TcpDial { within: Duration::from_secs(1) }.dial(to).await,
             }
         })
     }
