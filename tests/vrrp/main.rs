@@ -372,6 +372,40 @@ fn a_restarted_speaker_removes_what_its_predecessor_left() {
 }
 
 #[test]
+fn two_routers_of_one_speaker_are_independent() {
+    let lan = Lan::new(2);
+    let (ours, stranger) = (lan.host(1), lan.host(2));
+    let other = Ipv4Addr::new(10, 99, 0, 101);
+    let routers = [(VRID, VIP), (VRID + 1, other)]
+        .map(|(vrid, address)| RouterConfig::new(vrid, vec![address]).unwrap());
+    let config = SpeakerConfig::new("eth0", routers.to_vec()).unwrap();
+    let handle = ours.run(|| Speaker::spawn(config, Box::new(|_| {}))).unwrap();
+    eventually("both become active", || ours.holds(VIP) && ours.holds(other));
+    handle.set_permission(VRID + 1, false).unwrap();
+    eventually("one yields", || !ours.holds(other));
+    throughout("the other does not", Duration::from_secs(1), || ours.holds(VIP));
+    let received = || handle.states().iter().map(|status| status.adverts_in).collect::<Vec<_>>();
+    inject(stranger, 255, 12, &[(1, VRID + 1)]);
+    eventually("each gets its own advertisements", || received() == [0, 1]);
+    handle.stop();
+    assert!(!ours.holds(VIP) && !ours.holds(other));
+}
+
+#[test]
+fn a_panic_on_the_thread_of_the_speaker_gives_the_address_back() {
+    let lan = Lan::new(2);
+    let (ours, theirs) = (lan.host(1), lan.host(2));
+    let _keepalived = Keepalived::start(theirs, VRID, 100, VIP);
+    let on_report = |report: Report| assert_ne!(report.to, State::Active, "panics on purpose");
+    let handle = ours.run(|| Speaker::spawn(config(254), Box::new(on_report))).unwrap();
+    eventually("the thread panics", || !handle.is_running());
+    assert!(!ours.holds(VIP));
+    assert_eq!(status(&handle).state, State::Initialize);
+    assert!(matches!(handle.set_priority(VRID, 100), Err(Error::Stopped)));
+    eventually("keepalived takes over", || theirs.holds(VIP));
+}
+
+#[test]
 fn an_address_removed_by_someone_else_is_put_back() {
     let lan = Lan::new(1);
     let ours = lan.host(1);
