@@ -127,6 +127,61 @@ fn priority_and_permission_decide_at_run_time() {
     assert!(matches!(handle.set_priority(VRID, 255), Err(Error::Config(_))));
 }
 
+/// What a neighbour sees of a virtual router.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Seen {
+    Advertisement { priority: u8 },
+    Arp { operation: u8 },
+}
+
+/// Every frame that reaches `host`, from now on.
+fn capture(host: &Host) -> Socket {
+    let every_protocol = Protocol::from(i32::from(0x0003_u16.to_be()));
+    let socket = host.run(|| Socket::new(Domain::PACKET, Type::RAW, Some(every_protocol))).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+/// What has been captured of `sender`; every advertisement is checked for its IP header.
+fn seen(mut capture: &Socket, sender: &Host) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    let mut frame = [0; 2048];
+    while let Ok(length) = capture.read(&mut frame) {
+        match (&frame[12..14], &frame[14..length]) {
+            ([0x08, 0x00], packet) if packet[9] == 112 => {
+                assert_eq!(frame[..6], [0x01, 0, 0x5e, 0, 0, 0x12], "the group's mac address");
+                assert_eq!((packet[1], packet[8]), (0xc0, 255), "tos and ttl");
+                assert_eq!(packet[12..16], sender.address().octets(), "never from the vip");
+                assert_eq!(packet[16..20], vrrp::GROUP.octets());
+                seen.push(Seen::Advertisement { priority: packet[22] });
+            }
+            ([0x08, 0x06], arp) if arp[14..18] == VIP.octets() && arp[24..28] == VIP.octets() => {
+                assert_eq!(frame[..6], [0xff; 6], "broadcast");
+                seen.push(Seen::Arp { operation: arp[7] });
+            }
+            _ => {}
+        }
+    }
+    seen
+}
+
+#[test]
+fn on_the_wire_a_takeover_is_advertised_then_announced_and_ends_with_a_goodbye() {
+    let lan = Lan::new(2);
+    let (ours, neighbour) = (lan.host(1), lan.host(2));
+    let capture = capture(neighbour);
+    let (handle, _reports) = speak(ours, 254);
+    eventually("we have announced twice", || status(&handle).adverts_out > 4);
+    handle.stop();
+    let seen = seen(&capture, ours);
+    let advertisement = Seen::Advertisement { priority: 254 };
+    let announcement = [Seen::Arp { operation: 1 }, Seen::Arp { operation: 2 }];
+    assert_eq!(seen[0], advertisement);
+    assert_eq!(seen[1..3], announcement);
+    assert!(seen[3..].windows(2).any(|pair| pair == announcement), "again after 0.2 s");
+    assert_eq!(seen.last(), Some(&Seen::Advertisement { priority: 0 }));
+}
+
 /// An advertisement of priority 255 with some bytes changed, checksum made right unless it is
 /// among the changes, sent with this TTL.
 fn inject(host: &Host, ttl: u8, length: usize, changes: &[(usize, u8)]) {
@@ -314,6 +369,40 @@ fn a_restarted_speaker_removes_what_its_predecessor_left() {
     eventually("it becomes active", || ours.holds(other));
     drop(handle);
     assert!(!ours.holds(other), "dropping the handle is stopping");
+}
+
+#[test]
+fn two_routers_of_one_speaker_are_independent() {
+    let lan = Lan::new(2);
+    let (ours, stranger) = (lan.host(1), lan.host(2));
+    let other = Ipv4Addr::new(10, 99, 0, 101);
+    let routers = [(VRID, VIP), (VRID + 1, other)]
+        .map(|(vrid, address)| RouterConfig::new(vrid, vec![address]).unwrap());
+    let config = SpeakerConfig::new("eth0", routers.to_vec()).unwrap();
+    let handle = ours.run(|| Speaker::spawn(config, Box::new(|_| {}))).unwrap();
+    eventually("both become active", || ours.holds(VIP) && ours.holds(other));
+    handle.set_permission(VRID + 1, false).unwrap();
+    eventually("one yields", || !ours.holds(other));
+    throughout("the other does not", Duration::from_secs(1), || ours.holds(VIP));
+    let received = || handle.states().iter().map(|status| status.adverts_in).collect::<Vec<_>>();
+    inject(stranger, 255, 12, &[(1, VRID + 1)]);
+    eventually("each gets its own advertisements", || received() == [0, 1]);
+    handle.stop();
+    assert!(!ours.holds(VIP) && !ours.holds(other));
+}
+
+#[test]
+fn a_panic_on_the_thread_of_the_speaker_gives_the_address_back() {
+    let lan = Lan::new(2);
+    let (ours, theirs) = (lan.host(1), lan.host(2));
+    let _keepalived = Keepalived::start(theirs, VRID, 100, VIP);
+    let on_report = |report: Report| assert_ne!(report.to, State::Active, "panics on purpose");
+    let handle = ours.run(|| Speaker::spawn(config(254), Box::new(on_report))).unwrap();
+    eventually("the thread panics", || !handle.is_running());
+    assert!(!ours.holds(VIP));
+    assert_eq!(status(&handle).state, State::Initialize);
+    assert!(matches!(handle.set_priority(VRID, 100), Err(Error::Stopped)));
+    eventually("keepalived takes over", || theirs.holds(VIP));
 }
 
 #[test]

@@ -141,8 +141,6 @@ impl Engine {
             self.obey();
             self.fire_timers();
         }
-        self.leave();
-        self.publish();
     }
 
     fn wait(&self) -> io::Result<()> {
@@ -395,16 +393,15 @@ impl Engine {
         let status: Vec<_> = self.seats.iter().map(|seat| seat.status(self.errors)).collect();
         self.published = self.board.try_publish(&status);
     }
-
-    fn leave(&mut self) {
-        self.feed_all(&Event::Shutdown);
-    }
 }
 
-/// Also when the thread panics: the peers hear the goodbye, and the addresses go.
+/// The end of [`Engine::run`], whichever way it came, a panic included: the peers hear the goodbye
+/// and the addresses go.
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.leave();
+        self.feed_all(&Event::Shutdown);
+        self.published = false;
+        self.publish();
     }
 }
 
