@@ -1,1 +1,182 @@
-//! (room being built)
+//! The listener visitors and AppAPI talk to: `/exapps/…` to the proxy, calls under
+//! `/exapps/app_api/` to the control API, everything else refused.
+//!
+//! Builds the rooms of the request path from one [`Config`] and knows their order; what a request
+//! may do is decided in `access`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::Handle;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Api;
+use crate::exapps::{Directory, Sessions, directory};
+use crate::guard::Guard;
+use crate::http::body::Body;
+use crate::http::client_ip::TrustedProxies;
+use crate::http::server::{Abort, Connection};
+use crate::http::upgrade::Upgrades;
+use crate::http::{client, server};
+use crate::net::Dial;
+use crate::nextcloud;
+use crate::proxy::answer;
+use crate::proxy::exapp::{Handled, Proxy};
+use crate::proxy::forward::Forward;
+use crate::secret::Secret;
+
+/// What a frontend needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address the listener is bound to (`HP_EXAPP_ADDRESS`).
+    pub listen: SocketAddr,
+    /// Proxies in front of us whose word about the client is taken (`HP_TRUSTED_PROXY_IPS`).
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a validated session holds (`HP_SESSION_LIFETIME`); zero asks every time.
+    pub session_lifetime: Duration,
+    /// How long "no such ExApp" is remembered.
+    pub negative_lifetime: Duration,
+    /// How long parts of an exchange may take.
+    pub timeouts: Timeouts,
+    /// Most client connections at a time.
+    pub max_connections: usize,
+    /// How long requests in flight may take after the stop.
+    pub drain: Duration,
+}
+
+/// How long parts of an exchange may take (`HP_TIMEOUT_*`).
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// Until the ExApp accepts a connection.
+    pub connect: Duration,
+    /// Until a client has sent its request head, and between pieces of its body.
+    pub client: Duration,
+    /// Until the ExApp answers, and between pieces of its answer.
+    pub server: Duration,
+    /// Without a byte in either direction after a protocol upgrade.
+    pub tunnel: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let server = Duration::from_secs(1800);
+        Self {
+            connect: Duration::from_secs(30),
+            client: Duration::from_secs(30),
+            server,
+            tunnel: server,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8780)),
+            trusted_proxies: Vec::new(),
+            session_lifetime: Duration::from_secs(3),
+            negative_lifetime: Duration::from_secs(15),
+            timeouts: Timeouts::default(),
+            max_connections: 8192,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// One frontend; may serve several listeners at once.
+pub struct Frontend {
+    server: server::Config,
+    rooms: Arc<Rooms>,
+    upgrades: Upgrades,
+    drain: Duration,
+}
+
+struct Rooms {
+    proxy: Proxy,
+    api: Api,
+}
+
+impl Frontend {
+    /// A frontend that reaches ExApps through `dial`. Call it within a runtime.
+    pub fn new(
+        config: Config,
+        shared_key: &Secret,
+        guard: Guard,
+        cluster: Handle,
+        nextcloud: nextcloud::Client,
+        dial: Arc<dyn Dial>,
+    ) -> Self {
+        let timeouts = &config.timeouts;
+        let to_exapps = client::Client::new(
+            dial,
+            client::Config {
+                connect: timeouts.connect,
+                response: timeouts.server,
+                request_body: timeouts.client,
+                ..client::Config::default()
+            },
+        );
+        let lifetimes = directory::Config {
+            negative_lifetime: config.negative_lifetime,
+            ..directory::Config::default()
+        };
+        let directory = Directory::new(lifetimes, cluster.clone(), nextcloud.clone());
+        let sessions = Sessions::new(shared_key, config.session_lifetime, cluster, nextcloud);
+        let upgrades = Upgrades::new(timeouts.tunnel);
+        let proxy = Proxy {
+            guard,
+            directory: directory.clone(),
+            sessions,
+            forward: Forward::new(to_exapps, upgrades.clone()),
+            trusted_proxies: TrustedProxies::new(config.trusted_proxies),
+        };
+        Self {
+            server: server::Config {
+                head: timeouts.client,
+                max_connections: config.max_connections,
+                drain: config.drain,
+                ..server::Config::default()
+            },
+            rooms: Arc::new(Rooms { proxy, api: Api::new(directory) }),
+            upgrades,
+            drain: config.drain,
+        }
+    }
+
+    /// Serves until `stop`, then lets what is in flight end within the drain time; upgraded
+    /// connections get the same time again.
+    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
+        let rooms = Arc::clone(&self.rooms);
+        let service = move |request, connection| {
+            let rooms = Arc::clone(&rooms);
+            async move { rooms.handle(request, connection).await }
+        };
+        server::serve(listener, &self.server, stop, service).await;
+        self.upgrades.finish(self.drain).await;
+    }
+}
+
+impl Rooms {
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        connection: Connection,
+    ) -> Result<Response<Body>, Abort> {
+        match self.proxy.handle(request, &connection).await {
+            Handled::Done(done) => done,
+            Handled::Control { request, path } => Ok(self.api.handle(&path, request).await),
+            Handled::DockerEngine { .. } => Ok(answer::text(
+                StatusCode::NOT_IMPLEMENTED,
+                "501 Not Implemented: this build of Trigon reaches no Docker engine yet",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

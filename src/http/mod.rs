@@ -1,4 +1,9 @@
 //! HTTP crafts: serving connections, sending requests, upgrades, bodies, headers. Knows no ExApp.
 
+pub mod body;
+pub mod client;
 pub mod client_ip;
+pub mod framing;
 pub mod headers;
+pub mod server;
+pub mod upgrade;

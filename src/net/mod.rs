@@ -2,6 +2,7 @@
 
 pub mod dial;
 pub mod listen;
+pub mod splice;
 pub mod stream;
 
 pub use dial::{BoxFuture, Dial, Target, TcpDial};

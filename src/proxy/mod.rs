@@ -1,1 +1,11 @@
-//! (room being built)
+//! Requests for ExApps: from the access decision to the response's last byte.
+//!
+//! Control API and Docker engine calls are recognised here and handed back to `frontend`.
+
+pub mod answer;
+pub mod exapp;
+pub mod forward;
+pub mod rewrite;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,401 @@
+//! ExApp records: from the cluster view; else fetched from Nextcloud, once however many ask.
+//!
+//! A push from Nextcloud always wins over a fetch that was under way: fetches are keyed and
+//! committed by the record's revision, which every push and delete raises on all nodes
+//! (weakness W16). Without a quorum nothing is refused: what was pushed is kept here and proposed
+//! again until it is recorded, or a later push makes it moot.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use cluster::record::ExApp;
+use cluster::{Command, Handle, Reply};
+use moka::Expiry;
+use moka::future::Cache;
+
+use crate::access::{AppId, KnownApp};
+use crate::nextcloud;
+
+/// Longest wait for the cluster to confirm a record.
+const CONFIRM: Duration = Duration::from_secs(2);
+/// Pause before a push without quorum is proposed again.
+const RETRY: Duration = Duration::from_secs(5);
+/// Most answers of Nextcloud remembered outside the cluster view.
+const MAX_FETCHED: u64 = 10_000;
+
+/// How long answers hold.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long "no such ExApp" is remembered, and how soon a record that AppAPI's headers
+    /// contradict is fetched again.
+    pub negative_lifetime: Duration,
+    /// After this a record in use is fetched again in the background; it is served meanwhile.
+    pub refresh: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { negative_lifetime: Duration::from_secs(15), refresh: Duration::from_secs(60) }
+    }
+}
+
+/// Whether a change is recorded on the cluster or only here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// On every node, now or as soon as it can be reached.
+    Cluster,
+    /// There is no quorum: on this node only, and proposed again until recorded.
+    Here,
+}
+
+/// What AppAPI's headers say about an ExApp.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'h> {
+    /// `ex-app-version`
+    pub version: &'h str,
+    /// `ex-app-host`
+    pub host: &'h str,
+    /// `ex-app-port`
+    pub port: &'h str,
+}
+
+impl Claim<'_> {
+    fn agrees(&self, record: &ExApp) -> bool {
+        record.version == self.version
+            && record.host == self.host
+            && self.port.parse() == Ok(record.port)
+    }
+}
+
+impl fmt::Display for Claim<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}:{}", self.version, self.host, self.port)
+    }
+}
+
+/// Why a record could not be had. Shared by all who waited for the same fetch.
+pub type Error = Arc<nextcloud::Error>;
+
+/// Cheap to clone; all clones are one directory.
+#[derive(Clone)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    cluster: Handle,
+    nextcloud: nextcloud::Client,
+    /// Records of the view with their routes compiled. Replaced as a whole, which is rare.
+    compiled: ArcSwap<HashMap<String, Arc<Compiled>>>,
+    fetched: Cache<FetchKey, Option<KnownApp>>,
+    /// Claims of AppAPI that contradicted a record and have been looked into.
+    rechecked: Cache<(AppId, String), ()>,
+    /// Changes the cluster has not confirmed. Empty but for times without quorum.
+    unsynced: ArcSwap<HashMap<String, Unsynced>>,
+    /// One writer at a time for `compiled` and `unsynced`.
+    write: Mutex<()>,
+    started: Instant,
+}
+
+/// An answer belongs to the revision it was asked at: a push or delete anywhere outdates it.
+type FetchKey = (AppId, u64);
+
+struct Compiled {
+    known: KnownApp,
+    /// Milliseconds after `started` when Nextcloud was last asked about it.
+    checked: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Unsynced {
+    /// `None` after a delete.
+    known: Option<KnownApp>,
+    /// Holds while the cluster is still at this revision.
+    revision: u64,
+}
+
+/// What the local memory says about an id.
+enum Found {
+    Known(KnownApp, Stale),
+    Deleted,
+    Uncompiled(Arc<ExApp>),
+    Unknown(u64),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stale {
+    No,
+    Yes,
+}
+
+impl Directory {
+    /// A directory over the cluster's records and Nextcloud.
+    pub fn new(config: Config, cluster: Handle, nextcloud: nextcloud::Client) -> Self {
+        let lifetimes = Lifetimes { absent: config.negative_lifetime, present: config.refresh };
+        let fetched = Cache::builder().max_capacity(MAX_FETCHED).expire_after(lifetimes).build();
+        let rechecked = Cache::builder()
+            .max_capacity(MAX_FETCHED)
+            .time_to_live(config.negative_lifetime)
+            .build();
+        let inner = Inner {
+            config,
+            cluster,
+            nextcloud,
+            compiled: ArcSwap::default(),
+            fetched,
+            rechecked,
+            unsynced: ArcSwap::default(),
+            write: Mutex::default(),
+            started: Instant::now(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The ExApp, or `None` when Nextcloud knows none.
+    ///
+    /// # Errors
+    /// There is no record here and Nextcloud could not be asked.
+    pub async fn find(&self, id: &AppId) -> Result<Option<KnownApp>, Error> {
+        match self.inner.look(id) {
+            Found::Known(known, Stale::No) => Ok(Some(known)),
+            Found::Known(known, Stale::Yes) => {
+                self.refresh(id.clone(), Arc::clone(&known.record));
+                Ok(Some(known))
+            }
+            Found::Uncompiled(record) => Ok(Some(self.inner.compile(record))),
+            Found::Deleted => Ok(None),
+            Found::Unknown(revision) => self.fetch(id, revision).await,
+        }
+    }
+
+    /// Like [`find`](Self::find), for requests AppAPI has signed: what it `says` about the ExApp
+    /// is newer than any memory. A record that contradicts it, and a remembered absence, are
+    /// fetched again first; for one and the same claim at most once per negative lifetime.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find); a record that merely contradicts is returned rather than an error.
+    pub async fn find_signed(
+        &self,
+        id: &AppId,
+        says: Claim<'_>,
+    ) -> Result<Option<KnownApp>, Error> {
+        let known = match self.find(id).await? {
+            Some(known) if says.agrees(&known.record) => return Ok(Some(known)),
+            other => other,
+        };
+        let claim = (id.clone(), says.to_string());
+        if self.inner.rechecked.contains_key(&claim) {
+            return Ok(known);
+        }
+        self.inner.rechecked.insert(claim, ()).await;
+        let revision = self.inner.revision(id);
+        self.inner.fetched.invalidate(&(id.clone(), revision)).await;
+        match (self.fetch(id, revision).await, known) {
+            (Ok(Some(fetched)), _) => Ok(Some(fetched)),
+            (Ok(None) | Err(_), Some(known)) => Ok(Some(known)),
+            (absent, None) => absent,
+        }
+    }
+
+    /// Takes a record Nextcloud pushed. It is in force on return, whatever the cluster said.
+    pub async fn push(&self, record: ExApp) -> Recorded {
+        let id = record.id.clone();
+        let known = KnownApp::new(Arc::new(record.clone()));
+        self.change(id, Some(known), Command::PushExApp(record)).await.0
+    }
+
+    /// Removes a record; also says whether there was one.
+    pub async fn delete(&self, id: &AppId) -> (Recorded, bool) {
+        let had = matches!(self.inner.look(id), Found::Known(..) | Found::Uncompiled(_));
+        let id = id.as_str().to_owned();
+        let (recorded, reply) = self.change(id.clone(), None, Command::DeleteExApp { id }).await;
+        (recorded, reply.map_or(had, |reply| reply == Reply::Done))
+    }
+
+    async fn change(
+        &self,
+        id: String,
+        known: Option<KnownApp>,
+        command: Command,
+    ) -> (Recorded, Option<Reply>) {
+        let revision = self.inner.cluster.read(|state| state.exapp_revision(&id));
+        match self.inner.cluster.propose(command.clone(), CONFIRM).await {
+            Ok(reply) => (Recorded::Cluster, Some(reply)),
+            Err(error) => {
+                tracing::warn!(app_id = id, %error, "record kept on this node only");
+                self.inner.write_unsynced(|table| {
+                    table.insert(id.clone(), Unsynced { known, revision });
+                });
+                tokio::spawn(propose_until_recorded(
+                    Arc::clone(&self.inner),
+                    id,
+                    revision,
+                    command,
+                ));
+                (Recorded::Here, None)
+            }
+        }
+    }
+
+    /// Asks Nextcloud, together with everyone who wants to know the same.
+    async fn fetch(&self, id: &AppId, revision: u64) -> Result<Option<KnownApp>, Error> {
+        let inner = Arc::clone(&self.inner);
+        let key = (id.clone(), revision);
+        let asked = id.clone();
+        self.inner.fetched.try_get_with(key, async move { inner.ask(&asked, revision).await }).await
+    }
+
+    fn refresh(&self, id: AppId, held: Arc<ExApp>) {
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let revision = inner.revision(&id);
+            match inner.nextcloud.exapp_meta(id.as_str()).await {
+                Ok(Some(record)) if record != *held => inner.cache(record, revision),
+                Ok(Some(_)) => {}
+                // A 401 cannot tell "unregistered" from "wrong key", so it takes nothing away.
+                Ok(None) => {
+                    tracing::debug!(app_id = %id, "Nextcloud no longer vouches for a record")
+                }
+                Err(error) => tracing::debug!(app_id = %id, %error, "record not refreshed"),
+            }
+        });
+    }
+}
+
+impl Inner {
+    /// One read of the view, no await, no lock.
+    fn look(&self, id: &AppId) -> Found {
+        let id = id.as_str();
+        let compiled = self.compiled.load();
+        let unsynced = self.unsynced.load();
+        self.cluster.read(|state| {
+            if !unsynced.is_empty()
+                && let Some(change) = unsynced.get(id)
+                && change.revision == state.exapp_revision(id)
+            {
+                return match &change.known {
+                    Some(known) => Found::Known(known.clone(), Stale::No),
+                    None => Found::Deleted,
+                };
+            }
+            let Some(record) = state.exapp(id) else {
+                return Found::Unknown(state.exapp_revision(id));
+            };
+            match compiled.get(id) {
+                Some(entry) if Arc::ptr_eq(&entry.known.record, record) => {
+                    Found::Known(entry.known.clone(), self.claim_refresh(entry))
+                }
+                _ => Found::Uncompiled(Arc::clone(record)),
+            }
+        })
+    }
+
+    /// Whether the record has not been checked for too long; says yes to one caller only.
+    fn claim_refresh(&self, entry: &Compiled) -> Stale {
+        let now = self.uptime();
+        let checked = entry.checked.load(Ordering::Relaxed);
+        let due = u128::from(now.saturating_sub(checked)) >= self.config.refresh.as_millis();
+        let claimed = due
+            && entry
+                .checked
+                .compare_exchange(checked, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if claimed { Stale::Yes } else { Stale::No }
+    }
+
+    fn compile(&self, record: Arc<ExApp>) -> KnownApp {
+        let known = KnownApp::new(record);
+        let checked = AtomicU64::new(self.uptime());
+        let entry = Arc::new(Compiled { known: known.clone(), checked });
+        let _one_writer = self.write.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = HashMap::clone(&self.compiled.load());
+        self.cluster.read(|state| table.retain(|id, _| state.exapp(id).is_some()));
+        table.insert(known.record.id.clone(), entry);
+        self.compiled.store(Arc::new(table));
+        known
+    }
+
+    async fn ask(
+        self: Arc<Self>,
+        id: &AppId,
+        revision: u64,
+    ) -> Result<Option<KnownApp>, nextcloud::Error> {
+        let Some(record) = self.nextcloud.exapp_meta(id.as_str()).await? else {
+            return Ok(None);
+        };
+        let known = KnownApp::new(Arc::new(record.clone()));
+        self.cache(record, revision);
+        Ok(Some(known))
+    }
+
+    /// Hands a fetched record to the cluster without making the visitor wait for it.
+    fn cache(self: &Arc<Self>, record: ExApp, revision: u64) {
+        let cluster = self.cluster.clone();
+        tokio::spawn(async move {
+            let id = record.id.clone();
+            let command = Command::CacheExApp { record, revision };
+            if let Err(error) = cluster.propose(command, CONFIRM).await {
+                tracing::debug!(app_id = id, %error, "fetched record not shared");
+            }
+        });
+    }
+
+    fn revision(&self, id: &AppId) -> u64 {
+        self.cluster.read(|state| state.exapp_revision(id.as_str()))
+    }
+
+    fn write_unsynced(&self, change: impl FnOnce(&mut HashMap<String, Unsynced>)) {
+        let _one_writer = self.write.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = HashMap::clone(&self.unsynced.load());
+        change(&mut table);
+        self.unsynced.store(Arc::new(table));
+    }
+
+    fn uptime(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Proposes again until it is recorded or a later change has overtaken it.
+async fn propose_until_recorded(inner: Arc<Inner>, id: String, revision: u64, command: Command) {
+    loop {
+        tokio::time::sleep(RETRY).await;
+        if inner.cluster.read(|state| state.exapp_revision(&id)) != revision {
+            break;
+        }
+        match inner.cluster.propose(command.clone(), CONFIRM).await {
+            Ok(_) => {
+                tracing::info!(app_id = id, "record is on the cluster now");
+                break;
+            }
+            Err(cluster::ProposeError::Stopped) => return,
+            Err(_) => {}
+        }
+    }
+    inner.write_unsynced(|table| {
+        if table.get(&id).is_some_and(|kept| kept.revision == revision) {
+            table.remove(&id);
+        }
+    });
+}
+
+struct Lifetimes {
+    absent: Duration,
+    present: Duration,
+}
+
+impl Expiry<FetchKey, Option<KnownApp>> for Lifetimes {
+    fn expire_after_create(
+        &self,
+        _key: &FetchKey,
+        answer: &Option<KnownApp>,
+        _now: Instant,
+    ) -> Option<Duration> {
+        Some(if answer.is_some() { self.present } else { self.absent })
+    }
+}

@@ -1,0 +1,164 @@
+//! Who a visitor is: Nextcloud's answer, remembered for a few seconds.
+//!
+//! The key is a keyed hash over everything Nextcloud tells visitors apart by, so that neither a
+//! new login in the same browser nor a leaked passphrase alone can ride on a remembered answer
+//! (weakness W11), and no cookie ever leaves this node. Answers are shared with the other nodes;
+//! losing them costs one call each.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::hmac;
+use cluster::record::{MAX_SESSIONS, Millis, Session, SessionKey, User};
+use cluster::{Handle, Soft};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE};
+use moka::future::Cache;
+
+use crate::access::AppId;
+use crate::nextcloud;
+use crate::secret::Secret;
+
+/// Cheap to clone; all clones are one memory.
+#[derive(Clone)]
+pub struct Sessions {
+    key: hmac::Key,
+    lifetime: Duration,
+    near: Cache<SessionKey, User>,
+    cluster: Handle,
+    nextcloud: nextcloud::Client,
+}
+
+/// Why an answer is not remembered.
+enum Miss {
+    /// Nextcloud refuses the credentials.
+    Refused,
+    Failed(Arc<nextcloud::Error>),
+}
+
+/// Nextcloud could not be asked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("session: Nextcloud could not be asked")]
+pub struct Error(#[source] pub Arc<nextcloud::Error>);
+
+impl Sessions {
+    /// Remembers answers for `lifetime` (`HP_SESSION_LIFETIME`); zero asks every time.
+    pub fn new(
+        shared_key: &Secret,
+        lifetime: Duration,
+        cluster: Handle,
+        nextcloud: nextcloud::Client,
+    ) -> Self {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, shared_key.expose());
+        let derived = hmac::sign(&root, b"trigon session key v1");
+        let near = Cache::builder()
+            .max_capacity(MAX_SESSIONS as u64)
+            .time_to_live(lifetime.max(Duration::from_millis(1)))
+            .build();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
+        Self { key, lifetime, near, cluster, nextcloud }
+    }
+
+    /// Whom the visitor's headers belong to; `None` when Nextcloud refuses the credentials.
+    /// `ask_with` builds the headers for Nextcloud if it has to be asked.
+    ///
+    /// # Errors
+    /// Nextcloud gave no usable answer. Everybody who waited for the same one gets the same error.
+    pub async fn user(
+        &self,
+        id: &AppId,
+        visitor: &HeaderMap,
+        ask_with: impl FnOnce() -> HeaderMap + Send,
+    ) -> Result<Option<User>, Error> {
+        let key = if self.lifetime.is_zero() { None } else { self.session_key(visitor) };
+        let Some(key) = key else {
+            let asked = self.nextcloud.user_info(id.as_str(), ask_with()).await;
+            return asked.map_err(|error| Error(Arc::new(error)));
+        };
+        if let Some(user) = self.near.get(&key).await {
+            return Ok(Some(user));
+        }
+        let shared =
+            self.cluster.read(|state| state.session(&key, now()).map(|held| held.user.clone()));
+        if let Some(user) = shared {
+            return Ok(Some(user));
+        }
+        let ask = async {
+            match self.nextcloud.user_info(id.as_str(), ask_with()).await {
+                Ok(Some(user)) => {
+                    self.share(key, &user);
+                    Ok(user)
+                }
+                Ok(None) => Err(Miss::Refused),
+                Err(error) => Err(Miss::Failed(Arc::new(error))),
+            }
+        };
+        match self.near.try_get_with(key, ask).await {
+            Ok(user) => Ok(Some(user)),
+            Err(miss) => match &*miss {
+                Miss::Refused => Ok(None),
+                Miss::Failed(error) => Err(Error(Arc::clone(error))),
+            },
+        }
+    }
+
+    fn share(&self, key: SessionKey, user: &User) {
+        let validated_at = now();
+        let expires_at = validated_at.saturating_add(millis(self.lifetime));
+        let session = Session { user: user.clone(), validated_at, expires_at };
+        self.cluster.share(Soft::Session(key, session));
+    }
+
+    /// `None` for visitors without a passphrase cookie, who are never remembered.
+    fn session_key(&self, headers: &HeaderMap) -> Option<SessionKey> {
+        let mut hash = hmac::Context::with_key(&self.key);
+        let mut remembered = false;
+        for (name, value) in cookies(headers).filter(|(name, _)| is_nextclouds(name)) {
+            remembered |= name == b"oc_sessionPassphrase" && !value.is_empty();
+            feed(&mut hash, name);
+            feed(&mut hash, value);
+        }
+        if !remembered {
+            return None;
+        }
+        for value in headers.get_all(AUTHORIZATION) {
+            feed(&mut hash, b"\0authorization");
+            feed(&mut hash, value.as_bytes());
+        }
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash.sign().as_ref()[..16]);
+        Some(SessionKey(key))
+    }
+}
+
+/// Length first, so that no two lists of fields feed the same bytes.
+fn feed(hash: &mut hmac::Context, field: &[u8]) {
+    hash.update(&(field.len() as u64).to_be_bytes());
+    hash.update(field);
+}
+
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';')).map(
+        |pair| {
+            let pair = pair.trim_ascii();
+            let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+            (&pair[..at], pair.get(at + 1..).unwrap_or_default())
+        },
+    )
+}
+
+/// Nextcloud's own cookies: the session (named by the instance id, `oc` and ten characters), its
+/// passphrase, remember-me and same-site cookies, with the prefixes browsers know.
+fn is_nextclouds(name: &[u8]) -> bool {
+    let name = name.strip_prefix(b"__Host-").unwrap_or(name);
+    let name = name.strip_prefix(b"__Secure-").unwrap_or(name);
+    name.starts_with(b"oc") || name.starts_with(b"nc_")
+}
+
+fn now() -> Millis {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}

@@ -1,0 +1,598 @@
+//! The request path end to end, over loopback: visitor, frontend, ExApp, Nextcloud stand-in.
+
+use std::sync::atomic::Ordering;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::{SinkExt, StreamExt};
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::*;
+use crate::guard;
+use crate::proxy::testing::{
+    ExApp, KEY, Nextcloud, TestBody, Tunnels, body_of, full, json_of, raw, send, try_send,
+};
+
+const LONG: Duration = Duration::from_secs(10);
+const ROUTES: [(&str, u8); 4] =
+    [("^/public", 0), ("^/user", 1), ("^/admin", 2), ("^/(echo|ws|sse|status|break)", 0)];
+const ALICE: &str = "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=alice-session";
+const ADMIN: &str = "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=admin-session";
+
+/// A frontend with everything around it.
+struct Bed {
+    address: SocketAddr,
+    nextcloud: Arc<Nextcloud>,
+    exapp: ExApp,
+    tunnels: Arc<Tunnels>,
+    cluster: Handle,
+    stop: CancellationToken,
+    served: tokio::task::JoinHandle<()>,
+}
+
+impl Bed {
+    async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With ExApp `demo` behind tunnel 23001.
+    async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { drain: LONG, ..Config::default() };
+        config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+        change(&mut config);
+        let (nextcloud, url) = Nextcloud::start().await;
+        let exapp = ExApp::start().await;
+        nextcloud.register("demo", "127.0.0.1", 23001, &ROUTES);
+        let tunnels = Arc::new(Tunnels::default());
+        tunnels.up(23001, exapp.address);
+
+        let cluster = Handle::in_memory(1);
+        let shared_key = Secret::new(KEY);
+        let guard = Guard::new(
+            guard::Config {
+                shared_key: shared_key.clone(),
+                count: 10,
+                window: Duration::from_secs(300),
+            },
+            cluster.clone(),
+        );
+        let client =
+            nextcloud::Client::new(nextcloud::Config::new(url, shared_key.clone())).unwrap();
+        let dial: Arc<dyn Dial> = Arc::<Tunnels>::clone(&tunnels);
+        let frontend = Frontend::new(config, &shared_key, guard, cluster.clone(), client, dial);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        let served = tokio::spawn(async move { frontend.serve(listener, token).await });
+        Self { address, nextcloud, exapp, tunnels, cluster, stop, served }
+    }
+
+    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
+        send(self.address, request("GET", path, headers)).await
+    }
+
+    async fn status(&self, path: &str, headers: &[(&str, &str)]) -> u16 {
+        self.get(path, headers).await.status().as_u16()
+    }
+
+    /// Whether the connection ends without a byte.
+    async fn dropped(&self, path: &str, headers: &[(&str, &str)]) -> bool {
+        let mut head = format!("GET {path} HTTP/1.1\r\nhost: cloud.example\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        raw(self.address, head.as_bytes()).await.is_empty()
+    }
+}
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<TestBody> {
+    request_with(method, path, headers, "")
+}
+
+fn request_with(
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<bytes::Bytes>,
+) -> Request<TestBody> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(full(body)).unwrap()
+}
+
+fn signed<'h>() -> Vec<(&'h str, &'h str)> {
+    vec![
+        ("ex-app-version", "1.2.3"),
+        ("ex-app-id", "demo"),
+        ("ex-app-host", "127.0.0.1"),
+        ("ex-app-port", "23001"),
+        ("authorization-app-api", "c2lnbmVk"),
+        ("harp-shared-key", KEY),
+    ]
+}
+
+fn calls(count: &std::sync::atomic::AtomicUsize) -> usize {
+    count.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn access_levels_hold_for_everyone() {
+    let bed = Bed::start().await;
+    let basic = format!("Basic {}", STANDARD.encode("alice:right"));
+    let wrong = format!("Basic {}", STANDARD.encode("alice:wrong"));
+    let no_lax = "oc_sessionPassphrase=p; ocinstance=alice-session";
+    let rows: &[(&str, &[(&str, &str)], u16)] = &[
+        ("/exapps/demo/public", &[], 200),
+        ("/exapps/demo/public", &[("cookie", ALICE)], 200),
+        ("/exapps/demo/user", &[], 403),
+        ("/exapps/demo/user", &[("cookie", ALICE)], 200),
+        ("/exapps/demo/user", &[("authorization", &basic)], 200),
+        ("/exapps/demo/user", &[("authorization", &wrong)], 403),
+        ("/exapps/demo/admin", &[("cookie", ALICE)], 403),
+        ("/exapps/demo/admin", &[("cookie", ADMIN)], 200),
+        ("/exapps/DEMO/public", &[], 200),
+        // Nextcloud cannot tell from these cookies: nobody's fault, and public stays public.
+        ("/exapps/demo/user", &[("cookie", no_lax)], 503),
+        ("/exapps/demo/public", &[("cookie", no_lax)], 200),
+        ("/exapps/demo/elsewhere", &[], 404),
+        ("/exapps/unknown/public", &[], 404),
+        ("/exapps/", &[], 404),
+        ("/", &[], 404),
+    ];
+    for (path, headers, expected) in rows {
+        assert_eq!(bed.status(path, headers).await, *expected, "{path} {headers:?}");
+    }
+    assert_eq!(calls(&bed.nextcloud.meta_calls), 2, "one for demo, one for the unknown app");
+}
+
+#[tokio::test]
+async fn refusals_look_like_harps() {
+    let bed = Bed::start().await;
+    for (path, status, text) in [
+        ("/exapps/demo/user", 403, "403 Forbidden"),
+        ("/exapps/demo/none", 404, "404 Not Found"),
+        ("/exapps/app_api/info", 401, "401 Unauthorized"),
+    ] {
+        let response = bed.get(path, &[]).await;
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()["content-type"], "text/plain");
+        assert!(!response.headers().contains_key("date"));
+        assert_eq!(body_of(response).await, text);
+    }
+}
+
+#[tokio::test]
+async fn the_exapp_sees_its_headers_and_the_untouched_rest() {
+    let bed = Bed::start().await;
+    let headers = [
+        ("cookie", ALICE),
+        ("ex-app-id", "forged"),
+        ("authorization-app-api", "forged"),
+        ("aa-version", "1"),
+        ("connection", "close, ex-app-id, x-hop"),
+        ("x-hop", "1"),
+        ("x-forwarded-for", "192.0.2.7"),
+    ];
+    let seen = json_of(bed.get("/exapps/Demo/user/a%2Fb?x=%20&y", &headers).await).await;
+    assert_eq!(seen["target"], "/user/a%2Fb?x=%20&y");
+    let seen = &seen["headers"];
+    assert_eq!(seen["ex-app-id"], "Demo");
+    assert_eq!(seen["ex-app-version"], "1.2.3");
+    assert_eq!(seen["aa-version"], "32");
+    assert_eq!(seen["authorization-app-api"], STANDARD.encode("alice:secret"));
+    assert_eq!(seen["host"], "cloud.example");
+    assert_eq!(seen["cookie"], ALICE);
+    assert_eq!(seen["x-forwarded-for"], "192.0.2.7");
+    assert!(seen.get("x-hop").is_none() && seen.get("connection").is_none());
+
+    let asked = bed.nextcloud.last_user_headers.lock().unwrap().clone();
+    assert_eq!(asked["x-forwarded-for"], "192.0.2.7");
+    assert!(!asked.contains_key("ex-app-id"));
+
+    let anonymous = json_of(bed.get("/exapps/demo/public", &[]).await).await;
+    assert_eq!(anonymous["headers"]["authorization-app-api"], STANDARD.encode(":secret"));
+    assert_eq!(json_of(bed.get("/exapps/demo/public?q", &[]).await).await["target"], "/public?q");
+}
+
+#[tokio::test]
+async fn signed_requests_pass_without_routes_and_keep_the_key_here() {
+    let bed = Bed::start().await;
+    let seen = json_of(bed.get("/exapps/demo/anything", &signed()).await).await;
+    assert_eq!(seen["headers"]["authorization-app-api"], "c2lnbmVk");
+    for private in ["harp-shared-key", "ex-app-host", "ex-app-port"] {
+        assert!(seen["headers"].get(private).is_none(), "{private}");
+    }
+    assert_eq!(bed.status("/exapps/demo/heartbeat", &signed()).await, 200);
+    // Not in Nextcloud yet: AppAPI's own headers say where it is.
+    assert_eq!(bed.status("/exapps/fresh/heartbeat", &signed()).await, 200);
+
+    let mut wrong = signed();
+    wrong[5].1 = "guess";
+    assert!(bed.dropped("/exapps/demo/anything", &wrong).await);
+}
+
+#[tokio::test]
+async fn a_contradicted_record_is_fetched_again_before_the_call_goes_out() {
+    let bed = Bed::start().await;
+    assert_eq!(bed.status("/exapps/demo/public", &[]).await, 200);
+    let apps = || bed.nextcloud.apps.lock().unwrap();
+    apps().get_mut("demo").unwrap()["exapp_version"] = "2.0.0".into();
+    let mut newer = signed();
+    newer[0].1 = "2.0.0";
+    let seen = json_of(bed.get("/exapps/demo/x", &newer).await).await;
+    assert_eq!(seen["headers"]["ex-app-version"], "2.0.0");
+}
+
+#[tokio::test]
+async fn internal_endpoints_and_parent_segments_are_dropped() {
+    let bed = Bed::start().await;
+    for path in [
+        "/exapps/demo/heartbeat",
+        "/exapps/demo/init",
+        "/exapps/demo/enabled",
+        "/exapps/demo/%68eartbeat",
+        "/exapps/demo/public/../admin",
+        "/exapps/demo/public/%2e%2E/admin",
+        "/exapps/demo/public%2f..%2fadmin",
+    ] {
+        assert!(bed.dropped(path, &[]).await, "{path}");
+    }
+    assert_eq!(calls(&bed.exapp.requests), 0);
+}
+
+#[tokio::test]
+async fn ten_failures_ban_the_client_but_never_the_key_holder() {
+    let bed = Bed::start().await;
+    let from = ("x-forwarded-for", "192.0.2.66");
+    for _ in 0..10 {
+        assert_eq!(bed.status("/exapps/demo/none", &[from]).await, 404);
+    }
+    assert!(bed.dropped("/exapps/demo/public", &[from]).await);
+    let other = ("x-forwarded-for", "192.0.2.67");
+    assert_eq!(bed.status("/exapps/demo/public", &[other]).await, 200);
+    assert_eq!(bed.status("/exapps/app_api/info", &[from, ("harp-shared-key", KEY)]).await, 200);
+}
+
+#[tokio::test]
+async fn listed_response_statuses_count_as_failures() {
+    let bed = Bed::start().await;
+    for _ in 0..10 {
+        assert_eq!(bed.status("/exapps/demo/status/401", &[]).await, 401);
+    }
+    assert!(bed.dropped("/exapps/demo/public", &[]).await);
+}
+
+#[tokio::test]
+async fn a_session_is_asked_about_once_however_many_come() {
+    let bed = Bed::start().await;
+    let cookie = [("cookie", ALICE)];
+    let many = (0..20).map(|_| bed.status("/exapps/demo/user", &cookie));
+    assert_eq!(futures_util::future::join_all(many).await, [200; 20]);
+    assert_eq!(calls(&bed.nextcloud.user_calls), 1);
+    assert_eq!(calls(&bed.nextcloud.meta_calls), 1);
+    // The same passphrase with another session or Authorization is another visitor.
+    assert_eq!(bed.status("/exapps/demo/admin", &[("cookie", ADMIN)]).await, 200);
+    let both = [("cookie", ALICE), ("authorization", "Basic Ym9iOnJpZ2h0")];
+    assert_eq!(bed.status("/exapps/demo/user", &both).await, 200);
+    assert_eq!(calls(&bed.nextcloud.user_calls), 3);
+}
+
+#[tokio::test]
+async fn credentials_without_a_session_are_asked_about_every_time() {
+    let bed = Bed::start().await;
+    for _ in 0..3 {
+        let basic = [("authorization", "Basic Ym9iOnJpZ2h0")];
+        assert_eq!(bed.status("/exapps/demo/user", &basic).await, 200);
+    }
+    assert_eq!(calls(&bed.nextcloud.user_calls), 3);
+}
+
+#[tokio::test]
+async fn maintenance_keeps_known_apps_public_and_refuses_the_rest_politely() {
+    let bed = Bed::start().await;
+    assert_eq!(bed.status("/exapps/demo/public", &[]).await, 200);
+    bed.nextcloud.fault.store(503, Ordering::SeqCst);
+    assert_eq!(bed.status("/exapps/demo/public", &[("cookie", ALICE)]).await, 200);
+    let refused = bed.get("/exapps/demo/user", &[("cookie", ALICE)]).await;
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(bed.status("/exapps/other/public", &[]).await, 503);
+    bed.nextcloud.fault.store(0, Ordering::SeqCst);
+    assert_eq!(bed.status("/exapps/demo/user", &[("cookie", ALICE)]).await, 200);
+}
+
+#[tokio::test]
+async fn websocket_messages_come_back() {
+    let bed = Bed::start().await;
+    let headers = [
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let mut response = bed.get("/exapps/demo/ws", &headers).await;
+    assert_eq!(response.status(), 101);
+    assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    let upgraded = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+    for size in [1, 125, 70_000] {
+        let message = Message::binary(vec![7; size]);
+        socket.send(message.clone()).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), message);
+    }
+    socket.close(None).await.unwrap();
+    timeout(LONG, async { while socket.next().await.is_some() {} }).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_arrives_before_the_response_has_ended() {
+    let bed = Bed::start().await;
+    let mut body = bed.get("/exapps/demo/sse", &[]).await.into_body();
+    let first = timeout(LONG, body.frame()).await.unwrap().unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "data: one\n\n");
+    bed.exapp.go_on.notify_one();
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "data: two\n\n");
+}
+
+#[tokio::test]
+async fn eight_mebibytes_go_up_and_come_back_intact() {
+    let bed = Bed::start().await;
+    let sent: Vec<u8> =
+        (0..8 * 1024 * 1024_u32).map(|n| n.wrapping_mul(31).to_le_bytes()[1]).collect();
+    let with_length = request_with("POST", "/exapps/demo/echo", &[], sent.clone());
+    assert!(body_of(send(bed.address, with_length).await).await == sent);
+    let mut chunked = request_with("PUT", "/exapps/demo/echo", &[], sent.clone());
+    chunked.headers_mut().insert("transfer-encoding", "chunked".parse().unwrap());
+    assert!(body_of(send(bed.address, chunked).await).await == sent);
+}
+
+#[tokio::test]
+async fn head_has_the_length_and_no_body() {
+    let bed = Bed::start().await;
+    let expected = bed.get("/exapps/demo/public", &[]).await.headers()["content-length"].clone();
+    let answer = raw(
+        bed.address,
+        b"HEAD /exapps/demo/public HTTP/1.1\r\nhost: cloud.example\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    // The description differs by the method's and the Connection header's length only.
+    assert!(answer.contains("content-length: "), "{expected:?} {answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_expects_100_continue_gets_it() {
+    let bed = Bed::start().await;
+    let mut stream = TcpStream::connect(bed.address).await.unwrap();
+    let head = "POST /exapps/demo/echo HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\n\
+                content-length: 5\r\nconnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    timeout(LONG, stream.read_exact(&mut interim)).await.unwrap().unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").await.unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.starts_with("HTTP/1.1 200 OK\r\n") && rest.contains("hello"), "{rest}");
+}
+
+#[tokio::test]
+async fn oversized_heads_get_431_and_the_connection_ends() {
+    let bed = Bed::start().await;
+    let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(1024 * 1024));
+    let answer = raw(bed.address, long.as_bytes()).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let just_over = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(65 * 1024));
+    assert!(raw(bed.address, just_over.as_bytes()).await.starts_with("HTTP/1.1 431"));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(201));
+    assert!(raw(bed.address, many.as_bytes()).await.starts_with("HTTP/1.1 431"));
+    let allowed = "x: y\r\n".repeat(199);
+    let allowed = format!("GET /exapps/demo/public HTTP/1.1\r\nconnection: close\r\n{allowed}\r\n");
+    assert!(raw(bed.address, allowed.as_bytes()).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn smuggling_shapes_are_refused_and_the_connection_closes() {
+    let bed = Bed::start().await;
+    let inner = "GET /exapps/demo/public HTTP/1.1\r\nhost: h\r\n\r\n";
+    for head in [
+        "content-length: 5\r\ncontent-length: 6\r\n",
+        "content-length: 5, 6\r\n",
+        "content-length: +5\r\n",
+        "content-length: -1\r\n",
+        "transfer-encoding: chunked, identity\r\n",
+        "transfer-encoding: xchunked\r\n",
+        "transfer-encoding : chunked\r\n",
+        "content-length: 4\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 4\r\n",
+        "x: y\r\n folded: z\r\n",
+    ] {
+        let bytes =
+            format!("POST /exapps/demo/echo HTTP/1.1\r\nhost: h\r\n{head}\r\n0\r\n\r\n{inner}");
+        let answer = raw(bed.address, bytes.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{head:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{head:?}: {answer}");
+    }
+    assert_eq!(calls(&bed.exapp.requests), 0);
+}
+
+#[tokio::test]
+async fn a_broken_chunk_ends_both_connections() {
+    let bed = Bed::start().await;
+    let bytes = "POST /exapps/demo/echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n\
+                 zz\r\nhello\r\n0\r\n\r\nGET /exapps/demo/public HTTP/1.1\r\nhost: h\r\n\r\n";
+    let answer = raw(bed.address, bytes.as_bytes()).await;
+    assert!(!answer.contains("public"), "{answer}");
+    assert_eq!(bed.status("/exapps/demo/public", &[]).await, 200);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_is_known_but_away_is_waited_for() {
+    let bed = Bed::start().await;
+    bed.tunnels.lost(23001);
+    let waiting = bed.get("/exapps/demo/public", &[]);
+    let back = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        bed.tunnels.up(23001, bed.exapp.address);
+    };
+    assert_eq!(tokio::join!(waiting, back).0.status(), 200);
+}
+
+#[tokio::test]
+async fn unreachable_exapps_are_told_apart() {
+    let bed = Bed::start().await;
+    let register = |id, port| bed.nextcloud.register(id, "127.0.0.1", port, &[(".*", 0)]);
+    register("none", 23002);
+    register("away", 23003);
+    register("deaf", 23004);
+    bed.tunnels.lost(23003);
+    bed.tunnels.up(23004, "127.0.0.1:1".parse().unwrap());
+
+    let none = bed.get("/exapps/none/x", &[]).await;
+    assert_eq!((none.status().as_u16(), none.headers().get("retry-after")), (503, None));
+    let away = bed.get("/exapps/away/x", &[]).await;
+    assert_eq!(
+        (away.status().as_u16(), &away.headers()["retry-after"]),
+        (503, &"2".parse().unwrap())
+    );
+    assert_eq!(bed.status("/exapps/deaf/x", &[]).await, 503);
+    assert_eq!(bed.status("/exapps/demo/break", &[]).await, 502);
+}
+
+#[tokio::test]
+async fn a_silent_exapp_is_given_up_on() {
+    let bed = Bed::with(|config| config.timeouts.server = Duration::from_millis(100)).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    bed.tunnels.up(23001, silent.local_addr().unwrap());
+    assert_eq!(bed.status("/exapps/demo/public", &[]).await, 504);
+}
+
+#[tokio::test]
+async fn loopback_in_a_record_is_never_a_service_of_this_node() {
+    let bed = Bed::start().await;
+    bed.nextcloud.register("sly", "localhost", bed.exapp.address.port(), &[(".*", 0)]);
+    assert_eq!(bed.status("/exapps/sly/x", &[]).await, 503);
+    assert_eq!(calls(&bed.exapp.requests), 0);
+}
+
+#[tokio::test]
+async fn connections_to_the_exapp_are_used_again() {
+    let bed = Bed::start().await;
+    for _ in 0..20 {
+        assert_eq!(json_of(bed.get("/exapps/demo/public", &[]).await).await["method"], "GET");
+    }
+    assert!(calls(&bed.tunnels.dials) <= 3, "{} dials", calls(&bed.tunnels.dials));
+}
+
+#[tokio::test]
+async fn the_control_api_answers_as_harp() {
+    let bed = Bed::start().await;
+    let key = ("harp-shared-key", KEY);
+    let info = json_of(bed.get("/exapps/app_api/info", &[key]).await).await;
+    assert_eq!(info["version"], "0.4.4");
+    assert_eq!(info["kubernetes"]["enabled"], false);
+    let heartbeat = bed.get("/exapps/app_api/heartbeat", &[key]).await;
+    assert_eq!(body_of(heartbeat).await, r#"{"status":"ok"}"#);
+
+    let record = r#"{"exapp_token":"t","exapp_version":"9","host":"127.0.0.1","port":"23001",
+        "routes":[{"url":".*","access_level":0,"bruteforce_protection":[]}],"more":1}"#;
+    let engine = ("docker-engine-port", "24000");
+    let rows: &[(&str, &str, &[(&str, &str)], &str, u16)] = &[
+        ("POST", "/exapp_storage/Pushed", &[key], record, 204),
+        ("DELETE", "/exapp_storage/pushed", &[key], "", 204),
+        ("DELETE", "/exapp_storage/pushed", &[key], "", 404),
+        ("POST", "/exapp_storage/pushed", &[key], "{}", 400),
+        ("POST", "/exapp_storage/pushed", &[key], "no json", 400),
+        ("PUT", "/exapp_storage/pushed", &[key], record, 405),
+        ("POST", "/info", &[key], "", 405),
+        ("GET", "/info/", &[key], "", 404),
+        ("GET", "/nothing", &[key], "", 404),
+        ("GET", "", &[key], "", 404),
+        ("POST", "/docker/exapp/exists", &[key, engine], "{}", 501),
+        ("GET", "/v1.44/_ping", &[key, engine], "", 501),
+        ("POST", "/k8s/exapp/exists", &[key], "{}", 501),
+        ("GET", "/info", &[("harp-shared-key", "guess")], "", 401),
+        ("GET", "/info", &[], "", 401),
+    ];
+    for (method, path, headers, body, expected) in rows {
+        let path = format!("/exapps/app_api{path}");
+        let request = request_with(method, &path, headers, (*body).to_owned());
+        let response = send(bed.address, request).await;
+        assert_eq!(response.status(), *expected, "{method} {path}");
+        assert_eq!(response.headers().contains_key("allow"), *expected == 405);
+    }
+}
+
+#[tokio::test]
+async fn a_control_body_over_16_mib_is_refused() {
+    let bed = Bed::start().await;
+    let head = format!(
+        "POST /exapps/app_api/exapp_storage/x HTTP/1.1\r\nhost: h\r\nharp-shared-key: {KEY}\r\n\
+         content-length: 16777217\r\n\r\n"
+    );
+    assert!(raw(bed.address, head.as_bytes()).await.starts_with("HTTP/1.1 413"));
+}
+
+#[tokio::test]
+async fn a_pushed_record_is_in_force_at_once_and_on_the_cluster() {
+    let bed = Bed::start().await;
+    assert_eq!(bed.status("/exapps/pushed/x", &[]).await, 404);
+    let record = r#"{"exapp_token":"t","exapp_version":"9","host":"127.0.0.1","port":23001,
+        "routes":[{"url":".*","access_level":0,"bruteforce_protection":[]}]}"#;
+    let push = request_with(
+        "POST",
+        "/exapps/app_api/exapp_storage/Pushed",
+        &[("harp-shared-key", KEY)],
+        record,
+    );
+    assert_eq!(send(bed.address, push).await.status(), 204);
+    let seen = json_of(bed.get("/exapps/pushed/x", &[]).await).await;
+    assert_eq!(seen["headers"]["ex-app-version"], "9");
+    assert_eq!(bed.cluster.view().exapp("pushed").unwrap().version, "9");
+}
+
+#[tokio::test]
+async fn stopping_finishes_what_is_in_flight_and_takes_no_more() {
+    let bed = Bed::start().await;
+    let mut streaming = bed.get("/exapps/demo/sse", &[]).await.into_body();
+    streaming.frame().await.unwrap().unwrap();
+    bed.stop.cancel();
+    timeout(LONG, async {
+        while TcpStream::connect(bed.address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    bed.exapp.go_on.notify_one();
+    assert_eq!(streaming.collect().await.unwrap().to_bytes(), "data: two\n\n");
+    timeout(LONG, bed.served).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_for_a_place() {
+    let bed = Bed::with(|config| config.max_connections = 1).await;
+    let first = TcpStream::connect(bed.address).await.unwrap();
+    // Accepted by then, because the second request is only answered once the first has gone.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let waiting = tokio::spawn(try_send(bed.address, request("GET", "/exapps/demo/public", &[])));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished());
+    drop(first);
+    let response = timeout(LONG, waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!(response.status(), 200);
+    drop::<HeaderMap>(response.into_parts().0.headers);
+}

@@ -1,0 +1,240 @@
+//! Pooled HTTP/1.1 connections over any [`Dial`]: to ExApps by TCP or tunnel, and to Nextcloud.
+//!
+//! The pool is keyed by [`Target`], hands out the connection used last, and takes one back when
+//! the response body has been read to its end. A request that a dying pooled connection had not
+//! begun to send is moved to another one; nothing else is ever sent twice.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout};
+
+use super::body::{Body, BodyError, Finish};
+use crate::net::{Dial, Target};
+
+/// Limits of a client.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Longest wait for a connection, handshake included.
+    pub connect: Duration,
+    /// Longest wait for the response head, and between two pieces of the response body.
+    pub response: Duration,
+    /// Longest wait between two pieces of the request body, which the visitor owes us.
+    pub request_body: Duration,
+    /// A pooled connection unused for this long is closed. Keep it below the keep-alive of
+    /// common ExApp servers, or every second request meets a connection about to close.
+    pub idle: Duration,
+    /// Pooled connections per target; more are closed after use.
+    pub max_idle: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            response: Duration::from_secs(1800),
+            request_body: Duration::from_secs(30),
+            idle: Duration::from_secs(4),
+            max_idle: 256,
+        }
+    }
+}
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No tunnel is registered under the port, on any node.
+    #[error("upstream: no tunnel is registered")]
+    NoTunnel,
+    /// The tunnel is known but did not come back in time.
+    #[error("upstream: the tunnel did not come back in time")]
+    TunnelAbsent,
+    /// No connection within the connect deadline.
+    #[error("upstream: no connection in time")]
+    ConnectTimeout,
+    /// The connection was refused or failed on the way.
+    #[error("upstream: connect failed")]
+    Connect(#[source] io::Error),
+    /// The upstream closed early or answered something that is not HTTP.
+    #[error("upstream: broke the exchange")]
+    Broke(#[source] hyper::Error),
+    /// The visitor's request body broke off or stalled; the upstream is not to blame.
+    #[error("upstream: the request body broke off")]
+    RequestBody(#[source] hyper::Error),
+    /// Connected, but no response head within the response deadline.
+    #[error("upstream: no response in time")]
+    Silent,
+}
+
+/// Cheap to clone; all clones share one pool.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dial: Arc<dyn Dial>,
+    config: Config,
+    /// Never locked across an await.
+    idle: Mutex<HashMap<Target, Vec<Idle>>>,
+}
+
+struct Idle {
+    sender: SendRequest<Body>,
+    since: Instant,
+}
+
+impl Client {
+    /// A client over `dial`. Call it within a runtime: a task sweeps the pool while the client
+    /// lives.
+    pub fn new(dial: Arc<dyn Dial>, config: Config) -> Self {
+        let inner = Arc::new(Inner { dial, config, idle: Mutex::default() });
+        tokio::spawn(sweep(Arc::downgrade(&inner), inner.config.idle));
+        Self { inner }
+    }
+
+    /// The limits this client was made with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Sends one request (origin-form target, `Host` already set) and waits for the response
+    /// head. A 101 response carries the upgrade in its extensions.
+    ///
+    /// # Errors
+    /// [`Error`] says who is at fault; only a request that was never begun is sent again.
+    pub async fn send(
+        &self,
+        to: &Target,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
+        loop {
+            let (mut sender, reused) = self.connection(to).await?;
+            let sent = timeout(self.inner.config.response, sender.try_send_request(request));
+            match sent.await {
+                Err(_elapsed) => return Err(Error::Silent),
+                Ok(Ok(response)) => return Ok(self.receive(to, sender, response)),
+                Ok(Err(mut failed)) => match failed.take_message() {
+                    Some(unsent) if reused => request = unsent,
+                    _ => return Err(blame(failed.into_error())),
+                },
+            }
+        }
+    }
+
+    fn receive(
+        &self,
+        to: &Target,
+        sender: SendRequest<Body>,
+        response: Response<Incoming>,
+    ) -> Response<Body> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return response.map(|_none| Body::empty());
+        }
+        let finish = GiveBack { pool: Arc::downgrade(&self.inner), to: to.clone(), sender };
+        let silence = self.inner.config.response;
+        response.map(|incoming| Body::watched(incoming, silence, Box::new(finish)))
+    }
+
+    /// A pooled connection if one is alive, else a new one.
+    async fn connection(&self, to: &Target) -> Result<(SendRequest<Body>, bool), Error> {
+        if let Some(sender) = self.inner.take(to) {
+            return Ok((sender, true));
+        }
+        let connected = timeout(self.inner.config.connect, self.connect(to)).await;
+        Ok((connected.map_err(|_elapsed| Error::ConnectTimeout)??, false))
+    }
+
+    async fn connect(&self, to: &Target) -> Result<SendRequest<Body>, Error> {
+        let stream = self.inner.dial.dial(to).await.map_err(|error| match (error.kind(), to) {
+            (io::ErrorKind::NotFound, Target::Tunnel(_)) => Error::NoTunnel,
+            (io::ErrorKind::TimedOut, Target::Tunnel(_)) => Error::TunnelAbsent,
+            (io::ErrorKind::TimedOut, Target::Tcp { .. }) => Error::ConnectTimeout,
+            _ => Error::Connect(error),
+        })?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(Error::Broke)?;
+        tokio::spawn(async move {
+            // Whoever sent the request hears of it; an idle connection may die unmourned.
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::trace!(%error, "upstream connection ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+impl Inner {
+    fn take(&self, to: &Target) -> Option<SendRequest<Body>> {
+        let oldest = Instant::now().checked_sub(self.config.idle);
+        let mut pool = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = pool.get_mut(to)?;
+        while let Some(Idle { sender, since }) = kept.pop() {
+            if sender.is_ready() && oldest.is_none_or(|oldest| since > oldest) {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    fn put(&self, to: Target, sender: SendRequest<Body>) {
+        let mut pool = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = pool.entry(to).or_default();
+        if kept.len() < self.config.max_idle {
+            kept.push(Idle { sender, since: Instant::now() });
+        }
+    }
+}
+
+/// Returns the connection to the pool once its response has been read.
+struct GiveBack {
+    pool: Weak<Inner>,
+    to: Target,
+    sender: SendRequest<Body>,
+}
+
+impl Finish for GiveBack {
+    fn finished(self: Box<Self>) {
+        let Self { pool, to, mut sender } = *self;
+        if sender.is_closed() {
+            return;
+        }
+        let Some(inner) = pool.upgrade() else { return };
+        if sender.is_ready() {
+            inner.put(to, sender);
+            return;
+        }
+        // The connection's own task has yet to notice the end, or the upstream answered before
+        // it had taken the whole request.
+        tokio::spawn(async move {
+            if let Ok(Ok(())) = timeout(inner.config.idle, sender.ready()).await {
+                inner.put(to, sender);
+            }
+        });
+    }
+}
+
+/// Closes what has been idle too long, until the client is gone.
+async fn sweep(pool: Weak<Inner>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(inner) = pool.upgrade() else { return };
+        let mut pool = inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.retain(|_, kept| {
+            kept.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < every);
+            !kept.is_empty()
+        });
+    }
+}
+
+/// Whether the failure came from the visitor's body or from the upstream.
+fn blame(error: hyper::Error) -> Error {
+    let ours = std::error::Error::source(&error).is_some_and(|source| source.is::<BodyError>());
+    if ours { Error::RequestBody(error) } else { Error::Broke(error) }
+}

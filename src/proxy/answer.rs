@@ -1,0 +1,102 @@
+//! The only place that turns a refusal or a failure into an answer (contract 1.3). Sans-io.
+//!
+//! HaRP's silent drop abandons the TCP connection, so that the client waits in vain. That needs a
+//! kernel trick per connection and keeps our sockets as long as theirs; here the connection is
+//! closed without a byte instead, which tells as little. `frontend` does that, there is no answer.
+
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+
+use crate::http::body::Body;
+use crate::http::client;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
+
+/// HaRP's 400 for requests that cannot be read.
+pub fn bad_request() -> Response<Body> {
+    text(StatusCode::BAD_REQUEST, "400 Bad Request")
+}
+
+/// 401: the control API without the right key.
+pub fn unauthorized() -> Response<Body> {
+    text(StatusCode::UNAUTHORIZED, "401 Unauthorized")
+}
+
+/// 403: the visitor's access level is too low.
+pub fn forbidden() -> Response<Body> {
+    text(StatusCode::FORBIDDEN, "403 Forbidden")
+}
+
+/// 404: no such ExApp or no such route.
+pub fn not_found() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "404 Not Found")
+}
+
+/// 503: the decision could not be made, usually because Nextcloud cannot be asked.
+pub fn unavailable() -> Response<Body> {
+    soon(text(StatusCode::SERVICE_UNAVAILABLE, "503 Service Unavailable"))
+}
+
+/// Why the ExApp's answer is missing. At once and in words: HaRP takes three seconds, which is
+/// exactly AppAPI's ping limit (weakness W20).
+pub fn upstream_failed(error: &client::Error) -> Response<Body> {
+    use client::Error;
+    match error {
+        Error::NoTunnel => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "503 Service Unavailable: the ExApp has no tunnel",
+        ),
+        Error::TunnelAbsent => soon(text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "503 Service Unavailable: the ExApp's tunnel is not back yet",
+        )),
+        Error::ConnectTimeout | Error::Connect(_) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "503 Service Unavailable: the ExApp does not accept connections",
+        ),
+        Error::Broke(_) => text(
+            StatusCode::BAD_GATEWAY,
+            "502 Bad Gateway: the ExApp broke off or did not speak HTTP",
+        ),
+        Error::RequestBody(_) => bad_request(),
+        Error::Silent => text(
+            StatusCode::GATEWAY_TIMEOUT,
+            "504 Gateway Timeout: the ExApp did not answer in time",
+        ),
+    }
+}
+
+/// 502: the ExApp answered what a proxy cannot pass on.
+pub fn bad_gateway() -> Response<Body> {
+    text(StatusCode::BAD_GATEWAY, "502 Bad Gateway: the ExApp switched protocols unasked")
+}
+
+/// A text answer in HaRP's form: no charset, no newline.
+pub fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    response
+}
+
+/// It is worth asking again in two seconds.
+fn soon(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("2"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_tunnel_may_be_tried_again_and_a_missing_one_not() {
+        let absent = upstream_failed(&client::Error::TunnelAbsent);
+        assert_eq!(absent.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(absent.headers()[RETRY_AFTER], "2");
+        let missing = upstream_failed(&client::Error::NoTunnel);
+        assert_eq!(missing.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(!missing.headers().contains_key(RETRY_AFTER));
+        assert_eq!(upstream_failed(&client::Error::Silent).status(), StatusCode::GATEWAY_TIMEOUT);
+    }
+}
