@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::status::{Facts, Speaker};
 use crate::config::parse::{Node, Serve};
-use crate::failover::{Effects, Watch, takeover};
+use crate::failover::{Effects, Watch};
 use crate::frontend::{self, Frontend};
 use crate::guard::Guard;
 use crate::net::{TcpDial, listen};
@@ -107,14 +107,14 @@ fn make_private_dir(path: &PathBuf) -> anyhow::Result<()> {
 
 fn start_speakers(
     wanted: &BTreeMap<String, Vec<vrrp::RouterConfig>>,
-    reports: &mpsc::UnboundedSender<takeover::Event>,
+    reports: &mpsc::UnboundedSender<vrrp::Report>,
 ) -> anyhow::Result<Vec<Speaker>> {
     let mut speakers = Vec::new();
     for (interface, routers) in wanted {
         let reports = reports.clone();
         let tell = move |report: vrrp::Report| {
             // Runs on the VRRP thread: an unbounded send neither waits nor fails loudly.
-            let _ = reports.send(event(&report));
+            let _ = reports.send(report);
         };
         let handle = vrrp::SpeakerConfig::new(interface, routers.clone())
             .map_err(vrrp::Error::from)
@@ -133,14 +133,6 @@ fn start_speakers(
     Ok(speakers)
 }
 
-fn event(report: &vrrp::Report) -> takeover::Event {
-    let addresses = report.addresses.iter().copied().map(Into::into).collect();
-    match report.to {
-        vrrp::State::Active => takeover::Event::Arrived(addresses),
-        vrrp::State::Backup | vrrp::State::Initialize => takeover::Event::Left(addresses),
-    }
-}
-
 fn spawn(tasks: &mut Tasks, service: impl Future<Output = ()> + Send + 'static) {
     tasks.spawn(async move {
         service.await;
@@ -152,7 +144,7 @@ fn spawn_watch(
     tasks: &mut Tasks,
     cluster: &cluster::Handle,
     tunnels: &frp::Tunnels,
-    events: mpsc::UnboundedReceiver<takeover::Event>,
+    events: mpsc::UnboundedReceiver<vrrp::Report>,
     stop: &CancellationToken,
 ) {
     let effects = Effects {
