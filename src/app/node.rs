@@ -193,7 +193,8 @@ impl FrpDoor {
         permit(&speakers)?;
         self.ready.cancel();
         tracing::info!("ready to hold the virtual address");
-        frp::serve(listener, &pki, tunnels, guard, serve.frp, self.stop).await?;
+        let tls = pki.server_config(serve.frp.tls == frp::TlsMode::Required)?;
+        frp::serve(listener, Arc::new(tls), tunnels, guard, serve.frp, self.stop).await;
         Ok(())
     }
 }

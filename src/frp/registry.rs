@@ -2,7 +2,7 @@
 //! one instance behind a lock, tells the cluster and wakes those who wait.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use cluster::record::Tunnel;
 use cluster::{NodeId, record::Millis};
@@ -165,9 +165,11 @@ impl Registry {
         self.live.values().map(|live| &live.record)
     }
 
-    /// Takes everybody off the table.
-    pub(super) fn clear(&mut self) -> Vec<Seat> {
-        let ids: Vec<SessionId> = self.seats.keys().copied().collect();
+    /// Takes every session off the table whose connection ends at one of `addresses`.
+    pub(super) fn evict_at(&mut self, addresses: &[IpAddr]) -> Vec<Seat> {
+        let ends_there = |seat: &Seat| addresses.contains(&seat.server.ip().to_canonical());
+        let ids: Vec<_> =
+            self.seats.iter().filter(|(_, seat)| ends_there(seat)).map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| self.detach(id)).collect()
     }
 

@@ -5,7 +5,7 @@
 //! socket, so a weak [`Grip`] on it stays outside.
 
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -52,6 +52,12 @@ impl Socket {
 impl Grip {
     pub(super) fn is_open(&self) -> bool {
         self.0.strong_count() > 0
+    }
+
+    /// Whether our end of the connection is one of `addresses`.
+    pub(super) fn ends_at(&self, addresses: &[IpAddr]) -> bool {
+        let local = self.0.upgrade().and_then(|tcp| tcp.local_addr().ok());
+        local.is_some_and(|local| addresses.contains(&local.ip().to_canonical()))
     }
 
     /// From now on closing resets the connection and discards what was not sent.

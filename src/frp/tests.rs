@@ -418,7 +418,7 @@ async fn abandoned_tunnels_end_here_and_stay_registered() {
     server.registered(true).await;
     let work = Peer::work(&server, &run_id).await;
     let mut user = server.dial().await.unwrap();
-    server.tunnels.abandon();
+    server.tunnels.abandon(&[std::net::IpAddr::from([127, 0, 0, 1])]);
     assert!(!server.tunnels.status()[0].live_here);
     assert!(server.tunnels.is_known(PORT));
     // Also the user of a work connection that is a socket of its own.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -130,14 +130,21 @@ impl Tunnels {
         by_port.into_values().collect()
     }
 
-    /// The virtual IP left this node: drops every session and every connection of the FRP port
-    /// without a packet, so that none of them disturbs its client once it is elsewhere.
-    pub fn abandon(&self) {
-        let grips = std::mem::take(&mut *lock(&self.inner.grips));
-        for grip in &grips {
+    /// Whether the client of this port is connected to this node.
+    pub fn is_live(&self, port: u16) -> bool {
+        self.inner.registry().is_live(port)
+    }
+
+    /// Virtual addresses left this node: drops every session and every connection of the FRP
+    /// port that ends at one of them, without a packet, so that none of them disturbs its client
+    /// once it is elsewhere. Connections to the node's own addresses go on.
+    pub fn abandon(&self, addresses: &[IpAddr]) {
+        let mut grips = lock(&self.inner.grips);
+        for grip in grips.extract_if(.., |grip| grip.ends_at(addresses)) {
             grip.abandon();
         }
-        let seats = self.inner.registry().clear();
+        drop(grips);
+        let seats = self.inner.registry().evict_at(addresses);
         for seat in &seats {
             seat.kill.cancel();
         }
