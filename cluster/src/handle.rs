@@ -67,7 +67,7 @@ impl Handle {
     /// Hands over a soft change to be batched. Never waits; under pressure it is dropped and
     /// counted.
     pub fn share(&self, soft: Soft) {
-        let mut batch = SoftBatch::default();
+        let mut batch = SoftBatch { now: crate::clock::now(), ..SoftBatch::default() };
         match soft {
             Soft::Session(key, session) => batch.sessions.push((key, session)),
             Soft::Strike(strike) => batch.strikes.push(strike),

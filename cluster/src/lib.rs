@@ -11,12 +11,23 @@ pub mod command;
 pub mod identity;
 pub mod record;
 
+mod clock;
+mod codec;
 mod config;
+mod dto;
 mod error;
+mod fatal;
 mod handle;
+mod log_file;
+mod log_store;
+mod log_writer;
 mod node;
+mod snapshot;
 mod state;
+mod state_store;
 mod status;
+mod types;
+mod view;
 
 pub use command::{Command, Reply, Soft, SoftBatch};
 pub use config::{Config, Member, Problem, Role, Timers, TlsFiles};

@@ -17,7 +17,7 @@ pub enum Stored {
     /// There was no record to delete.
     Unknown,
     /// The body is not a record.
-    Malformed(messages::Error),
+    Malformed(messages::MessageError),
 }
 
 /// Puts the pushed record in force.

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::status::{Facts, Speaker};
 use crate::config::parse::{Node, Serve};
-use crate::failover::{Effects, Watch, takeover};
-use crate::frontend::Frontend;
+use crate::failover::{Effects, Watch};
+use crate::frontend::{self, Frontend};
 use crate::guard::Guard;
 use crate::net::{TcpDial, listen};
-use crate::{admin, frp};
+use crate::{admin, frp, nextcloud};
 
 /// How long requests on this node's own addresses may take to end at a stop. Those on the
 /// virtual address cannot end any more: their segments already go to the peer.
@@ -47,12 +47,13 @@ pub(super) async fn run(
     let tcp = TcpDial { within: serve.frontend.timeouts.connect };
     let tunnels = frp::Tunnels::new(serve.frp.clone(), tcp, handle.clone());
     let frontend = Frontend::new(
-        serve.frontend.clone(),
-        serve.nextcloud.clone(),
+        frontend::Config { drain: LAST_REQUESTS, ..serve.frontend.clone() },
+        &serve.guard.shared_key,
         guard.clone(),
         handle.clone(),
+        nextcloud::Client::new(serve.nextcloud.clone())?,
         Arc::new(tunnels.clone()),
-    )?;
+    );
     let http = listen::bind(serve.frontend.listen)
         .with_context(|| format!("exapps.listen {}", serve.frontend.listen))?;
     let frp_port = listen::bind(serve.frp.listen)
@@ -68,7 +69,8 @@ pub(super) async fn run(
     let facts =
         Facts::node(node.name.clone(), handle.clone(), tunnels.clone(), speakers.clone(), ready.clone());
     spawn(&mut tasks, admin::server::serve(admin_socket, Arc::new(move || facts.status()), stop.clone()));
-    spawn(&mut tasks, frontend.serve(http, stop.clone()));
+    let http_stop = stop.clone();
+    spawn(&mut tasks, async move { frontend.serve(http, http_stop).await });
     let door = FrpDoor { state_dir: node.state_dir.clone(), ready, stop: stop.clone() };
     tasks.spawn(door.open(frp_port, serve, guard, tunnels.clone(), handle, speakers.clone()));
 
@@ -105,14 +107,14 @@ fn make_private_dir(path: &PathBuf) -> anyhow::Result<()> {
 
 fn start_speakers(
     wanted: &BTreeMap<String, Vec<vrrp::RouterConfig>>,
-    reports: &mpsc::UnboundedSender<takeover::Event>,
+    reports: &mpsc::UnboundedSender<vrrp::Report>,
 ) -> anyhow::Result<Vec<Speaker>> {
     let mut speakers = Vec::new();
     for (interface, routers) in wanted {
         let reports = reports.clone();
         let tell = move |report: vrrp::Report| {
             // Runs on the VRRP thread: an unbounded send neither waits nor fails loudly.
-            let _ = reports.send(event(&report));
+            let _ = reports.send(report);
         };
         let handle = vrrp::SpeakerConfig::new(interface, routers.clone())
             .map_err(vrrp::Error::from)
@@ -131,14 +133,6 @@ fn start_speakers(
     Ok(speakers)
 }
 
-fn event(report: &vrrp::Report) -> takeover::Event {
-    let addresses = report.addresses.iter().copied().map(Into::into).collect();
-    match report.to {
-        vrrp::State::Active => takeover::Event::Arrived(addresses),
-        vrrp::State::Backup | vrrp::State::Initialize => takeover::Event::Left(addresses),
-    }
-}
-
 fn spawn(tasks: &mut Tasks, service: impl Future<Output = ()> + Send + 'static) {
     tasks.spawn(async move {
         service.await;
@@ -150,7 +144,7 @@ fn spawn_watch(
     tasks: &mut Tasks,
     cluster: &cluster::Handle,
     tunnels: &frp::Tunnels,
-    events: mpsc::UnboundedReceiver<takeover::Event>,
+    events: mpsc::UnboundedReceiver<vrrp::Report>,
     stop: &CancellationToken,
 ) {
     let effects = Effects {
@@ -199,7 +193,8 @@ impl FrpDoor {
         permit(&speakers)?;
         self.ready.cancel();
         tracing::info!("ready to hold the virtual address");
-        frp::serve(listener, &pki, tunnels, guard, serve.frp, self.stop).await?;
+        let tls = pki.server_config(serve.frp.tls == frp::TlsMode::Required)?;
+        frp::serve(listener, Arc::new(tls), tunnels, guard, serve.frp, self.stop).await;
         Ok(())
     }
 }

@@ -129,19 +129,7 @@ fn tunnels(tunnels: &frp::Tunnels) -> Vec<Tunnel> {
 
 /// The kinds of refused packets that occurred.
 fn refused(errors: &vrrp::PacketErrors) -> Vec<(String, u64)> {
-    let kinds = [
-        ("ip header", errors.ip_header),
-        ("truncated", errors.truncated),
-        ("ttl", errors.ttl),
-        ("version", errors.version),
-        ("type", errors.kind),
-        ("no address", errors.count_zero),
-        ("length", errors.length),
-        ("checksum", errors.checksum),
-        ("vrid 0", errors.vrid_zero),
-        ("interval 0", errors.interval_zero),
-        ("foreign vrid", errors.foreign_vrid),
-    ];
+    let kinds = errors.by_kind();
     let occurred = kinds.into_iter().filter(|(_, count)| *count > 0);
     occurred.map(|(kind, count)| (kind.to_owned(), count)).collect()
 }

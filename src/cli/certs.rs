@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use cluster::identity::Authority;
 
 use super::{complain, say};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// Directory to write to; made if it does not exist. Existing files are never overwritten.
+    /// Directory to write to; made if it does not exist. An authority found there is used again;
+    /// existing files are never overwritten.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Name of the cluster (`cluster.name`).
@@ -34,22 +36,36 @@ pub(super) fn run(options: &Options) -> ExitCode {
 }
 
 fn write(options: &Options) -> anyhow::Result<()> {
-    let authority = cluster::identity::Authority::generate(&options.cluster)?;
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     fs::set_permissions(out, fs::Permissions::from_mode(0o700))?;
-    write_new(&out.join("ca.crt"), 0o644, authority.certificate())?;
+    let authority = authority(out, &options.cluster)?;
     for id in &options.nodes {
         let (certificate, key) = authority.issue(*id)?;
         write_new(&out.join(format!("node-{id}.crt")), 0o644, &certificate)?;
         write_new(&out.join(format!("node-{id}.key")), 0o600, &key)?;
     }
     say(&format!(
-        "wrote {}: copy ca.crt and its own node-ID.crt and node-ID.key to each member; the \
-         authority's key was not kept, so a new member needs new certificates for all",
+        "wrote {}: copy ca.crt and its own node-ID.crt and node-ID.key to each member, and keep \
+         ca.key away from all of them",
         out.display()
     ));
     Ok(())
+}
+
+/// The authority of an earlier run, or a new one.
+fn authority(out: &Path, cluster: &str) -> anyhow::Result<Authority> {
+    let (certificate, key) = (out.join("ca.crt"), out.join("ca.key"));
+    if key.exists() {
+        let read = |path: &Path| {
+            fs::read_to_string(path).with_context(|| path.display().to_string())
+        };
+        return Ok(Authority::from_pem(cluster, &read(&certificate)?, &read(&key)?)?);
+    }
+    let authority = Authority::generate(cluster)?;
+    write_new(&certificate, 0o644, authority.certificate_pem())?;
+    write_new(&key, 0o600, &authority.key_pem())?;
+    Ok(authority)
 }
 
 fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {

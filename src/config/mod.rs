@@ -5,8 +5,10 @@
 //! rooms. Every key is described in `docs/reference/config.md`.
 
 pub mod file;
+pub mod parse;
 
 pub mod problem;
 pub mod value;
 
+pub use parse::{Config, load};
 pub use problem::{Problem, Problems};

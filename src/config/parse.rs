@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::file::{File, Section};
 use super::problem::{Problem, Problems};
-use crate::{frontend, frp, guard, http, nextcloud, observe, secret::Secret};
+use crate::secret::Secret;
+use crate::{frontend, frp, guard, nextcloud, observe};
 
 /// Everything a process is started with.
 #[derive(Debug)]
@@ -178,7 +179,7 @@ fn read_serve(root: &mut Section<'_, '_>, cluster: &cluster::Config) -> Option<S
     let mut section = root.section("nextcloud");
     let url = section.required_at::<String>("url");
     let url = url.filter(|(url, at)| {
-        let fine = nextcloud::is_base_url(url);
+        let fine = nextcloud::Config::is_usable_url(url);
         if !fine {
             let expected = "a URL such as \"https://cloud.example.org\"";
             section.wrong("url", at, format!("\"{url}\""), expected);

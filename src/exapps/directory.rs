@@ -6,6 +6,7 @@
 //! again until it is recorded, or a later push makes it moot.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,6 +52,31 @@ pub enum Recorded {
     Here,
 }
 
+/// What AppAPI's headers say about an ExApp.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'h> {
+    /// `ex-app-version`
+    pub version: &'h str,
+    /// `ex-app-host`
+    pub host: &'h str,
+    /// `ex-app-port`
+    pub port: &'h str,
+}
+
+impl Claim<'_> {
+    fn agrees(&self, record: &ExApp) -> bool {
+        record.version == self.version
+            && record.host == self.host
+            && self.port.parse() == Ok(record.port)
+    }
+}
+
+impl fmt::Display for Claim<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}:{}", self.version, self.host, self.port)
+    }
+}
+
 /// Why a record could not be had. Shared by all who waited for the same fetch.
 pub type Error = Arc<nextcloud::Error>;
 
@@ -67,6 +93,8 @@ struct Inner {
     /// Records of the view with their routes compiled. Replaced as a whole, which is rare.
     compiled: ArcSwap<HashMap<String, Arc<Compiled>>>,
     fetched: Cache<FetchKey, Option<KnownApp>>,
+    /// Claims of AppAPI that contradicted a record and have been looked into.
+    rechecked: Cache<(AppId, String), ()>,
     /// Changes the cluster has not confirmed. Empty but for times without quorum.
     unsynced: ArcSwap<HashMap<String, Unsynced>>,
     /// One writer at a time for `compiled` and `unsynced`.
@@ -108,16 +136,19 @@ enum Stale {
 impl Directory {
     /// A directory over the cluster's records and Nextcloud.
     pub fn new(config: Config, cluster: Handle, nextcloud: nextcloud::Client) -> Self {
-        let lifetimes =
-            Lifetimes { absent: config.negative_lifetime, present: config.refresh };
-        let fetched =
-            Cache::builder().max_capacity(MAX_FETCHED).expire_after(lifetimes).build();
+        let lifetimes = Lifetimes { absent: config.negative_lifetime, present: config.refresh };
+        let fetched = Cache::builder().max_capacity(MAX_FETCHED).expire_after(lifetimes).build();
+        let rechecked = Cache::builder()
+            .max_capacity(MAX_FETCHED)
+            .time_to_live(config.negative_lifetime)
+            .build();
         let inner = Inner {
             config,
             cluster,
             nextcloud,
             compiled: ArcSwap::default(),
             fetched,
+            rechecked,
             unsynced: ArcSwap::default(),
             write: Mutex::default(),
             started: Instant::now(),
@@ -142,30 +173,32 @@ impl Directory {
         }
     }
 
-    /// Like [`find`](Self::find), for requests AppAPI has signed: what it says about the ExApp
-    /// is newer than any memory. A record that does not `agree` with it, and a remembered
-    /// absence, are fetched again, at most once per negative lifetime.
+    /// Like [`find`](Self::find), for requests AppAPI has signed: what it `says` about the ExApp
+    /// is newer than any memory. A record that contradicts it, and a remembered absence, are
+    /// fetched again first; for one and the same claim at most once per negative lifetime.
     ///
     /// # Errors
-    /// As [`find`](Self::find); a record that merely disagrees is returned rather than an error.
+    /// As [`find`](Self::find); a record that merely contradicts is returned rather than an error.
     pub async fn find_signed(
         &self,
         id: &AppId,
-        agrees: impl Fn(&ExApp) -> bool + Send,
+        says: Claim<'_>,
     ) -> Result<Option<KnownApp>, Error> {
+        let known = match self.find(id).await? {
+            Some(known) if says.agrees(&known.record) => return Ok(Some(known)),
+            other => other,
+        };
+        let claim = (id.clone(), says.to_string());
+        if self.inner.rechecked.contains_key(&claim) {
+            return Ok(known);
+        }
+        self.inner.rechecked.insert(claim, ()).await;
         let revision = self.inner.revision(id);
-        let key = (id.clone(), revision);
-        match self.find(id).await? {
-            Some(known) if agrees(&known.record) => Ok(Some(known)),
-            Some(known) if self.inner.fetched.contains_key(&key) => Ok(Some(known)),
-            Some(known) => match self.fetch(id, revision).await {
-                Ok(Some(fetched)) => Ok(Some(fetched)),
-                Ok(None) | Err(_) => Ok(Some(known)),
-            },
-            None => {
-                self.inner.fetched.invalidate(&key).await;
-                self.fetch(id, revision).await
-            }
+        self.inner.fetched.invalidate(&(id.clone(), revision)).await;
+        match (self.fetch(id, revision).await, known) {
+            (Ok(Some(fetched)), _) => Ok(Some(fetched)),
+            (Ok(None) | Err(_), Some(known)) => Ok(Some(known)),
+            (absent, None) => absent,
         }
     }
 
@@ -180,8 +213,7 @@ impl Directory {
     pub async fn delete(&self, id: &AppId) -> (Recorded, bool) {
         let had = matches!(self.inner.look(id), Found::Known(..) | Found::Uncompiled(_));
         let id = id.as_str().to_owned();
-        let (recorded, reply) =
-            self.change(id.clone(), None, Command::DeleteExApp { id }).await;
+        let (recorded, reply) = self.change(id.clone(), None, Command::DeleteExApp { id }).await;
         (recorded, reply.map_or(had, |reply| reply == Reply::Done))
     }
 
@@ -199,7 +231,12 @@ impl Directory {
                 self.inner.write_unsynced(|table| {
                     table.insert(id.clone(), Unsynced { known, revision });
                 });
-                tokio::spawn(propose_until_recorded(Arc::clone(&self.inner), id, revision, command));
+                tokio::spawn(propose_until_recorded(
+                    Arc::clone(&self.inner),
+                    id,
+                    revision,
+                    command,
+                ));
                 (Recorded::Here, None)
             }
         }
@@ -210,10 +247,7 @@ impl Directory {
         let inner = Arc::clone(&self.inner);
         let key = (id.clone(), revision);
         let asked = id.clone();
-        self.inner
-            .fetched
-            .try_get_with(key, async move { inner.ask(&asked, revision).await })
-            .await
+        self.inner.fetched.try_get_with(key, async move { inner.ask(&asked, revision).await }).await
     }
 
     fn refresh(&self, id: AppId, held: Arc<ExApp>) {
@@ -224,7 +258,9 @@ impl Directory {
                 Ok(Some(record)) if record != *held => inner.cache(record, revision),
                 Ok(Some(_)) => {}
                 // A 401 cannot tell "unregistered" from "wrong key", so it takes nothing away.
-                Ok(None) => tracing::debug!(app_id = %id, "Nextcloud no longer vouches for a record"),
+                Ok(None) => {
+                    tracing::debug!(app_id = %id, "Nextcloud no longer vouches for a record")
+                }
                 Err(error) => tracing::debug!(app_id = %id, %error, "record not refreshed"),
             }
         });

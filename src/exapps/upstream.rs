@@ -20,12 +20,18 @@ fn is_here(host: &str) -> bool {
         return address.is_loopback() || address.is_unspecified();
     }
     let name = host.strip_suffix('.').unwrap_or(host);
-    let label = name.rsplit('.').next().unwrap_or(name);
-    // RFC 6761 section 6.3: every name under localhost is loopback. The resolver also takes
-    // shorthand such as 127.1 for an address; a name made of digits and dots is never a host.
-    label.eq_ignore_ascii_case("localhost")
-        || name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-        || label.starts_with("0x")
+    // RFC 6761 section 6.3: every name under localhost is loopback. Resolvers also take shorthand
+    // such as 127.1 or 0x7f000001 for an address, which no real host is called.
+    let last = name.rsplit('.').next().unwrap_or(name);
+    last.eq_ignore_ascii_case("localhost") || name.split('.').all(is_number)
+}
+
+fn is_number(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+    hex.map_or_else(
+        || label.bytes().all(|byte| byte.is_ascii_digit()),
+        |digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+    )
 }
 
 /// An IPv6 literal without its brackets.

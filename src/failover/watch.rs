@@ -1,5 +1,5 @@
-//! Follows the virtual routers: carries out the steps of a takeover, so that the rooms
-//! below need not know what a takeover is.
+//! Follows the virtual routers: tells their story in the log and carries out the steps of a
+//! takeover, so that the rooms below need not know what a takeover is.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -7,6 +7,7 @@ use std::time::Instant;
 use cluster::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use vrrp::{Report, State};
 
 use super::takeover::{Action, Event, Takeover};
 use super::tickle::Tickler;
@@ -46,25 +47,40 @@ impl Watch {
         Self { cluster, tickler, effects, machine: Takeover::default() }
     }
 
-    /// Runs until `stop`, or until the VRRP side is gone.
+    /// Runs until `stop`; without a virtual router there is nothing to follow.
     pub async fn run(
         mut self,
-        mut reports: mpsc::UnboundedReceiver<Event>,
+        mut reports: mpsc::UnboundedReceiver<Report>,
         stop: CancellationToken,
     ) {
         loop {
             let deadline = self.machine.poll_timeout();
             tokio::select! {
                 () = stop.cancelled() => return,
-                event = reports.recv() => match event {
-                    Some(event) => self.machine.handle(Instant::now(), event),
-                    None => return,
+                report = reports.recv() => match report {
+                    Some(report) => self.take_in(&report),
+                    None => std::future::pending().await,
                 },
                 () = sleep_until(deadline) => self.machine.handle_timeout(Instant::now()),
             }
             while let Some(action) = self.machine.poll_action() {
                 self.carry_out(&action);
             }
+        }
+    }
+
+    fn take_in(&mut self, report: &Report) {
+        let Report { vrid, from, to, reason, at, .. } = report;
+        tracing::info!(
+            vrid, state.from = %from, state.to = %to, %reason,
+            addresses = ?report.addresses,
+            "virtual router changed its state"
+        );
+        let addresses = report.addresses.iter().copied().map(IpAddr::V4).collect();
+        match (from, to) {
+            (_, State::Active) => self.machine.handle(*at, Event::Arrived(addresses)),
+            (State::Active, _) => self.machine.handle(*at, Event::Left(addresses)),
+            _ => {}
         }
     }
 

@@ -24,10 +24,8 @@ use crate::proxy::testing::{
 const LONG: Duration = Duration::from_secs(10);
 const ROUTES: [(&str, u8); 4] =
     [("^/public", 0), ("^/user", 1), ("^/admin", 2), ("^/(echo|ws|sse|status|break)", 0)];
-const ALICE: &str =
-    "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=alice-session";
-const ADMIN: &str =
-    "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=admin-session";
+const ALICE: &str = "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=alice-session";
+const ADMIN: &str = "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=admin-session";
 
 /// A frontend with everything around it.
 struct Bed {
@@ -69,8 +67,7 @@ impl Bed {
         let client =
             nextcloud::Client::new(nextcloud::Config::new(url, shared_key.clone())).unwrap();
         let dial: Arc<dyn Dial> = Arc::<Tunnels>::clone(&tunnels);
-        let frontend =
-            Frontend::new(config, &shared_key, guard, cluster.clone(), client, dial);
+        let frontend = Frontend::new(config, &shared_key, guard, cluster.clone(), client, dial);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -352,7 +349,8 @@ async fn an_event_arrives_before_the_response_has_ended() {
 #[tokio::test]
 async fn eight_mebibytes_go_up_and_come_back_intact() {
     let bed = Bed::start().await;
-    let sent: Vec<u8> = (0..8 * 1024 * 1024_u32).map(|n| n.wrapping_mul(31).to_le_bytes()[1]).collect();
+    let sent: Vec<u8> =
+        (0..8 * 1024 * 1024_u32).map(|n| n.wrapping_mul(31).to_le_bytes()[1]).collect();
     let with_length = request_with("POST", "/exapps/demo/echo", &[], sent.clone());
     assert!(body_of(send(bed.address, with_length).await).await == sent);
     let mut chunked = request_with("PUT", "/exapps/demo/echo", &[], sent.clone());
@@ -422,7 +420,8 @@ async fn smuggling_shapes_are_refused_and_the_connection_closes() {
         "transfer-encoding: chunked\r\ncontent-length: 4\r\n",
         "x: y\r\n folded: z\r\n",
     ] {
-        let bytes = format!("POST /exapps/demo/echo HTTP/1.1\r\nhost: h\r\n{head}\r\n0\r\n\r\n{inner}");
+        let bytes =
+            format!("POST /exapps/demo/echo HTTP/1.1\r\nhost: h\r\n{head}\r\n0\r\n\r\n{inner}");
         let answer = raw(bed.address, bytes.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{head:?}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{head:?}: {answer}");
@@ -465,7 +464,10 @@ async fn unreachable_exapps_are_told_apart() {
     let none = bed.get("/exapps/none/x", &[]).await;
     assert_eq!((none.status().as_u16(), none.headers().get("retry-after")), (503, None));
     let away = bed.get("/exapps/away/x", &[]).await;
-    assert_eq!((away.status().as_u16(), &away.headers()["retry-after"]), (503, &"2".parse().unwrap()));
+    assert_eq!(
+        (away.status().as_u16(), &away.headers()["retry-after"]),
+        (503, &"2".parse().unwrap())
+    );
     assert_eq!(bed.status("/exapps/deaf/x", &[]).await, 503);
     assert_eq!(bed.status("/exapps/demo/break", &[]).await, 502);
 }

@@ -68,8 +68,8 @@ pub enum ControlEvent {
         /// 0 at first; one more each time the work connection it got turned out dead.
         attempt: usize,
     },
-    /// A user no longer waits.
-    UserGone(UserId),
+    /// The user it was meant for had left: the work connection is unused.
+    Returned(WorkId),
 }
 
 /// What to do, in this order.
@@ -190,7 +190,11 @@ impl Control {
             ControlEvent::Opened { proxy, port } => self.opened(now, proxy, port),
             ControlEvent::Work(work) => self.work(now, work),
             ControlEvent::User { user, port, attempt } => self.user(now, user, port, attempt),
-            ControlEvent::UserGone(user) => self.waiting.retain(|waiter| waiter.user != user),
+            ControlEvent::Returned(work) => {
+                self.idle.push_front(work);
+                self.pair(now);
+                self.trim();
+            }
         }
     }
 
@@ -261,10 +265,9 @@ impl Control {
             Ok(port) => {
                 response.remote_addr = format!(":{port}");
                 let settling = Settling { until: now + SETTLE, early: self.requested.len() };
-                self.proxies.entry(port).or_insert_with(|| Proxy {
-                    name: proxy.proxy_name,
-                    settling: Some(settling),
-                });
+                self.proxies
+                    .entry(port)
+                    .or_insert_with(|| Proxy { name: proxy.proxy_name, settling: Some(settling) });
             }
             Err(error) => response.error = error,
         }
@@ -300,9 +303,14 @@ impl Control {
         }
         self.idle.push_back(work);
         self.pair(now);
-        if self.idle.len() > self.pool + SPARE {
-            self.idle.pop_back();
-            self.actions.push_back(ControlAction::Drop(work));
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        while self.idle.len() > self.pool + SPARE {
+            if let Some(work) = self.idle.pop_back() {
+                self.actions.push_back(ControlAction::Drop(work));
+            }
         }
     }
 
@@ -376,8 +384,10 @@ impl Control {
     fn turn_away(&mut self, event: &ControlEvent) {
         match event {
             ControlEvent::User { user, .. } => self.refuse(*user, Refused::NoProxy),
-            ControlEvent::Work(work) => self.actions.push_back(ControlAction::Drop(*work)),
-            _ => {}
+            ControlEvent::Work(work) | ControlEvent::Returned(work) => {
+                self.actions.push_back(ControlAction::Drop(*work));
+            }
+            ControlEvent::Message(_) | ControlEvent::Opened { .. } => {}
         }
     }
 }

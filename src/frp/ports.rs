@@ -20,6 +20,8 @@ pub struct Wanted<'a> {
     pub kind: &'a str,
     /// Remote port.
     pub port: u16,
+    /// `use_encryption` or `use_compression`: the payload would be transformed once more.
+    pub transformed: bool,
 }
 
 /// A port somebody holds.
@@ -60,6 +62,9 @@ pub enum Refusal {
     /// A type frps has and this server has not.
     #[error("type [{0}] not supported by this server")]
     NotOffered(&'static str),
+    /// The payload would have to be transformed.
+    #[error("use_encryption and use_compression are not supported by this server; TLS encrypts")]
+    Transformed,
     /// One port per client.
     #[error("exceed the max_ports_per_client")]
     TooMany,
@@ -102,6 +107,9 @@ impl Ports {
     /// [`Refusal`]; nothing has changed then.
     pub fn claim(&mut self, session: SessionId, wanted: Wanted<'_>) -> Result<Granted, Refusal> {
         check_type(wanted.kind)?;
+        if wanted.transformed {
+            return Err(Refusal::Transformed);
+        }
         let ghost = match self.by_port.get(&wanted.port) {
             Some(claim) if claim.name == wanted.name => {
                 if claim.session == session {
@@ -199,7 +207,7 @@ mod tests {
     }
 
     fn tcp(name: &str, port: u16) -> Wanted<'_> {
-        Wanted { name, kind: "tcp", port }
+        Wanted { name, kind: "tcp", port, transformed: false }
     }
 
     #[test]
@@ -224,15 +232,22 @@ mod tests {
         for (kind, port, text) in cases {
             let mut ports = table();
             ports.claim(1, tcp("held", 23001)).unwrap();
-            let refusal = ports.claim(2, Wanted { name: "new", kind, port }).unwrap_err();
+            let refusal =
+                ports.claim(2, Wanted { name: "new", kind, port, transformed: false }).unwrap_err();
             assert_eq!(refusal.to_string(), text);
         }
     }
 
     #[test]
+    fn payload_that_would_arrive_garbled_is_refused_instead() {
+        let wanted = Wanted { transformed: true, ..tcp("a", 23001) };
+        assert_eq!(table().claim(1, wanted), Err(Refusal::Transformed));
+    }
+
+    #[test]
     fn both_ends_of_both_ranges_are_allowed_and_an_empty_type_is_tcp() {
         for port in [23000, 23999, 24000, 24099] {
-            let wanted = Wanted { name: "a", kind: "", port };
+            let wanted = Wanted { name: "a", kind: "", port, transformed: false };
             assert_eq!(table().claim(1, wanted), Ok(Granted::New));
         }
     }

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod client;
 pub mod client_ip;
+pub mod framing;
 pub mod headers;
 pub mod server;
 pub mod upgrade;

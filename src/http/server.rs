@@ -1,9 +1,9 @@
 //! One listener's connections: HTTP/1.1 with limits, upgrades and an orderly end.
 //!
 //! What a request means is the service's business. Framing is hyper's, with these guarantees
-//! (each has a test): a bad chunk, differing `Content-Length` lines or a `Transfer-Encoding` that
-//! does not end in `chunked` get 400 and the connection closes; too many or too large headers get
-//! 431. A head that is not complete within the deadline closes the connection.
+//! (each has a test): differing `Content-Length` lines, a `Content-Length` beside a
+//! `Transfer-Encoding` or a `Transfer-Encoding` that does not end in `chunked` get 400 and the
+//! connection closes, as it does at a bad chunk; too many or too large headers get 431. A head that is not complete within the deadline closes the connection.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::Body;
+use super::framing::Tap;
 use crate::net::listen;
 
 /// Limits of a listener.
@@ -139,7 +141,17 @@ async fn one<S, F>(
     F: Future<Output = Result<Response<Body>, Abort>> + Send + 'static,
 {
     let peer = connection.peer;
-    let service = service_fn(|request| service(request, connection.clone()));
+    let (stream, doubt) = Tap::new(stream);
+    let service = service_fn(|request| {
+        let accepted = !doubt.is_raised();
+        let served = accepted.then(|| service(request, connection.clone()));
+        async move {
+            match served {
+                Some(served) => served.await,
+                None => Ok(refuse_and_close()),
+            }
+        }
+    });
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
@@ -152,4 +164,11 @@ async fn one<S, F>(
         let aborted = error.source().is_some_and(|source| source.is::<Abort>());
         tracing::debug!(client.addr = %peer, aborted, %error, "connection ended early");
     }
+}
+
+fn refuse_and_close() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }

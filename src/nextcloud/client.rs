@@ -32,8 +32,7 @@ const MAX_ANSWER: usize = 1024 * 1024;
 /// The header that carries the shared key.
 const SHARED_KEY: HeaderName = HeaderName::from_static("harp-shared-key");
 
-const AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("Trigon/", env!("CARGO_PKG_VERSION")));
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("Trigon/", env!("CARGO_PKG_VERSION")));
 
 /// Where Nextcloud is and how long it may take.
 #[derive(Clone, Debug)]
@@ -61,6 +60,11 @@ impl Config {
             max_in_flight: 512,
         }
     }
+
+    /// Whether `url` can stand in [`Config::url`].
+    pub fn is_usable_url(url: &str) -> bool {
+        Place::parse(url).is_some()
+    }
 }
 
 /// Why Nextcloud gave no usable answer.
@@ -85,7 +89,9 @@ pub enum Error {
     #[error("nextcloud: the answer could not be read")]
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Nextcloud points elsewhere: for `user-info` its way to say that cookies are incomplete.
-    #[error("nextcloud: answered {0} and a redirect, which is not followed; set nextcloud.url to the final address")]
+    #[error(
+        "nextcloud: answered {0} and a redirect, which is not followed; set nextcloud.url to the final address"
+    )]
     Redirect(StatusCode),
     /// Maintenance, overload or a fault.
     #[error("nextcloud: answered {0}")]
@@ -95,7 +101,7 @@ pub enum Error {
     NotJson,
     /// JSON of another shape.
     #[error("nextcloud: the answer has an unexpected shape")]
-    Shape(#[source] messages::Error),
+    Shape(#[source] messages::MessageError),
 }
 
 /// Cheap to clone; all clones share one pool.
@@ -174,7 +180,9 @@ impl Client {
 
     async fn call(&self, what: &str, id: &str, headers: HeaderMap) -> Result<Bytes, Error> {
         let request = self.inner.request(what, id, headers)?;
-        timeout(self.inner.total, self.exchange(request)).await.map_err(|_elapsed| Error::TimedOut)?
+        timeout(self.inner.total, self.exchange(request))
+            .await
+            .map_err(|_elapsed| Error::TimedOut)?
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<Bytes, Error> {
@@ -204,11 +212,8 @@ async fn read(body: Body) -> Result<Bytes, Box<dyn std::error::Error + Send + Sy
 
 impl Inner {
     fn request(&self, what: &str, id: &str, headers: HeaderMap) -> Result<Request<Body>, Error> {
-        let path = format!(
-            "{}/index.php/apps/app_api/harp/{what}?appId={}",
-            self.base,
-            query_value(id)
-        );
+        let path =
+            format!("{}/index.php/apps/app_api/harp/{what}?appId={}", self.base, query_value(id));
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = Uri::from_str(&path).map_err(|_bad| Error::Url(path))?;
         *request.headers_mut() = headers;

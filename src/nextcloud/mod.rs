@@ -1,4 +1,4 @@
-//! Trigon's two calls to Nextcloud: what an ExApp is, and whom credentials belong to.
+//! The two calls to Nextcloud: what an ExApp is, and who a visitor is.
 
 pub mod client;
 pub mod messages;

@@ -42,9 +42,10 @@ pub fn unavailable() -> Response<Body> {
 pub fn upstream_failed(error: &client::Error) -> Response<Body> {
     use client::Error;
     match error {
-        Error::NoTunnel => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "503 Service Unavailable: the ExApp has no tunnel")
-        }
+        Error::NoTunnel => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "503 Service Unavailable: the ExApp has no tunnel",
+        ),
         Error::TunnelAbsent => soon(text(
             StatusCode::SERVICE_UNAVAILABLE,
             "503 Service Unavailable: the ExApp's tunnel is not back yet",

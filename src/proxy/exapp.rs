@@ -16,6 +16,7 @@ use crate::access::request::offered_key;
 use crate::access::{
     AccessRequest, Answer, AppId, Decision, Fact, Grant, LookupFailed, Outcome, Signed, Step,
 };
+use crate::exapps::directory::Claim;
 use crate::exapps::{Directory, Sessions, upstream};
 use crate::guard::Guard;
 use crate::http::body::Body;
@@ -171,12 +172,8 @@ impl Proxy {
         let found = match signed {
             None => self.directory.find(id).await,
             Some(says) => {
-                let agrees = |record: &cluster::record::ExApp| {
-                    record.version == says.version
-                        && record.host == says.host
-                        && says.port.parse() == Ok(record.port)
-                };
-                self.directory.find_signed(id, agrees).await
+                let claim = Claim { version: says.version, host: says.host, port: says.port };
+                self.directory.find_signed(id, claim).await
             }
         };
         found.map_err(|error| {

@@ -74,8 +74,7 @@ impl Rewrite {
 }
 
 fn credentials(user: &str, token: &str) -> Result<HeaderValue, InvalidHeaderValue> {
-    let mut value =
-        HeaderValue::from_maybe_shared(STANDARD.encode([user, token].join(":")))?;
+    let mut value = HeaderValue::from_maybe_shared(STANDARD.encode([user, token].join(":")))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -54,6 +54,7 @@ where
             let handler = handler.clone();
             tokio::spawn(
                 server::Builder::new()
+                    .max_headers(300)
                     .serve_connection(TokioIo::new(stream), service_fn(handler))
                     .with_upgrades(),
             );
@@ -308,9 +309,7 @@ impl Dial for Tunnels {
                     let address = self.live(*port).await?;
                     Ok(Stream::new(TcpStream::connect(address).await?))
                 }
-                Target::Tcp { .. } => {
-                    TcpDial { within: Duration::from_secs(1) }.dial(to).await
-                }
+                Target::Tcp { .. } => TcpDial { within: Duration::from_secs(1) }.dial(to).await,
             }
         })
     }

@@ -18,10 +18,11 @@ use crate::{
     checksum::ChecksumForm,
     config::{Priority, RouterConfig},
     error::{PacketError, PacketErrors},
+    event::{Action, Event, Reason, State, Transition},
     interface::{Interface, Watch},
     link::Link,
     packet::{Advertisement, Datagram, GROUP},
-    router::{Action, Event, Reason, State, Transition, VirtualRouter},
+    router::VirtualRouter,
     status::{Board, Report, RouterStatus},
     sys,
 };
@@ -140,8 +141,6 @@ impl Engine {
             self.obey();
             self.fire_timers();
         }
-        self.leave();
-        self.publish();
     }
 
     fn wait(&self) -> io::Result<()> {
@@ -304,8 +303,17 @@ impl Engine {
         while let Some(action) = self.seats[index].router.poll_action() {
             match action {
                 Action::Send(advertisement) => self.send(index, &advertisement),
-                Action::AddAddresses => self.change_addresses(index, true),
-                Action::RemoveAddresses => self.change_addresses(index, false),
+                Action::AddAddresses => {
+                    if !self.change_addresses(index, AddressTable::add) {
+                        self.seats[index].router.handle(Instant::now(), Event::AddressRefused);
+                    }
+                }
+                Action::RenewAddresses => {
+                    self.change_addresses(index, AddressTable::add);
+                }
+                Action::RemoveAddresses => {
+                    self.change_addresses(index, |table, address| table.remove(address).map(drop));
+                }
                 Action::Announce => self.announce(index),
                 Action::Report(transition) => self.report(index, transition),
             }
@@ -341,19 +349,25 @@ impl Engine {
         }
     }
 
-    fn change_addresses(&mut self, index: usize, add: bool) {
+    /// Applies `change` to every address of a router; false: at least one was refused.
+    fn change_addresses(
+        &mut self,
+        index: usize,
+        change: fn(&mut AddressTable, Ipv4Addr) -> io::Result<()>,
+    ) -> bool {
+        let mut all_done = true;
         for address in self.seats[index].router.addresses().to_vec() {
-            let result =
-                if add { self.table.add(address) } else { self.table.remove(address).map(drop) };
-            let Err(error) = result else { continue };
+            let Err(error) = change(&mut self.table, address) else { continue };
+            all_done = false;
             let seat = &mut self.seats[index];
             seat.address_errors += 1;
             if seat.address_errors.is_power_of_two() {
                 let vrid = seat.router.vrid().as_u8();
                 let count = seat.address_errors;
-                tracing::error!(vrid, %address, add, count, %error, "virtual address not changed");
+                tracing::error!(vrid, %address, count, %error, "virtual address not changed");
             }
         }
+        all_done
     }
 
     fn report(&mut self, index: usize, transition: Transition) {
@@ -379,16 +393,15 @@ impl Engine {
         let status: Vec<_> = self.seats.iter().map(|seat| seat.status(self.errors)).collect();
         self.published = self.board.try_publish(&status);
     }
-
-    fn leave(&mut self) {
-        self.feed_all(&Event::Shutdown);
-    }
 }
 
-/// Also when the thread panics: the peers hear the goodbye, and the addresses go.
+/// The end of [`Engine::run`], whichever way it came, a panic included: the peers hear the goodbye
+/// and the addresses go.
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.leave();
+        self.feed_all(&Event::Shutdown);
+        self.published = false;
+        self.publish();
     }
 }
 

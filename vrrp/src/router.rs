@@ -17,7 +17,6 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -25,157 +24,24 @@ use std::{
 use crate::{
     announce_plan::AnnouncePlan,
     config::{Interval, Priority, RouterConfig, Vrid},
+    event::{Action, Anomalies, Event, Peer, Reason, State, Transition},
     packet::Advertisement,
     timers::{active_down_interval, skew_time},
 };
 
 /// How often the lease of the addresses is renewed while Active.
-const REFRESH: Duration = Duration::from_millis(500);
+const RENEWAL: Duration = Duration::from_millis(500);
 
 /// An Active whose Adver_Timer fires this many intervals late has been asleep (a stopped process,
 /// a paused virtual machine); others have had every reason to take over.
 const OVERSLEPT_INTERVALS: u32 = 2;
 
-/// The states of RFC 9568 section 6.4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Not taking part: stopped, or the link is down.
-    Initialize,
-    /// Watching the Active.
-    Backup,
-    /// Holding the virtual addresses.
-    Active,
-}
+/// After the system refused to add an address, others get this long before we try again. Each try
+/// costs them their address for a moment.
+const REFUSED_PENALTY: Duration = Duration::from_secs(60);
 
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Initialize => "initialize",
-            Self::Backup => "backup",
-            Self::Active => "active",
-        })
-    }
-}
-
-/// What a virtual router is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The link is usable and `source` is our primary address on it. While already running it
-    /// only changes the source.
-    Startup {
-        /// Source of our advertisements; decides ties (section 6.4.3).
-        source: Ipv4Addr,
-    },
-    /// Stop: say goodbye and give the addresses back.
-    Shutdown,
-    /// The link or our source address is gone; nothing can be sent any more.
-    LinkDown,
-    /// A sound advertisement of this virtual router arrived.
-    Advertisement {
-        /// Who sent it.
-        source: Ipv4Addr,
-        /// What it says.
-        advertisement: Advertisement,
-    },
-    /// The priority changes at run time.
-    SetPriority(Priority),
-    /// The router may (not) become Active; an Active without permission yields at once.
-    SetPermission(bool),
-    /// Somebody else took a virtual address off the interface, or its MAC address changed.
-    AddressLost,
-}
-
-/// What the shell has to do, in the order in which it is polled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Send this advertisement.
-    Send(Advertisement),
-    /// Put the virtual addresses on the interface, or renew their lease.
-    AddAddresses,
-    /// Take the virtual addresses off the interface.
-    RemoveAddresses,
-    /// Send gratuitous ARP for every virtual address.
-    Announce,
-    /// Tell the owner of the speaker; all actions of the transition came before.
-    Report(Transition),
-}
-
-/// A change of state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// The state left.
-    pub from: State,
-    /// The state entered.
-    pub to: State,
-    /// Why.
-    pub reason: Reason,
-}
-
-/// Why a router changed its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The link came up, or the speaker was started on a link that was up.
-    Started,
-    /// Nothing was heard from the Active for Active_Down_Interval.
-    ActiveSilent,
-    /// The Active said that it stops (priority 0).
-    ActiveLeft,
-    /// The Active had been gone before; only the permission was missing.
-    PermissionGranted,
-    /// Permission was withdrawn from an Active.
-    PermissionWithdrawn,
-    /// Another router is Active with more right.
-    BetterAdvertisement {
-        /// Its address.
-        source: Ipv4Addr,
-        /// Its priority.
-        priority: u8,
-    },
-    /// We had been asleep, somebody took over meanwhile, and we do not preempt.
-    Overslept,
-    /// The link or our source address went away.
-    LinkDown,
-    /// The speaker was stopped.
-    Shutdown,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Started => f.write_str("link is up"),
-            Self::ActiveSilent => f.write_str("no advertisement from the active"),
-            Self::ActiveLeft => f.write_str("the active stopped"),
-            Self::PermissionGranted => f.write_str("permission granted"),
-            Self::PermissionWithdrawn => f.write_str("permission withdrawn"),
-            Self::BetterAdvertisement { source, priority } => {
-                write!(f, "{source} advertises priority {priority}")
-            }
-            Self::Overslept => f.write_str("this node was suspended and another took over"),
-            Self::LinkDown => f.write_str("link is down"),
-            Self::Shutdown => f.write_str("stopped"),
-        }
-    }
-}
-
-/// Oddities in sound advertisements: no reason to refuse them, but worth a look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Anomalies {
-    /// Advertisements from our own source address: a looping switch, or a duplicate host address.
-    pub own_source: u64,
-    /// The sender advertises at another interval than ours (legal, section 7.1).
-    pub interval_mismatch: u64,
-    /// The sender protects other addresses: a stranger may be using our VRID.
-    pub address_mismatch: u64,
-}
-
-/// The Active this router follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its primary address.
-    pub source: Ipv4Addr,
-    /// Its priority as last advertised.
-    pub priority: u8,
-}
+/// An Active answers losing advertisements at once, but a flood of them only this often.
+const ASSERT_SPACING: Duration = Duration::from_millis(10);
 
 /// One virtual router (section 6).
 #[derive(Debug)]
@@ -196,7 +62,7 @@ pub struct VirtualRouter {
 enum Role {
     Initialize,
     Backup(DownTimer),
-    Active { adver: Instant, refresh: Instant, announce: AnnouncePlan },
+    Active { adver: Instant, renewal: Instant, announce: AnnouncePlan, asserted: Option<Instant> },
 }
 
 /// Active_Down_Timer. It keeps its start and not its end, so that a change of priority moves it.
@@ -206,6 +72,8 @@ enum DownTimer {
     Silence { since: Instant },
     /// Runs for Skew_Time: the Active said goodbye.
     Farewell { since: Instant },
+    /// Runs for [`REFUSED_PENALTY`].
+    Refused { since: Instant },
     /// Has fired, but becoming Active is not permitted.
     Held,
 }
@@ -242,9 +110,7 @@ impl VirtualRouter {
             (State::Active, Event::SetPermission(permission)) => {
                 self.permission = permission;
                 if !permission {
-                    self.send(0);
-                    self.actions.push_back(Action::RemoveAddresses);
-                    self.become_backup(now, Reason::PermissionWithdrawn);
+                    self.yield_to_others(now, Reason::PermissionWithdrawn);
                 }
             }
 
@@ -262,7 +128,7 @@ impl VirtualRouter {
             // 6.4.2 Backup, Shutdown.
             (State::Backup, Event::Shutdown) => self.become_initialize(Reason::Shutdown),
             (State::Backup, Event::LinkDown) => self.become_initialize(Reason::LinkDown),
-            (State::Backup, Event::AddressLost) => {}
+            (State::Backup, Event::AddressLost | Event::AddressRefused) => {}
 
             // 6.4.3 Active, Shutdown.
             (State::Active, Event::Shutdown) => {
@@ -277,6 +143,11 @@ impl VirtualRouter {
             (State::Active, Event::AddressLost) => {
                 self.actions.push_back(Action::AddAddresses);
                 self.announce_again(now);
+            }
+
+            (State::Active, Event::AddressRefused) => {
+                self.yield_to_others(now, Reason::AddressRefused);
+                self.role = Role::Backup(DownTimer::Refused { since: now });
             }
 
             // Our own advertisement came back, or another host has our address. Comparing it with
@@ -304,9 +175,8 @@ impl VirtualRouter {
             (State::Active, Event::Advertisement { advertisement, .. })
                 if advertisement.priority == 0 =>
             {
-                self.send(self.priority.as_u8());
+                self.assert_active(now);
                 self.restart_adver_timer(now);
-                self.announce_again(now);
             }
             // 6.4.3 Active, ADVERTISEMENT with more right than ours.
             (State::Active, Event::Advertisement { source, advertisement })
@@ -326,17 +196,12 @@ impl VirtualRouter {
             (State::Active, Event::Advertisement { source, advertisement })
                 if !self.config.preempt() && self.overslept(now) =>
             {
-                self.actions.push_back(Action::RemoveAddresses);
-                self.send(0);
-                self.become_backup(now, Reason::Overslept);
+                self.yield_to_others(now, Reason::Overslept);
                 self.follow(now, source, &advertisement);
             }
             // 6.4.3 Active, losing ADVERTISEMENT: assert ourselves at once, also towards switches
             // and neighbours that learnt the sender's place meanwhile.
-            (State::Active, Event::Advertisement { .. }) => {
-                self.send(self.priority.as_u8());
-                self.announce_again(now);
-            }
+            (State::Active, Event::Advertisement { .. }) => self.assert_active(now),
         }
     }
 
@@ -348,7 +213,7 @@ impl VirtualRouter {
             // 6.4.2 Backup, Active_Down_Timer.
             Role::Backup(timer) => {
                 let reason = match timer {
-                    DownTimer::Silence { .. } => Reason::ActiveSilent,
+                    DownTimer::Silence { .. } | DownTimer::Refused { .. } => Reason::ActiveSilent,
                     DownTimer::Farewell { .. } => Reason::ActiveLeft,
                     DownTimer::Held => return,
                 };
@@ -362,11 +227,11 @@ impl VirtualRouter {
                     self.role = Role::Backup(DownTimer::Held);
                 }
             }
-            Role::Active { adver, refresh, announce } => {
+            Role::Active { adver, renewal, announce, .. } => {
                 let adver_is_due = *adver <= now;
-                if *refresh <= now {
-                    *refresh = now + REFRESH;
-                    self.actions.push_back(Action::AddAddresses);
+                if *renewal <= now {
+                    *renewal = now + RENEWAL;
+                    self.actions.push_back(Action::RenewAddresses);
                 }
                 if announce.is_due(now) {
                     announce.announced(now);
@@ -397,8 +262,9 @@ impl VirtualRouter {
             Role::Backup(DownTimer::Farewell { since }) => {
                 Some(*since + skew_time(priority, self.active_interval))
             }
-            Role::Active { adver, refresh, announce } => {
-                Some((*adver).min(*refresh).min(announce.due()))
+            Role::Backup(DownTimer::Refused { since }) => Some(*since + REFUSED_PENALTY),
+            Role::Active { adver, renewal, announce, .. } => {
+                Some((*adver).min(*renewal).min(announce.due()))
             }
         }
     }
@@ -455,8 +321,9 @@ impl VirtualRouter {
         self.active_interval = self.config.interval();
         self.role = Role::Active {
             adver: now + self.config.interval().as_duration(),
-            refresh: now + REFRESH,
+            renewal: now + RENEWAL,
             announce: AnnouncePlan::started(now),
+            asserted: None,
         };
         self.send(self.priority.as_u8());
         self.actions.push_back(Action::AddAddresses);
@@ -475,6 +342,25 @@ impl VirtualRouter {
         self.peer = None;
         self.role = Role::Initialize;
         self.report(from, reason);
+    }
+
+    /// Leaves Active of our own accord: the goodbye lets the next router take over within its
+    /// Skew_Time.
+    fn yield_to_others(&mut self, now: Instant, reason: Reason) {
+        self.send(0);
+        self.actions.push_back(Action::RemoveAddresses);
+        self.become_backup(now, reason);
+    }
+
+    /// Tells a router that believes to be Active, and all who listened to it, who really is.
+    fn assert_active(&mut self, now: Instant) {
+        if let Role::Active { asserted, .. } = &mut self.role
+            && asserted.is_none_or(|last| now >= last + ASSERT_SPACING)
+        {
+            *asserted = Some(now);
+            self.send(self.priority.as_u8());
+        }
+        self.announce_again(now);
     }
 
     /// Adopts the sender's interval and starts Active_Down_Timer anew.

@@ -13,8 +13,9 @@ use std::{
 use crate::{
     checksum::ChecksumForm,
     config::RouterConfig,
+    event::{Action, Event, State, Transition},
     packet::{Advertisement, Datagram, GROUP, TTL},
-    router::{Action, Event, State, Transition, VirtualRouter},
+    router::VirtualRouter,
 };
 
 /// How the wire treats frames.
@@ -250,7 +251,9 @@ impl Segment {
         while let Some(action) = self.nodes[node].router.poll_action() {
             match action {
                 Action::Send(advertisement) => self.send(node, &advertisement),
-                Action::AddAddresses => self.nodes[node].holds_addresses = true,
+                Action::AddAddresses | Action::RenewAddresses => {
+                    self.nodes[node].holds_addresses = true;
+                }
                 Action::RemoveAddresses => self.nodes[node].holds_addresses = false,
                 Action::Announce => self.nodes[node].announcements += 1,
                 Action::Report(transition) => {

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     error::PacketErrors,
-    router::{Anomalies, Peer, Reason, State},
+    event::{Anomalies, Peer, Reason, State},
 };
 
 /// A virtual router changed its state, and everything that belongs to the change is done.

@@ -213,3 +213,18 @@ fn a_suspended_active_that_does_not_preempt_gives_way_when_it_wakes() {
     let (_, last) = segment.transitions(strong).last().unwrap();
     assert_eq!(last.reason, Reason::Overslept);
 }
+
+#[test]
+fn a_suspended_active_that_preempts_asserts_itself_when_it_wakes() {
+    let mut segment = segment(1, 2);
+    segment.run_for(Duration::from_secs(2));
+    segment.pause(0);
+    segment.run_for(Duration::from_secs(5));
+    assert_eq!(segment.holders(), [1]);
+    let announced = segment.announcements(0);
+    segment.resume(0);
+    segment.run_for(Duration::from_secs(1));
+    assert_eq!(segment.holders(), [0]);
+    assert_eq!(segment.transitions(0).len(), 2, "it never left active in its own eyes");
+    assert!(segment.announcements(0) > announced);
+}

@@ -28,11 +28,12 @@ const THEIR_INTERVAL: u16 = 30;
 enum Do {
     Send(u8),
     Add,
+    Renew,
     Remove,
     Announce,
     Report(State, State),
 }
-use Do::{Add, Announce, Remove, Report, Send};
+use Do::{Add, Announce, Remove, Renew, Report, Send};
 use State::{Active, Backup, Initialize};
 
 fn config() -> RouterConfig {
@@ -62,6 +63,7 @@ fn drain(router: &mut VirtualRouter) -> Vec<Do> {
                 Send(advertisement.priority)
             }
             Action::AddAddresses => Add,
+            Action::RenewAddresses => Renew,
             Action::RemoveAddresses => Remove,
             Action::Announce => Announce,
             Action::Report(transition) => Report(transition.from, transition.to),
@@ -97,6 +99,8 @@ enum Timer {
     Skew(u16),
     /// Advertisement_Interval.
     Adver,
+    /// A minute, to leave the address to others.
+    Penalty,
 }
 
 #[test]
@@ -159,6 +163,8 @@ fn every_row_of_section_6_4() {
             vec![Remove, Report(Active, Initialize)], Initialize, Timer::None),
         ("an address was lost", &preempting, Active, Event::AddressLost,
             vec![Add, Announce], Active, Timer::Untouched),
+        ("an address was refused", &preempting, Active, Event::AddressRefused,
+            vec![Send(0), Remove, Report(Active, Backup)], Backup, Timer::Penalty),
         ("permission withdrawn", &preempting, Active, Event::SetPermission(false),
             vec![Send(0), Remove, Report(Active, Backup)], Backup, Timer::Down(10)),
     ];
@@ -177,6 +183,7 @@ fn every_row_of_section_6_4() {
             Timer::Down(theirs) => Some(now + active_down_interval(OWN_PRIORITY, interval(theirs))),
             Timer::Skew(theirs) => Some(now + skew_time(OWN_PRIORITY, interval(theirs))),
             Timer::Adver => Some(now + own),
+            Timer::Penalty => Some(now + Duration::from_secs(60)),
         };
         assert_eq!(router.poll_timeout(), expected, "{row}");
     }
@@ -202,7 +209,7 @@ fn adver_timer_advertises_on_the_beat_and_makes_up_for_nothing() {
     assert_eq!(router.poll_timeout(), Some(beat(2)));
     let late = beat(9) + Duration::from_millis(50);
     router.handle_timeout(late);
-    assert_eq!(drain(&mut router), [Add, Announce, Send(150)]);
+    assert_eq!(drain(&mut router), [Renew, Announce, Send(150)]);
     assert_eq!(router.poll_timeout(), Some(late + Duration::from_millis(100)).min(Some(beat(10))));
 }
 
@@ -219,10 +226,10 @@ fn an_active_renews_its_lease_and_announces_again_and_again() {
         router.handle_timeout(now);
         for action in drain(&mut router) {
             match action {
-                Add => renewed.push(elapsed),
+                Renew => renewed.push(elapsed),
                 Announce => announced.push(elapsed),
                 Send(_) => assert_eq!(elapsed % 100, 0),
-                Remove | Report(..) => panic!("{action:?} at {elapsed} ms"),
+                Add | Remove | Report(..) => panic!("{action:?} at {elapsed} ms"),
             }
         }
     }
@@ -277,6 +284,18 @@ fn a_change_of_priority_moves_the_running_timer() {
 }
 
 #[test]
+fn a_flood_of_losing_advertisements_is_not_answered_one_by_one() {
+    let (mut router, started) = router_in(Active, config());
+    let mut sent = 0;
+    for millis in 0..100_u64 {
+        router.handle(started + Duration::from_millis(millis), heard(1, SMALLER));
+        router.handle(started + Duration::from_millis(millis), heard(0, SMALLER));
+        sent += drain(&mut router).iter().filter(|action| **action == Send(150)).count();
+    }
+    assert_eq!(sent, 10);
+}
+
+#[test]
 fn oddities_are_counted_and_change_nothing() {
     let (mut router, now) = router_in(Backup, config());
     router.handle(now, heard(200, OWN));
@@ -317,6 +336,7 @@ fn events() -> impl Strategy<Value = Event> {
         Just(Event::Shutdown),
         Just(Event::LinkDown),
         Just(Event::AddressLost),
+        Just(Event::AddressRefused),
         (1_u8..=254).prop_map(|priority| Event::SetPriority(Priority::new(priority).unwrap())),
         any::<bool>().prop_map(Event::SetPermission),
         (any::<u8>(), source).prop_map(|(priority, source)| heard(priority, source)),
@@ -352,6 +372,7 @@ proptest! {
                         prop_assert_eq!(holds, to == Active);
                         state = to;
                     }
+                    Renew => prop_assert!(holds),
                     Send(_) | Announce => {}
                 }
             }

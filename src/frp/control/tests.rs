@@ -35,11 +35,8 @@ impl Bench {
     }
 
     fn register(&mut self) {
-        let proxy = NewProxy {
-            proxy_name: "app".into(),
-            remote_port: PORT.into(),
-            ..NewProxy::default()
-        };
+        let proxy =
+            NewProxy { proxy_name: "app".into(), remote_port: PORT.into(), ..NewProxy::default() };
         self.event(ControlEvent::Message(Message::NewProxy(proxy.clone())));
         self.event(ControlEvent::Opened { proxy, port: Ok(PORT) });
     }
@@ -146,28 +143,31 @@ fn a_user_gives_up_after_its_wait() {
 }
 
 #[test]
-fn a_user_that_left_takes_no_work_connection() {
+fn a_work_connection_whose_user_left_serves_the_next() {
     let mut bench = Bench::ready(0);
     bench.user(1);
-    bench.event(ControlEvent::UserGone(1));
-    bench.told();
     bench.event(ControlEvent::Work(7));
+    bench.told();
+    bench.event(ControlEvent::Returned(7));
     assert_eq!(bench.told(), [""; 0]);
     bench.user(2);
-    assert_eq!(bench.told()[0], "join u2 w7 app");
+    assert_eq!(bench.told(), ["join u2 w7 app"]);
 }
 
 #[test]
 fn dead_work_connections_are_replaced_until_the_pool_is_used_up() {
     let mut bench = Bench::ready(1);
     let limit = 1 + SPARE;
-    for attempt in 0..=limit {
-        bench.event(ControlEvent::User { user: 1, port: PORT, attempt });
-        assert!(!bench.told().contains(&"refuse u1 Dead".to_owned()), "attempt {attempt}");
-        bench.event(ControlEvent::UserGone(1));
+    for (attempt, refused) in [(0, false), (1, false), (limit, false), (limit + 1, true)] {
+        let user = attempt as UserId;
+        bench.event(ControlEvent::User { user, port: PORT, attempt });
+        let told = bench.told();
+        assert_eq!(
+            told == [format!("refuse u{user} Dead")],
+            refused,
+            "attempt {attempt}: {told:?}"
+        );
     }
-    bench.event(ControlEvent::User { user: 1, port: PORT, attempt: limit + 1 });
-    assert_eq!(bench.told(), ["refuse u1 Dead"]);
 }
 
 #[test]
@@ -272,7 +272,7 @@ enum Step {
     Close(u16),
     Work,
     User(u16),
-    Leave(u64),
+    Return,
     Ping,
     Stray,
     Pass(u64),
@@ -284,7 +284,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u16..3).prop_map(Step::Close),
         4 => Just(Step::Work),
         4 => (0u16..3).prop_map(Step::User),
-        1 => (0u64..40).prop_map(Step::Leave),
+        1 => Just(Step::Return),
         1 => Just(Step::Ping),
         1 => Just(Step::Stray),
         2 => (0u64..12_000).prop_map(Step::Pass),
@@ -298,7 +298,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 0..300),
     ) {
         let mut bench = Bench::new(pool, Some(90));
-        let (mut users, mut works) = (0, 0);
+        let (mut users, mut works, mut last) = (0, 0, None);
         let (mut served, mut used) = (HashSet::new(), HashSet::new());
         for step in steps {
             match step {
@@ -320,7 +320,12 @@ proptest! {
                     let port = PORT + n;
                     bench.event(ControlEvent::User { user: users, port, attempt: 0 });
                 }
-                Step::Leave(user) => bench.event(ControlEvent::UserGone(user)),
+                Step::Return => {
+                    if let Some(work) = last.take() {
+                        used.remove(&work);
+                        bench.event(ControlEvent::Returned(work));
+                    }
+                }
                 Step::Ping => {
                     bench.event(ControlEvent::Message(Message::Ping(Ping::default())));
                 }
@@ -332,6 +337,7 @@ proptest! {
                     ControlAction::Join { user, work, .. } => {
                         prop_assert!(served.insert(user), "user {} ended twice", user);
                         prop_assert!(used.insert(work), "work {} used twice", work);
+                        last = Some(work);
                     }
                     ControlAction::Refuse { user, .. } => {
                         prop_assert!(served.insert(user), "user {} ended twice", user);
