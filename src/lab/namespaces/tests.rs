@@ -125,3 +125,12 @@ fn a_parameter_is_set_on_that_host_only() {
     assert_eq!(ttl(&one).trim(), "77");
     assert_ne!(ttl(&two).trim(), "77");
 }
+
+#[test]
+fn a_host_may_be_named_like_a_word_of_ip() {
+    let lan = Lan::new("trigon-test").unwrap();
+    // `ip link add a` would read "a" as the beginning of "address".
+    for (name, last) in [("a", 1), ("type", 2), ("dev", 3)] {
+        lan.host(name, Ipv4Addr::new(10, 78, 0, last)).unwrap();
+    }
+}
