@@ -1,4 +1,4 @@
-//! What the decision needs to know of a request, borrowed from it.
+//! What the decision needs to know of a request, borrowed from it. Sans-io.
 //!
 //! Repeated header lines count as HaRP's agent counts them: the last line wins. A value that is
 //! not visible ASCII is treated as if it were empty.
