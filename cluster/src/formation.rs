@@ -47,26 +47,27 @@ impl Engine {
         }
     }
 
+    /// Whether this node has an entry a leader wrote. Forming alone writes entry 0.
+    pub(crate) fn is_established(&self) -> bool {
+        self.metrics().last_log_index.is_some_and(|last| last > 0)
+    }
+
     async fn form(&self) {
         let members = self.configured();
         let forms = members.first() == Some(&self.config.node_id);
         let mut rounds = 0;
-        loop {
-            match self.raft.is_initialized().await {
-                Ok(false) => {}
-                Ok(true) | Err(_) => return,
-            }
+        while !self.is_established() && self.standing() != Standing::Stopped {
+            // Asking also tells the others that they may take part, again after they restarted.
             let look = self.look_around().await;
-            if forms && look.formed.is_empty() && look.silent.is_empty() {
+            let formed = self.raft.is_initialized().await.unwrap_or(true);
+            if !formed && forms && look.established.is_empty() && look.silent.is_empty() {
                 match self.raft.initialize(members.clone()).await {
                     Ok(()) => tracing::info!(members = ?members, "cluster formed"),
                     Err(error) => {
-                        self.fatal.raise(format!("the cluster cannot be formed: {error}"))
+                        self.fatal.raise(format!("the cluster cannot be formed: {error}"));
                     }
                 }
-                return;
-            }
-            if rounds % TELL_EVERY == 0 {
+            } else if !formed && rounds % TELL_EVERY == 0 {
                 self.tell(&look, forms);
             }
             rounds += 1;
@@ -75,9 +76,9 @@ impl Engine {
     }
 
     fn tell(&self, look: &Look, forms: bool) {
-        if !look.formed.is_empty() {
+        if !look.established.is_empty() {
             tracing::warn!(
-                formed = ?look.formed,
+                established = ?look.established,
                 "this node is empty but its peers already form a cluster; if it is new, it is \
                  taken in once the leader's cluster.members names it; if its directory was lost, \
                  give it a new id there"
@@ -92,8 +93,8 @@ impl Engine {
     async fn look_around(&self) -> Look {
         let mut look = Look::default();
         for id in self.peers.ids() {
-            match self.is_formed(id).await {
-                Some(true) => look.formed.push(id),
+            match self.is_established_at(id).await {
+                Some(true) => look.established.push(id),
                 Some(false) => {}
                 None => look.silent.push(id),
             }
@@ -101,9 +102,9 @@ impl Engine {
         look
     }
 
-    async fn is_formed(&self, id: NodeId) -> Option<bool> {
-        match self.peers.call(id, Request::Formed, ASK_LIMIT).await {
-            Ok(Answer::Formed(formed)) => Some(formed),
+    async fn is_established_at(&self, id: NodeId) -> Option<bool> {
+        match self.peers.call(id, Request::Established, ASK_LIMIT).await {
+            Ok(Answer::Established(established)) => Some(established),
             Ok(_) => None,
             Err(error) => {
                 tracing::debug!(peer = id, error = &error as &dyn std::error::Error, "no answer");
@@ -125,7 +126,7 @@ impl Engine {
         for id in wanted.difference(&voters).copied() {
             // Asking tells a new node that it may take part.
             let is_learner = membership.get_node(&id).is_some();
-            if !is_learner && self.is_formed(id).await != Some(false) {
+            if !is_learner && self.is_established_at(id).await != Some(false) {
                 tracing::warn!(
                     peer = id,
                     "configured node is not taken in: unreachable or not empty"
@@ -149,6 +150,6 @@ impl Engine {
 /// What the peers said.
 #[derive(Default)]
 struct Look {
-    formed: Vec<NodeId>,
+    established: Vec<NodeId>,
     silent: Vec<NodeId>,
 }

@@ -21,20 +21,12 @@ use crate::state_store::StateStore;
 use crate::types::Raft;
 use crate::view::View;
 
-/// Entries between two snapshots.
-const SNAPSHOT_EVERY: u64 = 10_000;
-
-/// Entries kept behind a snapshot: enough to fall back to the snapshot before it.
-const LOG_KEPT: u64 = SNAPSHOT_EVERY + 2_000;
-
-/// A peer further behind than this gets a snapshot instead of entries.
-const SNAPSHOT_LAG: u64 = 20_000;
-
 /// How long each step of an orderly stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
-/// A running node. Dropping it without [`Node::shutdown`] is like a crash: nothing confirmed is
-/// lost, but the next start has to replay more.
+/// A running node. Keep it and end it with [`Node::shutdown`]: dropping it only closes the peer
+/// port, while the engine goes on as long as there is a [`Handle`].
+#[must_use]
 pub struct Node {
     engine: Arc<Engine>,
     log_closed: std::pin::Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
@@ -50,6 +42,11 @@ impl Node {
         let problems = config.problems();
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
+        }
+        if config.members.len() == 2 {
+            tracing::warn!(
+                "two voters: a change needs both of them; add a witness to go on with either"
+            );
         }
         let port = open_port(&config).await?;
         let identity = port.as_ref().map(|(_, identity)| identity);
@@ -140,17 +137,21 @@ fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, StartError> {
         election_timeout_max: millis(config.timers.election_max),
         install_snapshot_timeout: 10_000,
         max_payload_entries: 64,
-        replication_lag_threshold: SNAPSHOT_LAG,
+        // A peer further behind gets a snapshot instead of entries.
+        replication_lag_threshold: config.snapshot_every.saturating_mul(2),
         snapshot_policy: SnapshotPolicy::Never,
         snapshot_max_chunk_size: 1 << 20,
-        max_in_snapshot_log_to_keep: LOG_KEPT,
+        // Enough to fall back to the snapshot before the newest.
+        max_in_snapshot_log_to_keep: config
+            .snapshot_every
+            .saturating_add(config.snapshot_every / 5),
         purge_batch_size: 256,
         ..openraft::Config::default()
     };
     raft.validate().map(Arc::new).map_err(|error| StartError::Engine(error.to_string()))
 }
 
-/// Makes a snapshot every [`SNAPSHOT_EVERY`] entries. The engine's own policy can lose a trigger
+/// Makes a snapshot every so many entries. The engine's own policy can lose a trigger
 /// while a build is under way; this asks again with the next entry.
 async fn run_snapshots(engine: Arc<Engine>) {
     let mut metrics = engine.raft.metrics();
@@ -161,12 +162,14 @@ async fn run_snapshots(engine: Arc<Engine>) {
             return;
         }
         let next = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index + 1);
-        if next(now.last_applied) >= next(now.snapshot) + SNAPSHOT_EVERY
+        if next(now.last_applied) >= next(now.snapshot).saturating_add(engine.config.snapshot_every)
             && let Err(error) = engine.raft.trigger().snapshot().await
         {
             tracing::warn!(%error, "snapshot could not be asked for");
         }
     }
+    // An orderly stop ends this task first, so the engine is gone against our will.
+    engine.fatal.raise("the cluster engine stopped unexpectedly".to_owned());
 }
 
 /// Stops the engine when something it depends on has failed.

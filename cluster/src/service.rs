@@ -90,15 +90,13 @@ impl Engine {
                 self.share_batch(batch);
                 Answer::Shared
             }
-            Request::Formed => match self.raft.is_initialized().await {
-                Ok(formed) => {
-                    if !formed {
-                        self.known_as_new.store(true, Ordering::Relaxed);
-                    }
-                    Answer::Formed(formed)
+            Request::Established => {
+                let established = self.is_established();
+                if !established {
+                    self.known_as_new.store(true, Ordering::Relaxed);
                 }
-                Err(error) => Answer::Refused(error.to_string()),
-            },
+                Answer::Established(established)
+            }
         }
     }
 

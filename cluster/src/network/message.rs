@@ -33,8 +33,8 @@ pub(crate) enum Request {
     },
     /// A follower hands soft changes to the leader.
     Share(SoftBatch),
-    /// Whether the asked node already belongs to a cluster.
-    Formed,
+    /// Whether the asked node already belongs to a cluster that once had a leader.
+    Established,
 }
 
 /// What can be answered. Variants are only ever added at the end.
@@ -52,7 +52,7 @@ pub(crate) enum Answer {
     Unconfirmed(Unconfirmed),
     /// Soft changes were taken over.
     Shared,
-    Formed(bool),
+    Established(bool),
     /// The request was not carried out.
     Refused(String),
 }

@@ -1,6 +1,6 @@
 //! Nodes that are replaced, and nodes that lost their directory.
 
-use cluster::{Member, Role};
+use cluster::{Member, Node, Role};
 
 use crate::support::{PATIENCE, Site, exapp, free_address, shows, until};
 
@@ -60,6 +60,53 @@ async fn a_node_that_lost_its_directory_does_not_vote_again() {
     assert_eq!((status.last_log, status.term, status.quorum), (None, 0, false), "{status:?}");
     empty.shutdown().await;
     for (node, _) in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_one_grows_and_new_nodes_get_what_the_log_no_longer_has() {
+    let mut site = Site::three();
+    let members = std::mem::take(&mut site.members);
+    let mut alone = cluster::Config::single(1, site.dir.path().join("state-1"));
+    alone.cluster_name = crate::support::CLUSTER.into();
+    alone.snapshot_every = 10;
+    let (node, handle) = Node::start(alone).await.unwrap();
+    for n in 0..60 {
+        handle.propose(exapp("a", &n.to_string()), PATIENCE).await.unwrap();
+    }
+    drop(handle);
+    node.shutdown().await;
+
+    site.members = members;
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        let config = cluster::Config { snapshot_every: 10, ..site.config(id) };
+        nodes.push(Node::start(config).await.unwrap());
+    }
+    for (_, handle) in &nodes {
+        shows(handle, "a", "59").await;
+        until(handle, "three voters", |status| status.voters.len() == 3 && status.quorum).await;
+    }
+    nodes[2].1.propose(exapp("a", "60"), PATIENCE).await.unwrap();
+    for (node, _) in nodes {
+        node.shutdown().await;
+    }
+    // The snapshot itself arrived, not entry 0.
+    let files = std::fs::read_dir(site.dir.path().join("state-3/snapshots")).unwrap();
+    assert!(files.count() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_forms_only_when_every_member_is_there() {
+    let site = Site::three();
+    let (node, handle) = site.start(1).await;
+    let (second, _) = site.start(2).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(handle.status().last_log, None, "not formed without node 3");
+    let (third, last) = site.start(3).await;
+    last.propose(exapp("a", "1"), PATIENCE).await.unwrap();
+    for node in [node, second, third] {
         node.shutdown().await;
     }
 }
