@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock;
 use crate::command::{Command, Reply, Soft, SoftBatch};
 use crate::config::Role;
 use crate::engine::Engine;
@@ -84,11 +83,17 @@ impl Handle {
     pub fn share(&self, soft: Soft) {
         match &self.backend {
             Backend::Memory { write, .. } => {
-                let mut batch = SoftBatch { now: clock::now(), ..SoftBatch::default() };
-                match soft {
-                    Soft::Session(key, session) => batch.sessions.push((key, session)),
-                    Soft::Strike(strike) => batch.strikes.push(strike),
-                }
+                // The change's own time is taken for the time of the log, so that a test chooses it.
+                let batch = match soft {
+                    Soft::Session(key, session) => SoftBatch {
+                        now: session.validated_at,
+                        sessions: vec![(key, session)],
+                        ..SoftBatch::default()
+                    },
+                    Soft::Strike(strike) => {
+                        SoftBatch { now: strike.at, strikes: vec![strike], ..SoftBatch::default() }
+                    }
+                };
                 self.apply(write, &Command::Soft(batch));
             }
             Backend::Engine(engine) => engine.share(soft),
