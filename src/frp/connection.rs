@@ -78,7 +78,7 @@ enum Rejected {
     Wire(#[from] WireError),
     #[error("the first message is {0}, expected Login or NewWorkConn")]
     Message(&'static str),
-    #[error("login refused: {0}")]
+    #[error("login refused: {}", .0.cause())]
     Login(#[from] LoginError),
     #[error("no session has that run id")]
     NoSession,

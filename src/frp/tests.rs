@@ -131,7 +131,7 @@ async fn echo_server() -> SocketAddr {
 /// Sends `size` bytes and expects them back.
 async fn echo(stream: Stream, size: usize) {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..=250).cycle().take(size).collect();
     let sent = bytes.clone();
     let sending = tokio::spawn(async move {
         writer.write_all(&sent).await.unwrap();
