@@ -232,7 +232,7 @@ impl Peer {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn megabytes_come_back_whole_over_mutual_tls() {
     let server = Server::start(Config::default()).await;
     let mut config = server.client(echo_server().await);
@@ -244,7 +244,7 @@ async fn megabytes_come_back_whole_over_mutual_tls() {
     client.stop.cancel();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_users_at_once_are_served_without_tls_too() {
     let server = Server::plain().await;
     let mut client = Client::run(server.client(echo_server().await));
@@ -334,7 +334,7 @@ async fn the_same_run_id_replaces_its_old_session_at_once() {
     assert!(matches!(new.receive().await, Some(Message::Pong(_))));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_client_takes_over_and_a_stranger_does_not() {
     let server = Server::plain().await;
     let (mut old, _) = Peer::login(&server, "").await;
@@ -348,7 +348,7 @@ async fn a_restarted_client_takes_over_and_a_stranger_does_not() {
     assert_eq!(server.tunnels.status()[0].run_id, run_id);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_work_connection_costs_the_user_nothing() {
     let server = Server::plain().await;
     let (mut peer, run_id) = Peer::login(&server, "").await;
