@@ -1,3 +1,7 @@
 //! Exit codes only; everything else is behind `trigon::cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    trigon::cli::main()
+}

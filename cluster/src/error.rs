@@ -1,5 +1,9 @@
 //! Why the cluster could not do what it was asked.
 
+use std::path::PathBuf;
+
+use crate::config::Problem;
+
 /// A proposal that was not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
@@ -9,7 +13,69 @@ pub enum ProposeError {
     /// Too many proposals are waiting already.
     #[error("cluster: too many changes are waiting")]
     Busy,
+    /// The command is larger than one log entry may be; nothing was proposed.
+    #[error("cluster: the change has {found} bytes, more than the {limit} of one entry")]
+    TooLarge {
+        /// Size of the encoded command.
+        found: usize,
+        /// Largest accepted.
+        limit: usize,
+    },
     /// This node has stopped.
     #[error("cluster: this node has stopped")]
     Stopped,
+}
+
+/// A node that did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Values that cannot work; every problem at once.
+    #[error("{}", list(.0))]
+    Config(Vec<Problem>),
+    /// A certificate file of the peer port.
+    #[error(transparent)]
+    Identity(#[from] crate::identity::IdentityError),
+    /// The peer port could not be opened.
+    #[error("cluster.listen: {address} cannot be opened")]
+    Listen {
+        /// The address asked for.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The state directory belongs to someone else.
+    #[error(
+        "cluster.state_dir: {} belongs to node {found_node} of cluster {found_cluster:?}, \
+         this is node {node} of {cluster:?}; point it to this node's own directory",
+        dir.display()
+    )]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// Its owner.
+        found_node: u64,
+        /// Its owner's cluster.
+        found_cluster: String,
+        /// This node.
+        node: u64,
+        /// This node's cluster.
+        cluster: String,
+    },
+    /// The state directory cannot be read or written.
+    #[error("cluster.state_dir: {}: {text}", path.display())]
+    Storage {
+        /// File or directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        text: String,
+    },
+    /// The engine refused to start on what it found on disk.
+    #[error("cluster: the log could not be replayed: {0}")]
+    Engine(String),
+}
+
+fn list(problems: &[Problem]) -> String {
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    lines.join("; ")
 }

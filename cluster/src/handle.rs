@@ -8,9 +8,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::command::{Command, Reply, Soft, SoftBatch};
+use crate::config::Role;
 use crate::error::ProposeError;
 use crate::record::NodeId;
 use crate::state::State;
+use crate::status::{ClusterStatus, RaftState, VoterStatus};
 
 /// A cheap, cloneable door to the cluster.
 #[derive(Clone)]
@@ -65,12 +67,36 @@ impl Handle {
     /// Hands over a soft change to be batched. Never waits; under pressure it is dropped and
     /// counted.
     pub fn share(&self, soft: Soft) {
-        let mut batch = SoftBatch::default();
+        let mut batch = SoftBatch { now: crate::clock::now(), ..SoftBatch::default() };
         match soft {
             Soft::Session(key, session) => batch.sessions.push((key, session)),
             Soft::Strike(strike) => batch.strikes.push(strike),
         }
         self.apply(&Command::Soft(batch));
+    }
+
+    /// What this node knows about the cluster now.
+    pub fn status(&self) -> ClusterStatus {
+        let node_id = self.inner.node;
+        ClusterStatus {
+            node_id,
+            role: Role::Node,
+            state: RaftState::Leader,
+            term: 0,
+            leader: Some(node_id),
+            quorum: true,
+            last_log: None,
+            last_applied: None,
+            voters: vec![VoterStatus {
+                id: node_id,
+                role: Role::Node,
+                address: None,
+                reachable: Some(true),
+                lag: Some(0),
+            }],
+            dropped_soft: 0,
+            refused_peers: 0,
+        }
     }
 
     fn apply(&self, command: &Command) -> Reply {

@@ -8,14 +8,32 @@
 //! Reading ([`Handle::view`]) is local and lock-free and needs no quorum; only proposing does.
 
 pub mod command;
+pub mod identity;
 pub mod record;
 
+mod clock;
+mod codec;
+mod config;
+mod dto;
 mod error;
+mod fatal;
 mod handle;
+mod log_file;
+mod log_store;
+mod log_writer;
+mod node;
+mod snapshot;
 mod state;
+mod state_store;
+mod status;
+mod types;
+mod view;
 
 pub use command::{Command, Reply, Soft, SoftBatch};
-pub use error::ProposeError;
+pub use config::{Config, Member, Problem, Role, Timers, TlsFiles};
+pub use error::{ProposeError, StartError};
 pub use handle::Handle;
+pub use node::Node;
 pub use record::NodeId;
 pub use state::State;
+pub use status::{ClusterStatus, RaftState, VoterStatus};

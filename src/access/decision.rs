@@ -9,7 +9,6 @@
 //! Every step is one function that either ends the decision or names the next fact. Step 1 (the
 //! true client) is `http::client_ip`, steps 9 and 10 are `proxy`.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use cluster::record::{AccessLevel, ExApp, User};
@@ -222,16 +221,13 @@ fn forward_signed<'r>(
 /// Step 8 without the visitor: internal endpoints, then the routes, both for the path as received
 /// and as a normalising ExApp would read it; the stricter result counts (weakness W9).
 fn judge(routes: &CompiledRoutes, target: &str) -> Result<Access, Reason> {
-    let canonical = match canonical(target) {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(other) => Some(other),
-    };
-    let forms = [Some(target), canonical.as_deref()];
-    if forms.iter().flatten().any(|form| INTERNAL_ENDPOINTS.contains(form)) {
+    let canonical = canonical(target);
+    let forms = if *canonical == *target { &[target][..] } else { &[target, &canonical] };
+    if forms.iter().any(|form| INTERNAL_ENDPOINTS.contains(form)) {
         return Err(Reason::InternalEndpoint);
     }
     let mut access = Access { needs: AccessLevel::Public, bruteforce_statuses: Vec::new() };
-    for form in forms.into_iter().flatten() {
+    for form in forms {
         match routes.ruling(form) {
             Ruling::Route { access_level, bruteforce_protection } => {
                 access.needs = access.needs.max(access_level);
@@ -284,3 +280,6 @@ fn refuse<'r>(outcome: Outcome<'r>, reason: Reason) -> Step<'r> {
 fn refuse_and_strike<'r>(outcome: Outcome<'r>, reason: Reason, strike: bool) -> Step<'r> {
     Step::Done(Verdict { outcome, strike, reason })
 }
+
+#[cfg(test)]
+mod tests;

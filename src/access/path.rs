@@ -130,3 +130,181 @@ fn hex_byte(digits: &str) -> Option<u8> {
     digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(())?;
     u8::from_str_radix(digits, 16).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_app_id_and_what_it_is_asked_for() {
+        let rows = [
+            ("/exapps/demo/x", Some(("demo", "/x"))),
+            ("/exapps/demo/", Some(("demo", "/"))),
+            ("/exapps/demo", Some(("demo", "/"))),
+            ("/exapps/Demo/X/y", Some(("Demo", "/X/y"))),
+            ("/exapps/demo//x", Some(("demo", "//x"))),
+            ("/exapps/demo/exapps/other/x", Some(("demo", "/exapps/other/x"))),
+            ("/exapps/dem%6f/x", Some(("dem%6f", "/x"))),
+            ("/exapps/a.b-c_d/x", Some(("a.b-c_d", "/x"))),
+            ("/exapps/d\u{e9}mo/\u{e9}", Some(("d\u{e9}mo", "/\u{e9}"))),
+            // The id counts anywhere, the prefix only at the start.
+            ("//exapps/demo/x", Some(("demo", "//exapps/demo/x"))),
+            ("/foo/exapps/demo/x", Some(("demo", "/foo/exapps/demo/x"))),
+            ("exapps/demo/x", Some(("demo", "exapps/demo/x"))),
+            ("/xexapps/a/exapps/demo", Some(("demo", "/xexapps/a/exapps/demo"))),
+            ("/exapps//exapps/demo", Some(("demo", "/exapps//exapps/demo"))),
+            ("/exapps/exapps/x", Some(("exapps", "/x"))),
+            // No id.
+            ("/", None),
+            ("", None),
+            ("/foo", None),
+            ("/exapps", None),
+            ("/exapps/", None),
+            ("/exapps//x", None),
+            ("/exapps//", None),
+            ("/Exapps/demo/x", None),
+            ("/xexapps/demo/x", None),
+            ("/%65xapps/demo/x", None),
+            ("/exapps%2fdemo/x", None),
+        ];
+        for (path, expected) in rows {
+            let split = ExAppPath::split(path).map(|found| (found.display_id, found.target));
+            assert_eq!(split, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn parent_segments_are_seen_in_every_spelling_harp_knows() {
+        for path in [
+            "..",
+            "../x",
+            "/..",
+            "/../",
+            "/exapps/demo/../x",
+            "/exapps/demo/..",
+            "/exapps/demo/%2e%2e/x",
+            "/exapps/demo/%2E%2e",
+            "/exapps/demo/.%2e/x",
+            "/exapps/demo/%2E./x",
+            "/exapps/demo%2f..%2Fx",
+            "/exapps/demo%2F%2e%2e",
+            "%2f..",
+            "/x/..%2fy",
+        ] {
+            assert!(has_parent_segment(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_dots_are_no_parent_segment() {
+        for path in [
+            "",
+            "/",
+            ".",
+            "/.",
+            "/./x",
+            "/...",
+            "/a..",
+            "/..a",
+            "/a../b",
+            "/.../",
+            "/..;/x",
+            "/..\\x",
+            "/%252e%252e/x",
+            "/..%00",
+            "/.%2",
+            "/%2",
+            "/%",
+            "/..%",
+            "/..%5c",
+            "/..%2",
+            "/%2e",
+            "/x%2e%2e",
+        ] {
+            assert!(!has_parent_segment(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_canonical_form_is_what_a_normalising_server_reads() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/", "/a/"),
+            ("/%61dmin", "/admin"),
+            ("/%61%64%6Din/%7Ex", "/admin/~x"),
+            ("//admin", "/admin"),
+            ("///admin//x//", "/admin/x/"),
+            ("/./admin", "/admin"),
+            ("/%2e/admin", "/admin"),
+            ("/a/.", "/a/"),
+            ("/a/./", "/a/"),
+            ("/.", "/"),
+            ("/.hidden", "/.hidden"),
+            ("/a/...", "/a/..."),
+            // Reserved and unreadable escapes stay.
+            ("/a%2fb", "/a%2fb"),
+            ("/a%20b", "/a%20b"),
+            ("/a%2", "/a%2"),
+            ("/a%", "/a%"),
+            ("/a%zz%61", "/a%zza"),
+            ("/%+1", "/%+1"),
+            ("/%2561", "/%2561"),
+            ("/%\u{e9}x", "/%\u{e9}x"),
+            ("exapps/x", "exapps/x"),
+        ] {
+            assert_eq!(canonical(path), expected, "{path}");
+        }
+    }
+
+    /// Decodes the three spellings first and then looks at whole segments.
+    fn slow_has_parent_segment(path: &str) -> bool {
+        let spelled_out = ["%2e", "%2E", "%2f", "%2F"]
+            .into_iter()
+            .zip([".", ".", "/", "/"])
+            .fold(path.to_owned(), |text, (escape, plain)| text.replace(escape, plain));
+        spelled_out.split('/').any(|segment| segment == "..")
+    }
+
+    /// Tries every position, as a search for `(?:^|/)exapps/([^/]+)` would.
+    fn slow_split(path: &str) -> Option<(&str, &str)> {
+        let found = regex::Regex::new("(?:^|/)exapps/([^/]+)").unwrap().captures(path)?;
+        let id = found.get(1)?.as_str();
+        let prefix = format!("/exapps/{id}");
+        match path.strip_prefix(&prefix) {
+            Some("") => Some((id, "/")),
+            Some(rest) => Some((id, rest)),
+            None => Some((id, path)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parent_segments_agree_with_the_slow_model(path in "([./%]|2e|2E|2f|2F|%2e|%2f|%2E|%2F|x){0,12}") {
+            prop_assert_eq!(has_parent_segment(&path), slow_has_parent_segment(&path), "{}", path);
+        }
+
+        #[test]
+        fn splitting_agrees_with_the_slow_model(path in "(/|exapps|exapps/|x|demo|%2f|\\PC){0,8}") {
+            let split = ExAppPath::split(&path).map(|found| (found.display_id, found.target));
+            prop_assert_eq!(split, slow_split(&path), "{}", path);
+        }
+
+        #[test]
+        fn the_canonical_form_is_its_own(path in "(/|\\.|%2e|%61|%2f|a|\\PC){0,12}") {
+            let once = canonical(&path).into_owned();
+            if !once.contains('%') {
+                let twice = canonical(&once).into_owned();
+                prop_assert_eq!(twice, once.as_str());
+            }
+            prop_assert!(!once.get(1..).unwrap_or_default().contains("//"), "{} {}", path, once);
+        }
+
+        #[test]
+        fn no_path_panics(path in ".{0,60}") {
+            let _ = (ExAppPath::split(&path), has_parent_segment(&path), canonical(&path));
+        }
+    }
+}

@@ -1,1 +1,89 @@
-//! (room being built)
+//! The command line: one file per subcommand. Everything a command does is below this floor;
+//! here is only what is typed, what is printed, and the exit code.
+
+mod certs;
+mod check;
+mod lab;
+mod run;
+mod status;
+mod vip_release;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code for a wrong configuration or wrong arguments.
+const USAGE: u8 = 2;
+
+/// Keeps Nextcloud's external apps reachable when a load balancer dies.
+#[derive(Debug, Parser)]
+#[command(name = "trigon", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node or a witness until it is told to stop.
+    Run(ConfigFile),
+    /// Check a configuration and say everything that is wrong with it.
+    Check(ConfigFile),
+    /// Show the state of the node on this machine.
+    Status(status::Options),
+    /// Remove the configured virtual addresses from this machine.
+    ///
+    /// For the service manager, after the process has ended in whatever way (systemd:
+    /// `ExecStopPost=`). Harmless when there is nothing to remove.
+    VipRelease(ConfigFile),
+    /// Make the certificates of a cluster's control link.
+    Certs(certs::Options),
+    /// Build a whole cluster on this machine, inject a fault, and measure.
+    Lab(crate::lab::Options),
+}
+
+/// Which configuration.
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/trigon/trigon.toml")]
+    config: PathBuf,
+}
+
+/// Runs the command line; the exit code is 0 for success, 1 for failure, 2 for wrong usage or a
+/// wrong configuration.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(file) => run::run(&file),
+        Command::Check(file) => check::run(&file),
+        Command::Status(options) => status::run(&options),
+        Command::VipRelease(file) => vip_release::run(&file),
+        Command::Certs(options) => certs::run(&options),
+        Command::Lab(options) => lab::run(&options),
+    }
+}
+
+/// Prints to standard output; a closed pipe ends the program quietly, as `head` expects.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}
+
+/// Prints to standard error.
+fn complain(text: &dyn std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "trigon: {text}");
+}
+
+impl ConfigFile {
+    /// The finished configuration, or every problem printed and the exit code for it.
+    fn load(&self) -> Result<crate::config::Config, ExitCode> {
+        crate::config::load(&self.config).map_err(|problems| {
+            for problem in &problems.0 {
+                complain(problem);
+            }
+            ExitCode::from(USAGE)
+        })
+    }
+}

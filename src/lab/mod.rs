@@ -1,1 +1,36 @@
-//! (room being built)
+//! `trigon lab`: a whole pair with a witness on one machine, a real fault, and what it cost.
+//!
+//! As root the lab makes network namespaces joined by a bridge, runs real `trigon run` processes
+//! in them, puts an ExApp behind a tunnel, drives load at the virtual IP, injects a fault and
+//! measures the outage from outside. `docs/reference/lab.md` defines every figure.
+//!
+//! Start reading at [`run()`]; `topology` builds the place, `rounds` is the experiment, `trace`
+//! and [`report`] are the arithmetic (sans-io). [`namespaces`], [`nextcloud`], [`exapp`] and
+//! [`probe`] know nothing of the lab and serve the integration tests as well.
+
+mod configs;
+mod console;
+mod error;
+pub mod exapp;
+mod faults;
+mod load;
+pub mod namespaces;
+pub mod nextcloud;
+mod node;
+mod options;
+mod ports;
+pub mod probe;
+pub mod report;
+mod request;
+mod rounds;
+mod run;
+mod sockets;
+mod topology;
+mod trace;
+mod tunnel;
+
+pub use error::Error;
+pub use options::{Fault, Options};
+pub use report::Outcome;
+pub use run::run;
+pub use trace::{Hole, Sample, largest_hole};

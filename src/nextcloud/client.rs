@@ -62,6 +62,11 @@ impl Config {
             max_in_flight: 512,
         }
     }
+
+    /// Whether `url` can stand in [`Config::url`].
+    pub fn is_usable_url(url: &str) -> bool {
+        Place::parse(url).is_some()
+    }
 }
 
 /// Why Nextcloud gave no usable answer.

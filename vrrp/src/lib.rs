@@ -1,1 +1,66 @@
+//! A VRRPv3 speaker for IPv4 (RFC 9568): one of several hosts holds a virtual address.
+//!
+//! Start at [`Speaker::spawn`]. The protocol is decided in [`VirtualRouter`], which has neither
+//! clock nor sockets; the speaker is the OS thread that carries its decisions out.
+//!
+//! | RFC 9568 | file |
+//! |---|---|
+//! | 5.1, 5.2 packet format, 7.1 receive checks | `packet.rs`, `checksum.rs` |
+//! | 6.1 parameters and timers | `config.rs`, `timers.rs` |
+//! | 6.4 state machine | `router.rs`, `event.rs`, `announce_plan.rs` |
+//! | 8.1.2 gratuitous ARP | `announce.rs` |
+//! | 5.1.1 sockets | `link.rs` |
+//! | the thread around all of it | `speaker.rs`, `engine.rs`, `status.rs` |
+//! | virtual addresses, link state | `addresses.rs`, `interface.rs`, `netlink.rs` |
+//!
+//! ```no_run
+//! use std::{net::Ipv4Addr, sync::mpsc::channel};
+//!
+//! let router = vrrp::RouterConfig::new(51, vec![Ipv4Addr::new(192, 0, 2, 10)])?;
+//! let config = vrrp::SpeakerConfig::new("eth0", vec![router])?;
+//! let (sender, reports) = channel();
+//! let speaker = vrrp::Speaker::spawn(config, Box::new(move |report| drop(sender.send(report))))?;
+//! for report in reports {
+//!     println!("{} -> {}: {}", report.from, report.to, report.reason);
+//! }
+//! speaker.stop();
+//! # Ok::<(), vrrp::Error>(())
+//! ```
+//!
+//! Deliberate deviations: never the owner of an address, so never priority 255; always
+//! Accept_Mode; the MAC address of the interface in place of a virtual one, with repeated
+//! gratuitous ARP; a last advertisement from an Active that gives way.
 
+#![warn(missing_docs)]
+
+mod addresses;
+mod announce;
+mod announce_plan;
+mod checksum;
+mod config;
+mod engine;
+mod error;
+mod event;
+mod interface;
+mod link;
+mod netlink;
+mod packet;
+mod router;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+mod speaker;
+mod status;
+mod sys;
+mod timers;
+
+pub use addresses::release;
+pub use announce::{ArpFrame, Mac, gratuitous_arp};
+pub use checksum::{ChecksumForm, PROTOCOL};
+pub use config::{Interval, Priority, RouterConfig, Vrid};
+pub use error::{ConfigError, Error, PacketError, PacketErrors};
+pub use event::{Action, Anomalies, Event, Peer, Reason, State, Transition};
+pub use packet::{Advertisement, Datagram, GROUP, TTL};
+pub use router::VirtualRouter;
+pub use speaker::{Speaker, SpeakerConfig, SpeakerHandle};
+pub use status::{Report, RouterStatus};
+pub use timers::{active_down_interval, skew_time};

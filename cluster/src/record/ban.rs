@@ -12,6 +12,10 @@ pub const MAX_STRIKE_KEYS: usize = 50_000;
 /// Most strike times kept per pair; the oldest goes first. More than any sane ban threshold.
 pub const MAX_STRIKES_PER_KEY: usize = 64;
 
+/// Longest a strike is kept, in milliseconds of the log's time: one day. A ban window that is
+/// longer counts other nodes' failures of the last day only.
+pub const MAX_STRIKE_AGE: Millis = 24 * 3600 * 1000;
+
 /// One failure of one client, as counted by one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Strike {

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Most ExApp records kept; the one changed longest ago makes room.
+pub const MAX_EXAPPS: usize = 1024;
+
 /// Who may use a route; the order is HaRP's (0 PUBLIC, 1 USER, 2 ADMIN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum AccessLevel {

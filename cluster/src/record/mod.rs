@@ -9,8 +9,8 @@ mod pki;
 mod session;
 mod tunnel;
 
-pub use ban::{MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Strike, ban_key};
-pub use exapp::{AccessLevel, ExApp, Route};
+pub use ban::{MAX_STRIKE_AGE, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Strike, ban_key};
+pub use exapp::{AccessLevel, ExApp, MAX_EXAPPS, Route};
 pub use pki::FrpPki;
 pub use session::{MAX_SESSIONS, Session, SessionKey, User};
 pub use tunnel::Tunnel;

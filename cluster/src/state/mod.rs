@@ -1,29 +1,41 @@
 //! The replicated state and how commands change it. Sans-io: deterministic, no clock; the same
 //! log gives the same bytes on every node.
+//!
+//! Every table has a hard limit and one rule for what makes room, so no log can grow it without
+//! bound: [`exapps`], [`strikes`], [`sessions`]. [`once`] keeps a repeated proposal from being
+//! applied twice.
+
+mod exapps;
+mod once;
+mod sessions;
+mod strikes;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdMap, Vector};
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Reply, SoftBatch};
-use crate::record::{
-    ExApp, FrpPki, MAX_SESSIONS, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Millis, NodeId, Session,
-    SessionKey, Strike, Tunnel,
-};
+use crate::record::{ExApp, FrpPki, Millis, NodeId, Session, SessionKey, Tunnel};
+
+use exapps::ExApps;
+use once::Once;
+pub(crate) use once::{Ticket, WINDOW};
+use sessions::Sessions;
+use strikes::Strikes;
 
 /// Everything the nodes share. Cloning is cheap: the tables are persistent maps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    exapps: OrdMap<String, Arc<ExApp>>,
-    revisions: OrdMap<String, u64>,
+    exapps: ExApps,
     tunnels: OrdMap<u16, Arc<Tunnel>>,
     pki: Option<Arc<FrpPki>>,
-    strikes: OrdMap<(NodeId, IpAddr), Vector<Millis>>,
+    strikes: Strikes,
+    once: Once,
     /// Left out of snapshots: a replica without them only asks Nextcloud again.
     #[serde(skip)]
-    sessions: HashMap<SessionKey, Arc<Session>>,
+    sessions: Sessions,
 }
 
 impl State {
@@ -31,21 +43,13 @@ impl State {
     pub fn apply(&mut self, command: &Command) -> Reply {
         match command {
             Command::PushExApp(record) => {
-                self.bump(&record.id);
-                self.exapps.insert(record.id.clone(), Arc::new(record.clone()));
+                self.exapps.push(record);
                 Reply::Done
             }
             Command::CacheExApp { record, revision } => {
-                if self.exapp_revision(&record.id) != *revision {
-                    return Reply::Nothing;
-                }
-                self.exapps.insert(record.id.clone(), Arc::new(record.clone()));
-                Reply::Done
+                done_if(self.exapps.cache(record, *revision))
             }
-            Command::DeleteExApp { id } => {
-                self.bump(id);
-                done_if(self.exapps.remove(id).is_some())
-            }
+            Command::DeleteExApp { id } => done_if(self.exapps.delete(id)),
             Command::TunnelUp(tunnel) => {
                 self.tunnels.insert(tunnel.port, Arc::new(tunnel.clone()));
                 Reply::Done
@@ -68,20 +72,32 @@ impl State {
         }
     }
 
+    /// Carries out a proposal, but only the first time its ticket is seen; then the first answer
+    /// is given again.
+    pub(crate) fn apply_once(&mut self, ticket: Option<Ticket>, command: &Command) -> Reply {
+        let Some(ticket) = ticket else { return self.apply(command) };
+        if let Some(reply) = self.once.earlier(ticket) {
+            return reply;
+        }
+        let reply = self.apply(command);
+        self.once.remember(ticket, reply);
+        reply
+    }
+
     /// The record of an ExApp, by lower-cased id.
     pub fn exapp(&self, id: &str) -> Option<&Arc<ExApp>> {
-        self.exapps.get(id)
+        self.exapps.record(id)
     }
 
     /// Every ExApp record, by id.
     pub fn exapps(&self) -> impl Iterator<Item = &Arc<ExApp>> {
-        self.exapps.values()
+        self.exapps.records()
     }
 
-    /// Counts pushes and deletes of an id; read it before a fetch and hand it to
+    /// Changes with every push and delete of an id; read it before a fetch and hand it to
     /// [`Command::CacheExApp`].
     pub fn exapp_revision(&self, id: &str) -> u64 {
-        self.revisions.get(id).copied().unwrap_or(0)
+        self.exapps.revision(id)
     }
 
     /// The registration of a port.
@@ -107,44 +123,24 @@ impl State {
     /// How often `address` (through [`ban_key`](crate::record::ban_key)) failed after `since` on
     /// nodes other than `except`, which counts its own at once and more exactly.
     pub fn strikes(&self, address: IpAddr, since: Millis, except: NodeId) -> usize {
-        self.strikes
-            .iter()
-            .filter(|((node, struck), _)| *node != except && *struck == address)
-            .map(|(_, times)| times.iter().filter(|at| **at > since).count())
-            .sum()
-    }
-
-    fn bump(&mut self, id: &str) {
-        let next = self.exapp_revision(id) + 1;
-        self.revisions.insert(id.to_owned(), next);
+        self.strikes.count(address, since, except)
     }
 
     fn apply_soft(&mut self, batch: &SoftBatch) {
+        self.sessions.forget(batch.now);
         for (key, session) in &batch.sessions {
-            self.sessions.insert(*key, Arc::new(session.clone()));
+            self.sessions.insert(*key, session, batch.now);
         }
-        if self.sessions.len() > MAX_SESSIONS {
-            self.sessions.retain(|_, session| batch.now < session.expires_at);
-        }
+        self.strikes.forget(batch.now);
         for strike in &batch.strikes {
-            self.strike(strike);
+            self.strikes.insert(strike, batch.now);
         }
-    }
-
-    fn strike(&mut self, strike: &Strike) {
-        let key = (strike.node, strike.address);
-        if !self.strikes.contains_key(&key) && self.strikes.len() >= MAX_STRIKE_KEYS {
-            return;
-        }
-        let mut times = self.strikes.get(&key).cloned().unwrap_or_default();
-        times.push_back(strike.at);
-        while times.len() > MAX_STRIKES_PER_KEY {
-            times.pop_front();
-        }
-        self.strikes.insert(key, times);
     }
 }
 
 fn done_if(done: bool) -> Reply {
     if done { Reply::Done } else { Reply::Nothing }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,342 @@
+//! The log, the vote and the commit mark on disk, as the engine wants them.
+//!
+//! Reads come from memory (the decoded tail) or a read transaction; all writes go through one
+//! thread in `log_writer`. A read or write that fails, or an entry this build cannot decode,
+//! raises [`Fatal`]: the engine must never see a gap.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{AnyError, LogState, OptionalSend, RaftLogReader};
+use redb::{Database, ReadableDatabase};
+use tokio::sync::oneshot;
+
+use crate::codec;
+use crate::dto::{EntryDto, LogIdDto, VoteDto};
+use crate::fatal::Fatal;
+use crate::log_file::{LOG, META, Opened, key};
+use crate::log_writer::{LogDatabase, Write, Writer};
+use crate::types::{Entry, LogId, StorageError, StorageIOError, Types, Vote};
+
+/// Entries kept decoded: the leader reads each one again to apply and to replicate it.
+const TAIL: usize = 4096;
+
+/// Bytes of encoded entries the tail stands for, at most.
+const TAIL_BYTES: usize = 16 << 20;
+
+/// Bytes of entries handed to replication at once, so that a message stays below the frame limit.
+const BATCH_BYTES: usize = 2 << 20;
+
+/// The store; clones are readers of the same log.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    database: Arc<LogDatabase>,
+    tail: Arc<RwLock<Tail>>,
+    writer: Writer,
+    fatal: Fatal,
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+}
+
+/// The newest entries, without a gap, and the two ends of the log.
+#[derive(Default)]
+struct Tail {
+    purged: Option<LogId>,
+    /// Index of the first entry; of the next one while the log is empty.
+    first: u64,
+    last: Option<LogId>,
+    entries: VecDeque<(Entry, usize)>,
+    bytes: usize,
+}
+
+impl LogStore {
+    /// Takes over an opened file.
+    pub(crate) fn new(opened: Opened, fatal: Fatal) -> Self {
+        let database = Arc::new(LogDatabase::new(opened.database));
+        let tail = Tail {
+            purged: opened.purged,
+            first: opened.purged.map_or(0, |id| id.index + 1),
+            last: opened.last,
+            ..Tail::default()
+        };
+        Self {
+            writer: Writer::spawn(Arc::clone(&database), fatal.clone()),
+            database,
+            tail: Arc::new(RwLock::new(tail)),
+            fatal,
+            vote: opened.vote,
+            committed: opened.committed,
+        }
+    }
+
+    /// Ends once the engine, its readers and the writer have let go of the file.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + use<> {
+        let mut open = self.database.open.subscribe();
+        async move { while open.changed().await.is_ok() {} }
+    }
+
+    async fn written(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Write,
+    ) -> Result<(), String> {
+        let (done, written) = oneshot::channel();
+        self.writer.send(make(done))?;
+        written.await.unwrap_or_else(|_| Err("the log writer has stopped".to_owned()))
+    }
+
+    /// Entries of `[start, end)`, which must all exist.
+    async fn read(&self, start: u64, end: u64, budget: usize) -> Result<Vec<Entry>, StorageError> {
+        if let Some(entries) = self.tail().range(start, end, budget) {
+            return Ok(entries);
+        }
+        let database = Arc::clone(&self.database);
+        let read =
+            tokio::task::spawn_blocking(move || read_disk(&database.database, start, end, budget));
+        let found = match read.await {
+            Ok(found) => found,
+            Err(error) => Err(error.to_string()),
+        };
+        found.map_err(|text| {
+            let text = format!("log entries {start} to {end} cannot be read: {text}");
+            self.fatal.raise(text.clone());
+            StorageIOError::read_logs(AnyError::error(text)).into()
+        })
+    }
+
+    fn tail(&self) -> std::sync::RwLockReadGuard<'_, Tail> {
+        self.tail.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tail_mut(&self) -> std::sync::RwLockWriteGuard<'_, Tail> {
+        self.tail.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_disk(
+    database: &Database,
+    start: u64,
+    end: u64,
+    budget: usize,
+) -> Result<Vec<Entry>, String> {
+    let transaction = database.begin_read().map_err(|e| e.to_string())?;
+    let log = transaction.open_table(LOG).map_err(|e| e.to_string())?;
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    for (expected, item) in (start..end).zip(log.range(start..end).map_err(|e| e.to_string())?) {
+        let (index, value) = item.map_err(|e| e.to_string())?;
+        if index.value() != expected {
+            return Err(format!("entry {expected} is missing"));
+        }
+        bytes += value.value().len();
+        if bytes > budget && !entries.is_empty() {
+            return Ok(entries);
+        }
+        let entry: EntryDto = codec::decode("log entry", value.value())
+            .map_err(|error| format!("entry {expected}: {error}"))?;
+        entries.push(entry.into());
+    }
+    let found = entries.len() as u64;
+    if found < end - start {
+        return Err(format!("entry {} is missing", start + found));
+    }
+    Ok(entries)
+}
+
+impl Tail {
+    /// The part of `[start, end)` that fits the budget, if memory holds its beginning.
+    fn range(&self, start: u64, end: u64, budget: usize) -> Option<Vec<Entry>> {
+        let first = self.entries.front()?.0.log_id.index;
+        let skip = usize::try_from(start.checked_sub(first)?).ok()?;
+        let take = usize::try_from(end.saturating_sub(start)).ok()?;
+        if skip + take > self.entries.len() {
+            return None;
+        }
+        let mut bytes = 0;
+        let fits =
+            self.entries.range(skip..skip + take).enumerate().take_while(|(n, (_, size))| {
+                bytes += size;
+                bytes <= budget || *n == 0
+            });
+        Some(fits.map(|(_, (entry, _))| entry.clone()).collect())
+    }
+
+    fn push(&mut self, entry: Entry, size: usize) {
+        if self.last == self.purged {
+            self.first = entry.log_id.index;
+        }
+        self.last = Some(entry.log_id);
+        self.bytes += size;
+        self.entries.push_back((entry, size));
+        while self.entries.len() > TAIL || self.bytes > TAIL_BYTES {
+            let Some((_, size)) = self.entries.pop_front() else { break };
+            self.bytes -= size;
+        }
+    }
+
+    /// Drops entries from `from` on; `last` is what stands before them.
+    fn truncate(&mut self, from: u64, last: Option<LogId>) {
+        while self.entries.back().is_some_and(|(entry, _)| entry.log_id.index >= from) {
+            if let Some((_, size)) = self.entries.pop_back() {
+                self.bytes -= size;
+            }
+        }
+        self.last = last;
+    }
+
+    fn purge(&mut self, upto: LogId) {
+        while self.entries.front().is_some_and(|(entry, _)| entry.log_id.index <= upto.index) {
+            if let Some((_, size)) = self.entries.pop_front() {
+                self.bytes -= size;
+            }
+        }
+        self.purged = Some(upto);
+        self.first = upto.index + 1;
+        if self.last.is_none_or(|last| last.index <= upto.index) {
+            self.last = Some(upto);
+        }
+    }
+
+    /// Clamps any range to what exists.
+    fn clamp(&self, range: &impl RangeBounds<u64>) -> (u64, u64) {
+        let start = match range.start_bound() {
+            Bound::Included(at) => *at,
+            Bound::Excluded(at) => at.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(at) => at.saturating_add(1),
+            Bound::Excluded(at) => *at,
+            Bound::Unbounded => u64::MAX,
+        };
+        let next = self.last.map_or(0, |id| id.index + 1);
+        let start = start.max(self.first);
+        (start, end.min(next).max(start))
+    }
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let (start, end) = self.tail().clamp(&range);
+        if start == end {
+            return Ok(Vec::new());
+        }
+        self.read(start, end, usize::MAX).await
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, StorageError> {
+        self.read(start, end, BATCH_BYTES).await
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
+        let tail = self.tail();
+        Ok(LogState { last_purged_log_id: tail.purged, last_log_id: tail.last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let failed = |text: String| StorageIOError::write_vote(AnyError::error(text));
+        let bytes = codec::encode(&VoteDto::from(*vote)).map_err(|e| failed(e.to_string()))?;
+        self.written(|done| Write::Meta { key: key::VOTE, bytes, done }).await.map_err(failed)?;
+        self.vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.vote)
+    }
+
+    /// Not written at once: it rides on the next append, and losing it only means waiting for a
+    /// leader to tell again what is committed.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        self.committed = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        Ok(self.committed.min(self.tail().last))
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: LogFlushed<Types>,
+    ) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let failed = |text: String| StorageIOError::write_logs(AnyError::error(text));
+        let mut encoded = Vec::new();
+        for entry in entries {
+            let bytes =
+                codec::encode(&EntryDto::from(&entry)).map_err(|e| failed(e.to_string()))?;
+            encoded.push((entry, bytes));
+        }
+        let mut rows = Vec::with_capacity(encoded.len());
+        {
+            let mut tail = self.tail_mut();
+            for (entry, bytes) in encoded {
+                rows.push((entry.log_id.index, bytes));
+                tail.push(entry, rows.last().map_or(0, |(_, bytes)| bytes.len()));
+            }
+        }
+        let committed = match self.committed {
+            Some(id) => {
+                Some(codec::encode(&LogIdDto::from(id)).map_err(|e| failed(e.to_string()))?)
+            }
+            None => None,
+        };
+        self.writer.send(Write::Append { rows, committed, done: callback }).map_err(failed)?;
+        Ok(())
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let from = log_id.index;
+        let before = match from.checked_sub(1) {
+            Some(before) => self.try_get_log_entries(before..from).await?.first().map(|e| e.log_id),
+            None => None,
+        };
+        {
+            let mut tail = self.tail_mut();
+            let last = before.or(tail.purged);
+            tail.truncate(from, last);
+        }
+        self.written(|done| Write::Truncate { from, done })
+            .await
+            .map_err(|text| StorageIOError::write_logs(AnyError::error(text)).into())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let failed = |text: String| StorageIOError::write_logs(AnyError::error(text));
+        let mark = codec::encode(&LogIdDto::from(log_id)).map_err(|e| failed(e.to_string()))?;
+        self.tail_mut().purge(log_id);
+        self.written(|done| Write::Purge { upto: log_id.index, mark, done })
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// Bytes of one meta row, if there.
+pub(crate) fn meta(database: &Database, key: &str) -> Result<Option<Vec<u8>>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = transaction.open_table(META)?;
+    Ok(table.get(key)?.map(|value| value.value().to_vec()))
+}

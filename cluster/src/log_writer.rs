@@ -1,0 +1,125 @@
+//! The one thread that writes the log file: every write is a durable transaction, in the order
+//! the engine asked for.
+//!
+//! After a failed write nothing else is written: what is on disk is then unknown, and only a
+//! restart can find out.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use openraft::storage::LogFlushed;
+use redb::{Database, Durability, WriteTransaction};
+use tokio::sync::{oneshot, watch};
+
+use crate::fatal::Fatal;
+use crate::log_file::{LOG, META, key};
+use crate::types::Types;
+
+type Done = oneshot::Sender<Result<(), String>>;
+
+/// The open file. Fields are dropped in order: whoever watches `open` learns of the end only
+/// after the file is closed.
+pub(crate) struct LogDatabase {
+    pub(crate) database: Database,
+    pub(crate) open: watch::Sender<()>,
+}
+
+impl LogDatabase {
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database, open: watch::Sender::new(()) }
+    }
+}
+
+/// One transaction.
+pub(crate) enum Write {
+    /// New entries, and what was committed before them.
+    Append { rows: Vec<(u64, Vec<u8>)>, committed: Option<Vec<u8>>, done: LogFlushed<Types> },
+    /// One meta row.
+    Meta { key: &'static str, bytes: Vec<u8>, done: Done },
+    /// Entries from an index on are gone.
+    Truncate { from: u64, done: Done },
+    /// Entries up to an index are covered by a snapshot.
+    Purge { upto: u64, mark: Vec<u8>, done: Done },
+}
+
+/// Where writes are handed in. The thread ends with its last clone.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    queue: Sender<Write>,
+}
+
+impl Writer {
+    pub(crate) fn spawn(database: Arc<LogDatabase>, fatal: Fatal) -> Self {
+        let (queue, writes) = channel();
+        let thread = std::thread::Builder::new().name("cluster-log".to_owned());
+        let failed = fatal.clone();
+        if let Err(error) = thread.spawn(move || run(&database.database, &writes, &fatal)) {
+            failed.raise(format!("the log writer thread cannot be started: {error}"));
+        }
+        Self { queue }
+    }
+
+    pub(crate) fn send(&self, write: Write) -> Result<(), String> {
+        self.queue.send(write).map_err(|_| "the log writer has stopped".to_owned())
+    }
+}
+
+fn run(database: &Database, writes: &Receiver<Write>, fatal: &Fatal) {
+    for write in writes {
+        let result = carry_out(database, &write).map_err(|error| {
+            let text = format!("the log cannot be written: {error}; check the disk of state_dir");
+            fatal.raise(text.clone());
+            text
+        });
+        let failed = result.is_err();
+        match write {
+            Write::Append { done, .. } => {
+                done.log_io_completed(result.map_err(std::io::Error::other));
+            }
+            Write::Meta { done, .. } | Write::Truncate { done, .. } | Write::Purge { done, .. } => {
+                // The engine may have been dropped meanwhile; the write stands anyway.
+                let _ = done.send(result);
+            }
+        }
+        if failed {
+            return;
+        }
+    }
+}
+
+fn carry_out(database: &Database, write: &Write) -> Result<(), redb::Error> {
+    let transaction = begin(database)?;
+    {
+        let mut log = transaction.open_table(LOG)?;
+        let mut meta = transaction.open_table(META)?;
+        match write {
+            Write::Append { rows, committed, .. } => {
+                for (index, bytes) in rows {
+                    log.insert(index, bytes.as_slice())?;
+                }
+                if let Some(bytes) = committed {
+                    meta.insert(key::COMMITTED, bytes.as_slice())?;
+                }
+            }
+            Write::Meta { key, bytes, .. } => {
+                meta.insert(*key, bytes.as_slice())?;
+            }
+            Write::Truncate { from, .. } => log.retain_in(*from.., |_, _| false)?,
+            Write::Purge { upto, mark, .. } => {
+                log.retain_in(..=*upto, |_, _| false)?;
+                meta.insert(key::PURGED, mark.as_slice())?;
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// A transaction that is on disk when its commit returns. Two-phase, because one-phase commits
+/// tell torn writes by a checksum that is not cryptographic.
+pub(crate) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_two_phase_commit(true);
+    Ok(transaction)
+}

@@ -1,0 +1,201 @@
+//! A snapshot as one file: magic, header, state, SHA-256 over all of it.
+//!
+//! The same bytes travel to a peer. Encoding and checking is pure; `SnapshotDir` below keeps the
+//! files: written aside, synced, renamed, directory synced, the newest two kept.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, CodecError};
+use crate::dto::SnapshotMetaDto;
+use crate::state::State;
+use crate::types::SnapshotMeta;
+
+/// What every snapshot begins with.
+const MAGIC: &[u8; 8] = b"TRIGSNAP";
+
+/// Largest snapshot read or received, in bytes; every table of the state is bounded far below.
+pub(crate) const MAX_SNAPSHOT: usize = 256 << 20;
+
+/// Files kept: the newest, and one to fall back to.
+const KEPT: usize = 2;
+
+/// Why bytes are not a usable snapshot.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error("not a snapshot: wrong magic or too short")]
+    Magic,
+    #[error("checksum does not match, the file is damaged")]
+    Checksum,
+    #[error("belongs to cluster {found:?}, this is {expected:?}")]
+    Foreign { found: String, expected: String },
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// A decoded snapshot.
+pub(crate) struct Content {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) state: State,
+}
+
+#[derive(Serialize)]
+struct BodyRef<'a> {
+    cluster: &'a str,
+    meta: SnapshotMetaDto,
+    state: &'a State,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    cluster: String,
+    meta: SnapshotMetaDto,
+    state: State,
+}
+
+/// The bytes of a snapshot.
+pub(crate) fn encode(
+    cluster: &str,
+    meta: &SnapshotMeta,
+    state: &State,
+) -> Result<Vec<u8>, SnapshotError> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(codec::encode(&BodyRef { cluster, meta: meta.into(), state })?);
+    let sum = digest(&SHA256, &bytes);
+    bytes.extend_from_slice(sum.as_ref());
+    Ok(bytes)
+}
+
+/// Checks and reads the bytes of a snapshot of this cluster.
+pub(crate) fn decode(cluster: &str, bytes: &[u8]) -> Result<Content, SnapshotError> {
+    let split = bytes.len().checked_sub(SHA256_OUTPUT_LEN).ok_or(SnapshotError::Magic)?;
+    let (content, sum) = bytes.split_at(split);
+    let body = content.strip_prefix(MAGIC).ok_or(SnapshotError::Magic)?;
+    if digest(&SHA256, content).as_ref() != sum {
+        return Err(SnapshotError::Checksum);
+    }
+    let body: Body = codec::decode("snapshot", body)?;
+    if body.cluster != cluster {
+        return Err(SnapshotError::Foreign { found: body.cluster, expected: cluster.to_owned() });
+    }
+    Ok(Content { meta: body.meta.into(), state: body.state })
+}
+
+/// The files of one node.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotDir {
+    dir: PathBuf,
+    cluster: String,
+}
+
+impl SnapshotDir {
+    /// The directory inside `state_dir`, made when missing.
+    pub(crate) fn open(state_dir: &Path, cluster: &str) -> std::io::Result<Self> {
+        let dir = state_dir.join("snapshots");
+        fs::create_dir_all(&dir)?;
+        Ok(Self { dir, cluster: cluster.to_owned() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// Files from the newest to the oldest; names begin with the log index.
+    pub(crate) fn files(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "snapshot") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        files.reverse();
+        Ok(files)
+    }
+
+    /// Reads and checks one file.
+    pub(crate) fn read(&self, path: &Path) -> Result<(Vec<u8>, Content), SnapshotError> {
+        if fs::metadata(path)?.len() > MAX_SNAPSHOT as u64 {
+            return Err(SnapshotError::Magic);
+        }
+        let bytes = fs::read(path)?;
+        let content = decode(&self.cluster, &bytes)?;
+        Ok((bytes, content))
+    }
+
+    /// Stores a snapshot so that a power cut leaves either all of it or nothing, then removes
+    /// what is older than the one before it.
+    pub(crate) fn store(&self, meta: &SnapshotMeta, bytes: &[u8]) -> std::io::Result<()> {
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        let term = meta.last_log_id.map_or(0, |id| id.leader_id.term);
+        let path = self.dir.join(format!("{index:020}-{term:010}.snapshot"));
+        let aside = path.with_extension("part");
+        let mut file = File::create(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&aside, &path)?;
+        File::open(&self.dir)?.sync_all()?;
+        for old in self.files()?.into_iter().skip(KEPT) {
+            fs::remove_file(old)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a damaged file out of the way, kept for whoever wants to look at it.
+    pub(crate) fn set_aside(&self, path: &Path) {
+        let aside = path.with_extension("damaged");
+        if let Err(error) = fs::rename(path, &aside) {
+            tracing::warn!(path = %path.display(), %error, "damaged snapshot cannot be moved aside");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_changed_byte_and_any_cut_is_noticed() {
+        let bytes = encode("alpha", &SnapshotMeta::default(), &State::default()).unwrap();
+        assert!(decode("alpha", &bytes).is_ok());
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(decode("alpha", &changed).is_err(), "byte {at}");
+            assert!(decode("alpha", &bytes[..at]).is_err(), "cut at {at}");
+        }
+        let foreign = decode("beta", &bytes).err().unwrap().to_string();
+        assert!(foreign.contains("belongs to cluster \"alpha\""), "{foreign}");
+    }
+
+    #[test]
+    fn only_the_newest_two_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = SnapshotDir::open(dir.path(), "alpha").unwrap();
+        for index in [5, 900, 10_000] {
+            let last = openraft::LogId::new(openraft::CommittedLeaderId::new(1, 1), index);
+            let meta = SnapshotMeta { last_log_id: Some(last), ..SnapshotMeta::default() };
+            let bytes = encode("alpha", &meta, &State::default()).unwrap();
+            snapshots.store(&meta, &bytes).unwrap();
+        }
+        let indexes: Vec<_> = snapshots
+            .files()
+            .unwrap()
+            .iter()
+            .map(|path| snapshots.read(path).unwrap().1.meta.last_log_id.unwrap().index)
+            .collect();
+        assert_eq!(indexes, [10_000, 900]);
+    }
+}

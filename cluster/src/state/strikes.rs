@@ -1,0 +1,91 @@
+//! Failures by address and node, bounded by evicting what was struck longest ago. Sans-io.
+
+use std::net::IpAddr;
+
+use imbl::{OrdMap, OrdSet, Vector};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::record::{MAX_STRIKE_AGE, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Millis, NodeId, Strike};
+
+/// By address first, because a request asks for one address.
+type Table = OrdMap<IpAddr, OrdMap<NodeId, Vector<Millis>>>;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Strikes {
+    by_address: Table,
+    /// One entry per (address, node), by the newest strike. Follows from the table, so it is
+    /// rebuilt instead of stored.
+    by_age: OrdSet<(Millis, IpAddr, NodeId)>,
+}
+
+impl Strikes {
+    pub(super) fn count(&self, address: IpAddr, since: Millis, except: NodeId) -> usize {
+        let Some(nodes) = self.by_address.get(&address) else { return 0 };
+        nodes
+            .iter()
+            .filter(|(node, _)| **node != except)
+            .map(|(_, times)| times.iter().filter(|at| **at > since).count())
+            .sum()
+    }
+
+    /// Drops what no window can reach any more.
+    pub(super) fn forget(&mut self, now: Millis) {
+        let oldest_kept = now.saturating_sub(MAX_STRIKE_AGE);
+        while self.by_age.get_min().is_some_and(|(newest, ..)| *newest < oldest_kept) {
+            self.evict();
+        }
+    }
+
+    /// A strike from the future (a node whose clock is ahead) counts as now, so that it cannot
+    /// outlive its window.
+    pub(super) fn insert(&mut self, strike: &Strike, now: Millis) {
+        let Strike { node, address, at } = *strike;
+        let at = at.min(now);
+        let mut nodes = self.by_address.get(&address).cloned().unwrap_or_default();
+        let mut times = nodes.get(&node).cloned().unwrap_or_default();
+        if let Some(newest) = newest(&times) {
+            self.by_age.remove(&(newest, address, node));
+        }
+        times.push_back(at);
+        while times.len() > MAX_STRIKES_PER_KEY {
+            times.pop_front();
+        }
+        self.by_age.insert((newest(&times).unwrap_or(at), address, node));
+        nodes.insert(node, times);
+        self.by_address.insert(address, nodes);
+        while self.by_age.len() > MAX_STRIKE_KEYS {
+            self.evict();
+        }
+    }
+
+    fn evict(&mut self) {
+        let Some((_, address, node)) = self.by_age.remove_min() else { return };
+        let Some(mut nodes) = self.by_address.remove(&address) else { return };
+        nodes.remove(&node);
+        if !nodes.is_empty() {
+            self.by_address.insert(address, nodes);
+        }
+    }
+}
+
+fn newest(times: &Vector<Millis>) -> Option<Millis> {
+    times.iter().copied().max()
+}
+
+impl Serialize for Strikes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.by_address.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Strikes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let by_address = Table::deserialize(deserializer)?;
+        let by_age = by_address
+            .iter()
+            .flat_map(|(address, nodes)| nodes.iter().map(|(node, times)| (*address, *node, times)))
+            .filter_map(|(address, node, times)| Some((newest(times)?, address, node)))
+            .collect();
+        Ok(Self { by_address, by_age })
+    }
+}

@@ -1,0 +1,158 @@
+use std::path::PathBuf;
+
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
+use openraft::testing::{StoreBuilder, Suite};
+use openraft::{CommittedLeaderId, RaftLogReader};
+
+use super::*;
+use crate::command::{Command, SoftBatch};
+use crate::log_file;
+use crate::log_store::LogStore;
+use crate::types::Proposal;
+
+struct OnDisk;
+
+fn open(dir: &Path) -> (LogStore, StateStore) {
+    let fatal = Fatal::new();
+    let opened = log_file::open(dir, "alpha", 1).unwrap();
+    let purged = opened.purged;
+    let log = LogStore::new(opened, fatal.clone());
+    let state = StateStore::open(dir, "alpha", purged, Arc::new(View::new()), fatal).unwrap();
+    (log, state)
+}
+
+impl StoreBuilder<Types, LogStore, StateStore, tempfile::TempDir> for OnDisk {
+    async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateStore), StorageError> {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, state) = open(dir.path());
+        Ok((dir, log, state))
+    }
+}
+
+#[test]
+fn the_engines_own_suite_passes_on_the_stores() {
+    Suite::test_all(OnDisk).unwrap();
+}
+
+fn entry(index: u64) -> Entry {
+    let command = Arc::new(Command::Soft(SoftBatch { now: index, ..SoftBatch::default() }));
+    Entry {
+        log_id: LogId::new(CommittedLeaderId::new(1, 1), index),
+        payload: EntryPayload::Normal(Proposal { ticket: None, command }),
+    }
+}
+
+async fn closed(log: LogStore) {
+    let closed = log.closed();
+    drop(log);
+    closed.await;
+}
+
+#[tokio::test]
+async fn the_log_is_the_same_after_a_restart_and_beyond_the_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    for start in (0..5000).step_by(500) {
+        log.blocking_append((start..start + 500).map(entry)).await.unwrap();
+    }
+    log.save_committed(Some(entry(4000).log_id)).await.unwrap();
+    log.truncate(entry(4990).log_id).await.unwrap();
+    log.purge(entry(9).log_id).await.unwrap();
+    log.blocking_append([entry(4990)]).await.unwrap();
+    assert_eq!(indexes(&mut log, 0..12).await, [10, 11], "from disk, below the tail");
+    closed(log).await;
+
+    let fatal = Fatal::new();
+    let opened = log_file::open(dir.path(), "alpha", 1).unwrap();
+    assert_eq!(opened.boot, 2);
+    let mut log = LogStore::new(opened, fatal);
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!(state.last_purged_log_id.unwrap().index, 9);
+    assert_eq!(state.last_log_id.unwrap().index, 4990);
+    assert_eq!(log.read_committed().await.unwrap().unwrap().index, 4000);
+    assert_eq!(indexes(&mut log, 4989..u64::MAX).await, [4989, 4990]);
+}
+
+async fn indexes(log: &mut LogStore, range: std::ops::Range<u64>) -> Vec<u64> {
+    let entries = log.try_get_log_entries(range).await.unwrap();
+    entries.iter().map(|entry| entry.log_id.index).collect()
+}
+
+#[tokio::test]
+async fn a_directory_of_another_node_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path());
+    let busy = log_file::open(dir.path(), "alpha", 1).err().unwrap().to_string();
+    assert!(busy.contains("raft.redb"), "{busy}");
+    closed(log).await;
+    let foreign = log_file::open(dir.path(), "alpha", 2).err().unwrap().to_string();
+    assert!(foreign.contains("belongs to node 1 of cluster \"alpha\""), "{foreign}");
+}
+
+#[tokio::test]
+async fn an_entry_of_a_newer_build_stops_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    log.blocking_append([entry(0), entry(1)]).await.unwrap();
+    closed(log).await;
+    {
+        let database = redb::Database::open(dir.path().join("raft.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let newer: &[u8] = &[9, 9, 9];
+        transaction.open_table(log_file::LOG).unwrap().insert(0, newer).unwrap();
+        transaction.commit().unwrap();
+    }
+    let fatal = Fatal::new();
+    let mut log = LogStore::new(log_file::open(dir.path(), "alpha", 1).unwrap(), fatal.clone());
+    log.try_get_log_entries(0..2).await.unwrap_err();
+    let reason = fatal.raised().await;
+    assert!(reason.contains("entry 0: log entry has format version 9"), "{reason}");
+}
+
+/// A node with snapshots at 3 and 6 and the log purged up to `purged`.
+async fn with_two_snapshots(purged: u64) -> (tempfile::TempDir, Vec<PathBuf>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, mut state) = open(dir.path());
+    for chunk in [0..4u64, 4..7] {
+        log.blocking_append(chunk.clone().map(entry)).await.unwrap();
+        state.apply(chunk.map(entry)).await.unwrap();
+        state.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    }
+    log.purge(entry(purged).log_id).await.unwrap();
+    let files = state.snapshots.files().unwrap();
+    closed(log).await;
+    (dir, files)
+}
+
+fn reopen(dir: &Path) -> Result<StateStore, StartError> {
+    let opened = log_file::open(dir, "alpha", 1).unwrap();
+    StateStore::open(dir, "alpha", opened.purged, Arc::new(View::new()), Fatal::new())
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_falls_back_to_the_older_when_the_log_still_reaches_it() {
+    type Damage = fn(&Path);
+    let truncate: Damage = |path| {
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    };
+    let flip: Damage = |path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[12] ^= 0x40;
+        std::fs::write(path, bytes).unwrap();
+    };
+    for damage in [truncate, flip] {
+        let (dir, files) = with_two_snapshots(2).await;
+        damage(&files[0]);
+        let store = reopen(dir.path()).unwrap();
+        assert_eq!(store.last_applied.unwrap().index, 3);
+        assert!(!files[0].exists(), "kept aside under another name");
+
+        let (dir, files) = with_two_snapshots(5).await;
+        damage(&files[0]);
+        let refused = reopen(dir.path()).err().unwrap().to_string();
+        assert!(refused.contains("needed: entry 5, found: 3"), "{refused}");
+        assert!(refused.contains("new node id"), "{refused}");
+        assert!(files[0].exists(), "nothing is touched when the start is refused");
+    }
+}

@@ -1,0 +1,68 @@
+//! What a node knows about the cluster, for the status page and for VRRP's priority. Plain
+//! values.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Role;
+use crate::record::NodeId;
+
+/// One node's opinion of the cluster at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Who says this.
+    pub node_id: NodeId,
+    /// Serves or only votes.
+    pub role: Role,
+    /// Part it plays now.
+    pub state: RaftState,
+    /// Raft term.
+    pub term: u64,
+    /// Leader as far as known here.
+    pub leader: Option<NodeId>,
+    /// Whether a change proposed here now should be confirmed: a leader that a majority answered
+    /// within the lease, or a follower that heard its leader within the lease.
+    pub quorum: bool,
+    /// Index of the last entry in the local log.
+    pub last_log: Option<u64>,
+    /// Index of the last entry applied to the local view.
+    pub last_applied: Option<u64>,
+    /// Every voter, this node included.
+    pub voters: Vec<VoterStatus>,
+    /// Soft changes given up since start.
+    pub dropped_soft: u64,
+    /// Connections to the peer port that were refused since start.
+    pub refused_peers: u64,
+}
+
+/// The part a node plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RaftState {
+    /// Decides the order of changes.
+    Leader,
+    /// Follows a leader.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Gets the log but has no vote.
+    Learner,
+    /// Stopped, on request or because its storage failed.
+    Shutdown,
+}
+
+/// One voter, as seen from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterStatus {
+    /// Its id.
+    pub id: NodeId,
+    /// Serves or only votes.
+    pub role: Role,
+    /// Where it listens; none for a cluster of one.
+    pub address: Option<SocketAddr>,
+    /// Whether it answered lately. Only a leader speaks to every voter and can tell.
+    pub reachable: Option<bool>,
+    /// Entries it has yet to store. Only a leader can tell.
+    pub lag: Option<u64>,
+}

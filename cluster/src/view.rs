@@ -1,0 +1,51 @@
+//! The local, lock-free snapshot of the state that readers see.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::state::State;
+
+/// Written by whoever applies commands, read by everyone.
+pub(crate) struct View {
+    state: ArcSwap<State>,
+    changed: watch::Sender<u64>,
+    /// Index of the last applied entry plus one; zero while there is none.
+    applied: watch::Sender<u64>,
+}
+
+impl View {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: ArcSwap::default(),
+            changed: watch::Sender::new(0),
+            applied: watch::Sender::new(0),
+        }
+    }
+
+    pub(crate) fn load(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&State) -> R) -> R {
+        read(&self.state.load())
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Shows a new state; `applied` counts the entries it contains.
+    pub(crate) fn publish(&self, state: State, applied: u64) {
+        self.state.store(Arc::new(state));
+        self.changed.send_modify(|count| *count += 1);
+        self.applied.send_replace(applied);
+    }
+
+    /// Waits until entry `index` is part of the view.
+    pub(crate) async fn wait_for(&self, index: u64) {
+        // The sender lives as long as self, so this ends only when the entry is there.
+        let _ = self.applied.subscribe().wait_for(|applied| *applied > index).await;
+    }
+}

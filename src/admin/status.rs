@@ -1,0 +1,178 @@
+//! The state of a node in one value: the JSON of `GET /status` and the text of `trigon status`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One node as it sees itself and its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the running binary.
+    pub version: String,
+    /// Node name from the configuration.
+    pub name: String,
+    /// `node` or `witness`.
+    pub role: String,
+    /// Seconds since start.
+    pub uptime_seconds: u64,
+    /// Whether everything this node needs in order to serve is up.
+    pub ready: bool,
+    /// Why not, when it is not.
+    pub waiting_for: Vec<String>,
+    /// Virtual routers, none on a witness.
+    pub vrrp: Vec<Router>,
+    /// The replicated state's engine.
+    pub cluster: Cluster,
+    /// Tunnels anyone in the cluster has registered.
+    pub tunnels: Vec<Tunnel>,
+    /// Ids of the ExApps on record.
+    pub exapps: Vec<String>,
+}
+
+/// One virtual router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Router {
+    /// Virtual router id.
+    pub vrid: u8,
+    /// Interface it speaks on.
+    pub interface: String,
+    /// `initialize`, `backup` or `active`.
+    pub state: String,
+    /// Seconds in that state.
+    pub since_seconds: u64,
+    /// Priority in force.
+    pub priority: u8,
+    /// Virtual addresses.
+    pub addresses: Vec<String>,
+    /// Advertisements received and accepted.
+    pub adverts_in: u64,
+    /// Advertisements sent.
+    pub adverts_out: u64,
+    /// Packets refused, by reason; only reasons that occurred.
+    pub refused: Vec<(String, u64)>,
+    /// Why it changed state last.
+    pub last_reason: String,
+}
+
+/// The cluster as this node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// This node's id.
+    pub node_id: u64,
+    /// `leader`, `follower`, `candidate`, `learner` or `shutdown`.
+    pub state: String,
+    /// Raft term.
+    pub term: u64,
+    /// Leader's id, when one is known.
+    pub leader: Option<u64>,
+    /// Whether durable changes can be made now.
+    pub quorum: bool,
+    /// Index of the last applied entry.
+    pub applied: u64,
+    /// Ids of the voters.
+    pub voters: Vec<u64>,
+}
+
+/// One registered tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// Registered port.
+    pub port: u16,
+    /// Proxy name.
+    pub proxy: String,
+    /// Node that holds it.
+    pub node: u64,
+    /// frpc's address.
+    pub client: String,
+    /// Whether it is connected to this node now.
+    pub live_here: bool,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, name, role, .. } = self;
+        writeln!(f, "trigon {version}  {role} {name}  up {}", span(self.uptime_seconds))?;
+        if self.ready {
+            writeln!(f, "ready")?;
+        } else {
+            writeln!(f, "not ready: waiting for {}", self.waiting_for.join(", "))?;
+        }
+        for router in &self.vrrp {
+            writeln!(
+                f,
+                "vrrp {:<3} {:<10} {:<8} since {:<8} priority {:<3} {}  ({})",
+                router.vrid,
+                router.interface,
+                router.state,
+                span(router.since_seconds),
+                router.priority,
+                router.addresses.join(" "),
+                router.last_reason,
+            )?;
+            for (reason, count) in &router.refused {
+                writeln!(f, "         refused {count} packets: {reason}")?;
+            }
+        }
+        let cluster = &self.cluster;
+        let leader = cluster.leader.map_or("none".to_owned(), |id| format!("node {id}"));
+        let quorum = if cluster.quorum { "quorum" } else { "NO QUORUM" };
+        writeln!(
+            f,
+            "cluster  node {} is {}, leader {leader}, term {}, {quorum}, applied {}",
+            cluster.node_id, cluster.state, cluster.term, cluster.applied
+        )?;
+        for tunnel in &self.tunnels {
+            let place = if tunnel.live_here { "live here" } else { "not connected here" };
+            writeln!(
+                f,
+                "tunnel   {:<5} {:<24} node {} from {}  {place}",
+                tunnel.port, tunnel.proxy, tunnel.node, tunnel.client
+            )?;
+        }
+        if !self.exapps.is_empty() {
+            writeln!(f, "exapps   {}", self.exapps.join(" "))?;
+        }
+        Ok(())
+    }
+}
+
+/// A span of time in its two largest units.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_show_their_two_largest_units() {
+        for (seconds, text) in [(59, "59s"), (61, "1m01s"), (3660, "1h01m"), (90_000, "1d01h")] {
+            assert_eq!(span(seconds), text);
+        }
+    }
+
+    #[test]
+    fn a_node_that_waits_says_for_what() {
+        let status = Status {
+            version: "0.1.0".into(),
+            name: "a".into(),
+            role: "node".into(),
+            uptime_seconds: 1,
+            ready: false,
+            waiting_for: vec!["frp certificates".into()],
+            vrrp: Vec::new(),
+            cluster: Cluster::default(),
+            tunnels: Vec::new(),
+            exapps: Vec::new(),
+        };
+        let text = status.to_string();
+        assert!(text.contains("not ready: waiting for frp certificates"), "{text}");
+        assert!(text.contains("NO QUORUM"), "{text}");
+    }
+}

@@ -1,0 +1,224 @@
+//! A node: the virtual address, the HTTP port, the FRP port, and its part of the cluster.
+//!
+//! Start: the VRRP threads first (they clear addresses a killed predecessor left behind, and
+//! hold no permission yet), then the cluster, then the listeners. The address may come once the
+//! FRP certificates exist, because from then on everything behind it is served.
+//! Stop: the address first, so that the peer answers before anything here goes away.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::status::{Facts, Speaker};
+use crate::config::parse::{Node, Serve};
+use crate::failover::{Effects, Watch};
+use crate::frontend::{self, Frontend};
+use crate::guard::Guard;
+use crate::net::{TcpDial, listen};
+use crate::{admin, frp, nextcloud};
+
+/// How long requests on this node's own addresses may take to end at a stop. Those on the
+/// virtual address cannot end any more: their segments already go to the peer.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+
+/// Tasks without which the node is no node; each ends with the reason.
+type Tasks = JoinSet<anyhow::Result<()>>;
+
+pub(super) async fn run(
+    node: Node,
+    cluster: cluster::Config,
+    serve: Serve,
+) -> anyhow::Result<()> {
+    make_private_dir(&node.state_dir)?;
+    let (reports, events) = mpsc::unbounded_channel();
+    let speakers = Arc::new(Mutex::new(start_speakers(&serve.speakers, &reports)?));
+    drop(reports);
+
+    let (member, handle) = cluster::Node::start(cluster).await.context("the cluster")?;
+    let guard = Guard::new(serve.guard.clone(), handle.clone());
+    let tcp = TcpDial { within: serve.frontend.timeouts.connect };
+    let tunnels = frp::Tunnels::new(serve.frp.clone(), tcp, handle.clone());
+    let frontend = Frontend::new(
+        frontend::Config { drain: LAST_REQUESTS, ..serve.frontend.clone() },
+        &serve.guard.shared_key,
+        guard.clone(),
+        handle.clone(),
+        nextcloud::Client::new(serve.nextcloud.clone())?,
+        Arc::new(tunnels.clone()),
+    );
+    let http = listen::bind(serve.frontend.listen)
+        .with_context(|| format!("exapps.listen {}", serve.frontend.listen))?;
+    let frp_port = listen::bind(serve.frp.listen)
+        .with_context(|| format!("frp.listen {}", serve.frp.listen))?;
+    let admin_socket = admin::server::bind(&node.admin_socket)
+        .await
+        .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
+
+    let stop = CancellationToken::new();
+    let ready = CancellationToken::new();
+    let mut tasks = Tasks::new();
+    spawn_watch(&mut tasks, &handle, &tunnels, events, &stop);
+    let facts =
+        Facts::node(node.name.clone(), handle.clone(), tunnels.clone(), speakers.clone(), ready.clone());
+    spawn(&mut tasks, admin::server::serve(admin_socket, Arc::new(move || facts.status()), stop.clone()));
+    let http_stop = stop.clone();
+    spawn(&mut tasks, async move { frontend.serve(http, http_stop).await });
+    let door = FrpDoor { state_dir: node.state_dir.clone(), ready, stop: stop.clone() };
+    tasks.spawn(door.open(frp_port, serve, guard, tunnels.clone(), handle, speakers.clone()));
+
+    tracing::info!(node = node.name, "node started");
+    super::notify(&[NotifyState::Ready]);
+    let outcome = tokio::select! {
+        signal = super::told_to_stop() => signal.map(|signal| tracing::info!(signal, "stopping")),
+        reason = member.failed() => Err(anyhow::anyhow!("the cluster stopped: {reason}")),
+        Some(ended) = tasks.join_next() => Err(match ended {
+            Ok(Ok(())) => anyhow::anyhow!("a service ended although nobody asked it to"),
+            Ok(Err(error)) => error,
+            Err(panic) => anyhow::anyhow!("a service broke: {panic}"),
+        }),
+    };
+    super::notify(&[NotifyState::Stopping]);
+    release(speakers).await;
+    stop.cancel();
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_REQUESTS, ended).await.is_err() {
+        tracing::info!("cut the requests that were still running");
+    }
+    member.shutdown().await;
+    tracing::info!("stopped");
+    outcome
+}
+
+fn make_private_dir(path: &PathBuf) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("node.state_dir {}", path.display()))
+}
+
+fn start_speakers(
+    wanted: &BTreeMap<String, Vec<vrrp::RouterConfig>>,
+    reports: &mpsc::UnboundedSender<vrrp::Report>,
+) -> anyhow::Result<Vec<Speaker>> {
+    let mut speakers = Vec::new();
+    for (interface, routers) in wanted {
+        let reports = reports.clone();
+        let tell = move |report: vrrp::Report| {
+            // Runs on the VRRP thread: an unbounded send neither waits nor fails loudly.
+            let _ = reports.send(report);
+        };
+        let handle = vrrp::SpeakerConfig::new(interface, routers.clone())
+            .map_err(vrrp::Error::from)
+            .and_then(|config| vrrp::Speaker::spawn(config, Box::new(tell)))
+            .with_context(|| format!("vrrp on interface {interface}"))?;
+        let addresses = routers.iter().map(|router| {
+            let texts = router.addresses().iter().map(ToString::to_string).collect();
+            (router.vrid().as_u8(), texts)
+        });
+        speakers.push(Speaker {
+            interface: interface.clone(),
+            addresses: addresses.collect(),
+            handle,
+        });
+    }
+    Ok(speakers)
+}
+
+fn spawn(tasks: &mut Tasks, service: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        service.await;
+        Ok(())
+    });
+}
+
+fn spawn_watch(
+    tasks: &mut Tasks,
+    cluster: &cluster::Handle,
+    tunnels: &frp::Tunnels,
+    events: mpsc::UnboundedReceiver<vrrp::Report>,
+    stop: &CancellationToken,
+) {
+    let effects = Effects {
+        is_live: Box::new({
+            let tunnels = tunnels.clone();
+            move |port| tunnels.is_live(port)
+        }),
+        adopt: Box::new({
+            let tunnels = tunnels.clone();
+            move || tunnels.adopt()
+        }),
+        abandon: Box::new({
+            let tunnels = tunnels.clone();
+            move |addresses| tunnels.abandon(addresses)
+        }),
+    };
+    let watch = Watch::new(cluster.clone(), effects);
+    spawn(tasks, watch.run(events, stop.clone()));
+}
+
+/// The FRP port opens once its certificates exist, which on the very first start of a cluster
+/// needs a quorum. Connections that come earlier wait in the kernel's queue.
+struct FrpDoor {
+    state_dir: PathBuf,
+    ready: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl FrpDoor {
+    async fn open(
+        self,
+        listener: tokio::net::TcpListener,
+        serve: Serve,
+        guard: Guard,
+        tunnels: frp::Tunnels,
+        handle: cluster::Handle,
+        speakers: Arc<Mutex<Vec<Speaker>>>,
+    ) -> anyhow::Result<()> {
+        let days = serve.frp.certificate_days;
+        let pki = tokio::select! {
+            pki = frp::pki::ensure(&handle, &serve.guard.shared_key, days) => pki?,
+            () = self.stop.cancelled() => return Ok(()),
+        };
+        let dir = self.state_dir.join("frp");
+        pki.write_files(&dir).with_context(|| dir.display().to_string())?;
+        permit(&speakers)?;
+        self.ready.cancel();
+        tracing::info!("ready to hold the virtual address");
+        let tls = pki.server_config(serve.frp.tls == frp::TlsMode::Required)?;
+        frp::serve(listener, Arc::new(tls), tunnels, guard, serve.frp, self.stop).await;
+        Ok(())
+    }
+}
+
+/// Lets every virtual router become Active.
+fn permit(speakers: &Mutex<Vec<Speaker>>) -> anyhow::Result<()> {
+    for speaker in speakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for vrid in speaker.addresses.keys() {
+            speaker.handle.set_permission(*vrid, true)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the addresses away: blocks in its own thread until each goodbye is sent and each
+/// address is gone.
+async fn release(speakers: Arc<Mutex<Vec<Speaker>>>) {
+    let speakers = std::mem::take(&mut *speakers.lock().unwrap_or_else(PoisonError::into_inner));
+    let released = tokio::task::spawn_blocking(move || {
+        for speaker in speakers {
+            speaker.handle.stop();
+        }
+    });
+    if released.await.is_err() {
+        tracing::error!("releasing the virtual addresses broke; the kernel's lease ends them");
+    }
+}

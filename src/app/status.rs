@@ -1,0 +1,135 @@
+//! Puts together what `trigon status` shows.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use cluster::RaftState;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::status::{Cluster, Router, Status, Tunnel};
+use crate::frp;
+
+/// The virtual routers of one interface and the thread that speaks for them.
+pub(super) struct Speaker {
+    pub(super) interface: String,
+    pub(super) addresses: BTreeMap<u8, Vec<String>>,
+    pub(super) handle: vrrp::SpeakerHandle,
+}
+
+/// Everything status is read from. Reading never waits for anything but a short lock.
+pub(super) struct Facts {
+    name: String,
+    role: &'static str,
+    started: Instant,
+    cluster: cluster::Handle,
+    tunnels: Option<frp::Tunnels>,
+    speakers: Arc<Mutex<Vec<Speaker>>>,
+    ready: CancellationToken,
+}
+
+impl Facts {
+    /// The facts of a witness: only the cluster, ready as soon as it runs.
+    pub(super) fn witness(name: String, cluster: cluster::Handle) -> Self {
+        let ready = CancellationToken::new();
+        ready.cancel();
+        Self {
+            name,
+            role: "witness",
+            started: Instant::now(),
+            cluster,
+            tunnels: None,
+            speakers: Arc::default(),
+            ready,
+        }
+    }
+
+    /// The facts of a node; `ready` is cancelled once it can serve.
+    pub(super) fn node(
+        name: String,
+        cluster: cluster::Handle,
+        tunnels: frp::Tunnels,
+        speakers: Arc<Mutex<Vec<Speaker>>>,
+        ready: CancellationToken,
+    ) -> Self {
+        let tunnels = Some(tunnels);
+        Self { name, role: "node", started: Instant::now(), cluster, tunnels, speakers, ready }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let ready = self.ready.is_cancelled();
+        let view = self.cluster.view();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: self.name.clone(),
+            role: self.role.to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            ready,
+            waiting_for: if ready { Vec::new() } else { vec!["the frp certificates".to_owned()] },
+            vrrp: self.routers(),
+            cluster: self.cluster(),
+            tunnels: self.tunnels.iter().flat_map(tunnels).collect(),
+            exapps: view.exapps().map(|record| record.id.clone()).collect(),
+        }
+    }
+
+    fn routers(&self) -> Vec<Router> {
+        let speakers = self.speakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut routers = Vec::new();
+        for speaker in speakers.iter() {
+            for router in speaker.handle.states() {
+                routers.push(Router {
+                    vrid: router.vrid,
+                    interface: speaker.interface.clone(),
+                    state: router.state.to_string(),
+                    since_seconds: router.since.elapsed().as_secs(),
+                    priority: router.priority,
+                    addresses: speaker.addresses.get(&router.vrid).cloned().unwrap_or_default(),
+                    adverts_in: router.adverts_in,
+                    adverts_out: router.adverts_out,
+                    refused: refused(&router.errors),
+                    last_reason: router.last_reason.map_or_else(String::new, |r| r.to_string()),
+                });
+            }
+        }
+        routers
+    }
+
+    fn cluster(&self) -> Cluster {
+        let status = self.cluster.status();
+        let state = match status.state {
+            RaftState::Leader => "leader",
+            RaftState::Follower => "follower",
+            RaftState::Candidate => "candidate",
+            RaftState::Learner => "learner",
+            RaftState::Shutdown => "shutdown",
+        };
+        Cluster {
+            node_id: status.node_id,
+            state: state.to_owned(),
+            term: status.term,
+            leader: status.leader,
+            quorum: status.quorum,
+            applied: status.last_applied.unwrap_or(0),
+            voters: status.voters.iter().map(|voter| voter.id).collect(),
+        }
+    }
+}
+
+fn tunnels(tunnels: &frp::Tunnels) -> Vec<Tunnel> {
+    let shown = tunnels.status().into_iter().map(|tunnel| Tunnel {
+        port: tunnel.port,
+        proxy: tunnel.proxy,
+        node: tunnel.node,
+        client: tunnel.client.to_string(),
+        live_here: tunnel.live_here,
+    });
+    shown.collect()
+}
+
+/// The kinds of refused packets that occurred.
+fn refused(errors: &vrrp::PacketErrors) -> Vec<(String, u64)> {
+    let kinds = errors.by_kind();
+    let occurred = kinds.into_iter().filter(|(_, count)| *count > 0);
+    occurred.map(|(kind, count)| (kind.to_owned(), count)).collect()
+}

@@ -1,0 +1,167 @@
+//! Single values of the configuration file: how each type is written and what to tell when it
+//! is not. Sans-io.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::de::DeValue;
+
+/// A type that can stand in the configuration file.
+pub trait Value: Sized {
+    /// How the value is written, for the message when it is not.
+    const EXPECTED: &'static str;
+
+    /// Reads the value; `None` when it is something else.
+    fn read(raw: &DeValue<'_>) -> Option<Self>;
+}
+
+impl Value for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn read(raw: &DeValue<'_>) -> Option<Self> {
+        raw.as_bool()
+    }
+}
+
+macro_rules! whole_number {
+    ($type:ty, $expected:literal) => {
+        impl Value for $type {
+            const EXPECTED: &'static str = $expected;
+
+            fn read(raw: &DeValue<'_>) -> Option<Self> {
+                let number = raw.as_integer()?;
+                Self::from_str_radix(number.as_str(), number.radix()).ok()
+            }
+        }
+    };
+}
+whole_number!(u8, "a whole number from 0 to 255");
+whole_number!(u16, "a whole number from 0 to 65535");
+whole_number!(u32, "a whole number from 0 to 4294967295");
+whole_number!(u64, "a whole number, 0 or more");
+whole_number!(usize, "a whole number, 0 or more");
+
+macro_rules! parsed_text {
+    ($type:ty, $expected:literal) => {
+        impl Value for $type {
+            const EXPECTED: &'static str = $expected;
+
+            fn read(raw: &DeValue<'_>) -> Option<Self> {
+                raw.as_str()?.parse().ok()
+            }
+        }
+    };
+}
+parsed_text!(IpAddr, "an IP address such as \"192.0.2.10\"");
+parsed_text!(Ipv4Addr, "an IPv4 address such as \"192.0.2.10\"");
+parsed_text!(SocketAddr, "an address and port such as \"0.0.0.0:8780\" or \"[::]:8780\"");
+
+impl Value for IpNet {
+    const EXPECTED: &'static str = "an address or network such as \"192.0.2.1\" or \"10.0.0.0/8\"";
+
+    fn read(raw: &DeValue<'_>) -> Option<Self> {
+        let text = raw.as_str()?;
+        text.parse::<Self>()
+            .map(|net| net.trunc())
+            .or_else(|_not_a_net| text.parse::<IpAddr>().map(Self::from))
+            .ok()
+    }
+}
+
+impl Value for String {
+    const EXPECTED: &'static str = "a text in quotes, not empty";
+
+    fn read(raw: &DeValue<'_>) -> Option<Self> {
+        raw.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+}
+
+impl Value for PathBuf {
+    const EXPECTED: &'static str = "a path in quotes";
+
+    fn read(raw: &DeValue<'_>) -> Option<Self> {
+        raw.as_str().filter(|text| !text.is_empty()).map(Self::from)
+    }
+}
+
+impl Value for Duration {
+    const EXPECTED: &'static str = "a duration with its unit, such as \"100ms\", \"3s\" or \"5m\"";
+
+    fn read(raw: &DeValue<'_>) -> Option<Self> {
+        let text = raw.as_str()?;
+        let digits = text.find(|c: char| !c.is_ascii_digit())?;
+        let amount: u64 = text[..digits].parse().ok()?;
+        match &text[digits..] {
+            "ms" => Some(Self::from_millis(amount)),
+            "s" => Some(Self::from_secs(amount)),
+            "m" => Some(Self::from_secs(amount.checked_mul(60)?)),
+            "h" => Some(Self::from_secs(amount.checked_mul(3600)?)),
+            "d" => Some(Self::from_secs(amount.checked_mul(86_400)?)),
+            _ => None,
+        }
+    }
+}
+
+impl Value for RangeInclusive<u16> {
+    const EXPECTED: &'static str = "a port range in quotes, low to high, such as \"23000-23999\"";
+
+    fn read(raw: &DeValue<'_>) -> Option<Self> {
+        let (low, high) = raw.as_str()?.split_once('-')?;
+        let range = low.trim().parse().ok()?..=high.trim().parse().ok()?;
+        (*range.start() > 0 && !range.is_empty()).then_some(range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: Value>(text: &str) -> Option<T> {
+        T::read(DeValue::parse(text).unwrap().get_ref())
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        for (text, expect) in [
+            ("'100ms'", Some(Duration::from_millis(100))),
+            ("'3s'", Some(Duration::from_secs(3))),
+            ("'5m'", Some(Duration::from_secs(300))),
+            ("'2h'", Some(Duration::from_secs(7200))),
+            ("'1d'", Some(Duration::from_secs(86_400))),
+            ("'100'", None),
+            ("'ms'", None),
+            ("'1.5s'", None),
+            ("'99999999999999999999s'", None),
+            ("'18446744073709551615d'", None),
+            ("100", None),
+        ] {
+            assert_eq!(read::<Duration>(text), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn port_ranges_run_upwards_from_one() {
+        assert_eq!(read::<RangeInclusive<u16>>("'23000-23999'"), Some(23000..=23999));
+        for wrong in ["'23999-23000'", "'0-10'", "'1-70000'", "'23000'", "23000"] {
+            assert_eq!(read::<RangeInclusive<u16>>(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_network_may_be_a_single_address_and_host_bits_are_masked() {
+        assert_eq!(read::<IpNet>("'10.1.2.3/8'").unwrap().to_string(), "10.0.0.0/8");
+        assert_eq!(read::<IpNet>("'192.0.2.1'").unwrap().to_string(), "192.0.2.1/32");
+        assert_eq!(read::<IpNet>("'example.org'"), None);
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_not_numbers_of_that_type() {
+        assert_eq!(read::<u8>("255"), Some(255));
+        assert_eq!(read::<u8>("256"), None);
+        assert_eq!(read::<u16>("0x1f90"), Some(8080));
+        assert_eq!(read::<u64>("-1"), None);
+    }
+}

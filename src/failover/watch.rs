@@ -1,0 +1,122 @@
+//! Follows the virtual routers: tells their story in the log and carries out the steps of a
+//! takeover, so that the rooms below need not know what a takeover is.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use cluster::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use vrrp::{Report, State};
+
+use super::takeover::{Action, Event, Takeover};
+use super::tickle::Tickler;
+
+/// What a takeover does in rooms this one may not know.
+pub struct Effects {
+    /// Whether the tunnel of this port has its client connected to this node.
+    pub is_live: Box<dyn Fn(u16) -> bool + Send>,
+    /// Start the clock for tunnels registered with the old holder.
+    pub adopt: Box<dyn Fn() + Send>,
+    /// Drop every connection ending at these addresses, silently.
+    pub abandon: Abandon,
+}
+
+/// See [`Effects::abandon`].
+pub type Abandon = Box<dyn Fn(&[IpAddr]) + Send>;
+
+/// The task's inputs and outputs.
+pub struct Watch {
+    cluster: Handle,
+    tickler: Option<Tickler>,
+    effects: Effects,
+    machine: Takeover,
+}
+
+impl Watch {
+    /// Prepares the task. Without a raw socket it works too, but orphaned clients then wait for
+    /// their own keepalive; the reason is logged once.
+    pub fn new(cluster: Handle, effects: Effects) -> Self {
+        let tickler = match Tickler::open() {
+            Ok(tickler) => Some(tickler),
+            Err(error) => {
+                tracing::warn!(%error, "no raw socket: clients will not be woken on a takeover");
+                None
+            }
+        };
+        Self { cluster, tickler, effects, machine: Takeover::default() }
+    }
+
+    /// Runs until `stop`; without a virtual router there is nothing to follow.
+    pub async fn run(
+        mut self,
+        mut reports: mpsc::UnboundedReceiver<Report>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let deadline = self.machine.poll_timeout();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                report = reports.recv() => match report {
+                    Some(report) => self.take_in(&report),
+                    None => std::future::pending().await,
+                },
+                () = sleep_until(deadline) => self.machine.handle_timeout(Instant::now()),
+            }
+            while let Some(action) = self.machine.poll_action() {
+                self.carry_out(&action);
+            }
+        }
+    }
+
+    fn take_in(&mut self, report: &Report) {
+        let Report { vrid, from, to, reason, at, .. } = report;
+        tracing::info!(
+            vrid, state.from = %from, state.to = %to, %reason,
+            addresses = ?report.addresses,
+            "virtual router changed its state"
+        );
+        let addresses = report.addresses.iter().copied().map(IpAddr::V4).collect();
+        match (from, to) {
+            (_, State::Active) => self.machine.handle(*at, Event::Arrived(addresses)),
+            (State::Active, _) => self.machine.handle(*at, Event::Left(addresses)),
+            _ => {}
+        }
+    }
+
+    fn carry_out(&self, action: &Action) {
+        match action {
+            Action::Adopt => (self.effects.adopt)(),
+            Action::Abandon(addresses) => (self.effects.abandon)(addresses),
+            Action::Tickle(addresses) => self.tickle(addresses),
+        }
+    }
+
+    fn tickle(&self, addresses: &[IpAddr]) {
+        let Some(tickler) = &self.tickler else { return };
+        let view = self.cluster.view();
+        let orphans = view.tunnels().filter(|tunnel| {
+            addresses.contains(&tunnel.server.ip()) && !(self.effects.is_live)(tunnel.port)
+        });
+        let mut woken = 0_u32;
+        for tunnel in orphans {
+            match tickler.tickle(tunnel.server, tunnel.client) {
+                Ok(()) => woken += 1,
+                Err(error) => tracing::warn!(
+                    %error, port = tunnel.port, client.addr = %tunnel.client,
+                    "could not wake a tunnel's client"
+                ),
+            }
+        }
+        if woken > 0 {
+            tracing::info!(tunnels = woken, "woke the clients of orphaned tunnels");
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,373 @@
+//! One connection of the FRP port from its first byte to its first message: TLS or not, mux or
+//! not, then a login or a work connection.
+//!
+//! Every step has a deadline, because nobody has proved anything yet. What a logged-in client may
+//! do is `session.rs`'s business.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::admission::{Ticket, Turn};
+use super::config::{Config, TlsMode};
+use super::control::{Control, Start};
+use super::crypto::cfb::{IV_LEN, Key};
+use super::login::{self, LoginError};
+use super::message::{Login, LoginResp, Message, NewWorkConn, StartWorkConn};
+use super::mux;
+use super::preface::{Preface, Refusal};
+use super::registry::Seat;
+use super::session::{Input, Session, SessionEnd};
+use super::sieve::Sieve;
+use super::socket::{Grip, Socket};
+use super::tunnels::Tunnels;
+use super::wire::{Codec, WireError};
+use crate::guard::Guard;
+use crate::net::Stream;
+
+/// Longest time for the first byte, the TLS handshake and the first message, each.
+const STEP: Duration = Duration::from_secs(10);
+
+/// Longest silence of a client without mux (frps `heartbeatTimeout`).
+const HEARTBEAT: Duration = Duration::from_secs(90);
+
+/// How long a refused client may take to read why.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Users and work connections that may wait for a session's attention.
+const INPUTS: usize = 256;
+
+/// Longest run id taken over from a client; its own are 16 characters.
+const MAX_RUN_ID: usize = 64;
+
+/// What all connections share.
+pub(super) struct Door {
+    pub(super) config: Config,
+    pub(super) tls: TlsAcceptor,
+    pub(super) key: Key,
+    pub(super) tunnels: Tunnels,
+    pub(super) guard: Guard,
+    pub(super) sieve: Mutex<Sieve>,
+}
+
+/// Why a connection ended before it was a session.
+#[derive(Debug, thiserror::Error)]
+enum Rejected {
+    #[error("nothing came within {} s", STEP.as_secs())]
+    Silent,
+    #[error("the connection ended early")]
+    Ended,
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("frpc without TLS; this server requires TLS with the certificates of its CA")]
+    NoTls,
+    #[error("TLS handshake failed: {0}")]
+    Tls(io::Error),
+    #[error("{0}")]
+    Preface(#[from] Refusal),
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    #[error("the first message is {0}, expected Login or NewWorkConn")]
+    Message(&'static str),
+    #[error("login refused: {0}")]
+    Login(#[from] LoginError),
+    #[error("no session has that run id")]
+    NoSession,
+    #[error("no random numbers are to be had")]
+    Random,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Debug)]
+struct Origin {
+    client: SocketAddr,
+    server: SocketAddr,
+    grip: Grip,
+    /// Whether the layer below is a mux, which does its own heartbeat.
+    mux: bool,
+}
+
+impl Door {
+    /// Serves one accepted connection until it ends.
+    pub(super) async fn serve(&self, tcp: TcpStream, client: SocketAddr, ticket: Ticket) {
+        if let Err(rejected) = self.enter(tcp, client, ticket).await {
+            self.tell(client, &rejected);
+        }
+    }
+
+    async fn enter(
+        &self,
+        tcp: TcpStream,
+        client: SocketAddr,
+        ticket: Ticket,
+    ) -> Result<(), Rejected> {
+        let socket = Socket::new(tcp);
+        let grip = socket.grip();
+        self.tunnels.track(grip.clone());
+        let server = socket.local_addr()?;
+        let turn = within(ticket.turn()).await?.ok_or(Rejected::Ended)?;
+        let first = within(socket.peek()).await??.ok_or(Rejected::Ended)?;
+        let (stream, inside) = match Preface::of(first) {
+            preface @ (Preface::Tls | Preface::CustomTls) => {
+                self.handshake(socket, preface == Preface::CustomTls).await?
+            }
+            Preface::Refused(refusal) => return Err(refusal.into()),
+            Preface::Mux | Preface::V1 if self.config.tls == TlsMode::Required => {
+                return Err(Rejected::NoTls);
+            }
+            plain => (Stream::new(socket), plain),
+        };
+        let origin = Origin { client, server, grip, mux: inside == Preface::Mux };
+        match inside {
+            Preface::Mux => self.multiplexed(stream, origin, turn).await,
+            Preface::V1 => self.first_message(stream, &origin, Some(turn)).await,
+            Preface::Refused(refusal) => Err(refusal.into()),
+            // TLS within TLS.
+            Preface::Tls => Err(Refusal::Garbage(0x16).into()),
+            Preface::CustomTls => Err(Refusal::Garbage(0x17).into()),
+        }
+    }
+
+    /// TLS, and what the first byte inside it announces.
+    async fn handshake(
+        &self,
+        mut socket: Socket,
+        custom: bool,
+    ) -> Result<(Stream, Preface), Rejected> {
+        if custom {
+            socket.read_u8().await?;
+        }
+        let mut tls = within(self.tls.accept(socket)).await?.map_err(Rejected::Tls)?;
+        let first = match within(tls.read_u8()).await? {
+            Ok(first) => first,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(Rejected::Ended);
+            }
+            // In TLS 1.3 this is where a refused client certificate shows on the client's side.
+            Err(error) => return Err(Rejected::Tls(error)),
+        };
+        let stream = Stream::new(tls).put_back(Bytes::copy_from_slice(&[first]));
+        Ok((stream, Preface::of(first)))
+    }
+
+    /// A mux session: its first stream logs in, every other one is a work connection.
+    async fn multiplexed(
+        &self,
+        stream: Stream,
+        origin: Origin,
+        turn: Turn,
+    ) -> Result<(), Rejected> {
+        let (mut incoming, control) = mux::serve(stream, mux::Config::default());
+        let first = within(incoming.accept()).await?.ok_or(Rejected::Ended)?;
+        let session = self.first_message(Stream::new(first), &origin, Some(turn));
+        tokio::pin!(session);
+        let mut works = tokio::task::JoinSet::new();
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut session => break outcome,
+                Some(_) = works.join_next() => {}
+                stream = incoming.accept() => match stream {
+                    Some(stream) => {
+                        let tunnels = self.tunnels.clone();
+                        works.spawn(deliver(Stream::new(stream), tunnels));
+                    }
+                    None => break session.await,
+                },
+            }
+        };
+        control.abort();
+        outcome
+    }
+
+    /// Reads the first message of a connection or of a mux session's first stream.
+    async fn first_message(
+        &self,
+        mut stream: Stream,
+        origin: &Origin,
+        turn: Option<Turn>,
+    ) -> Result<(), Rejected> {
+        let mut codec = Codec::new();
+        match within(read_message(&mut stream, &mut codec)).await?? {
+            Message::Login(login) => self.login(stream, codec, login, origin, turn).await,
+            Message::NewWorkConn(work) => hand_over(stream, codec, &work, &self.tunnels).await,
+            other => Err(Rejected::Message(other.name())),
+        }
+    }
+
+    async fn login(
+        &self,
+        mut stream: Stream,
+        mut codec: Codec,
+        login: Login,
+        origin: &Origin,
+        turn: Option<Turn>,
+    ) -> Result<(), Rejected> {
+        let address = origin.client.ip();
+        let banned = self.guard.is_banned(address);
+        let verdict = login::verify(&login, &self.config.auth_token, banned, |offered| {
+            self.guard.is_shared_key(offered)
+        });
+        let mut response = LoginResp { version: login::VERSION.into(), ..LoginResp::default() };
+        let mut out = BytesMut::new();
+        if let Err(error) = verdict {
+            if error.is_strike() {
+                self.guard.strike(address);
+            }
+            response.error = error.to_string();
+            codec.encode(&Message::LoginResp(response), &mut out);
+            // A client that does not want to know why may go without.
+            let _ = timeout(LINGER, say_goodbye(&mut stream, &out)).await;
+            return Err(error.into());
+        }
+        drop(turn);
+        let iv = random::<IV_LEN>()?;
+        let run_id = match login.run_id {
+            known if (1..=MAX_RUN_ID).contains(&known.len()) => known,
+            _ => login::hex(&random::<8>()?),
+        };
+        let (input, inputs) = mpsc::channel(INPUTS);
+        let kill = CancellationToken::new();
+        let id = self.tunnels.attach(Seat {
+            run_id: run_id.clone(),
+            client: origin.client,
+            server: origin.server,
+            input,
+            kill: kill.clone(),
+            grip: origin.grip.clone(),
+        });
+        tracing::info!(
+            run_id,
+            client.addr = %origin.client,
+            client.version = login.version,
+            client.hostname = login.hostname,
+            mux = origin.mux,
+            "tunnel client logged in"
+        );
+        response.run_id = run_id.clone();
+        codec.encode(&Message::LoginResp(response), &mut out);
+        codec.start_reading_cipher(&self.key);
+        codec.start_writing_cipher(&self.key, iv);
+        let start = Start {
+            pool_count: login.pool_count,
+            heartbeat: (!origin.mux).then_some(HEARTBEAT),
+            user_wait: self.config.work_connection_wait,
+        };
+        let control = Control::new(start, Instant::now());
+        let tunnels = self.tunnels.clone();
+        let end =
+            Session { id, tunnels, control, codec, stream, out, input: inputs, kill }.run().await;
+        if matches!(end, SessionEnd::Killed) {
+            tracing::debug!(run_id, client.addr = %origin.client, "session ended by this side");
+        } else {
+            tracing::info!(run_id, client.addr = %origin.client, reason = %end, "tunnel client lost");
+        }
+        Ok(())
+    }
+
+    fn tell(&self, client: SocketAddr, rejected: &Rejected) {
+        let notable = matches!(
+            rejected,
+            Rejected::NoTls
+                | Rejected::Tls(_)
+                | Rejected::Login(_)
+                | Rejected::Preface(Refusal::WireV2 | Refusal::WebSocket)
+        );
+        let mut sieve = self.sieve.lock().unwrap_or_else(PoisonError::into_inner);
+        if notable && sieve.lets_through(Instant::now(), client.ip()) {
+            tracing::warn!(client.addr = %client, reason = %rejected, "tunnel client turned away");
+        } else {
+            tracing::debug!(client.addr = %client, reason = %rejected, "connection turned away");
+        }
+    }
+}
+
+/// A work connection of a mux session.
+async fn deliver(mut stream: Stream, tunnels: Tunnels) {
+    let mut codec = Codec::new();
+    let message = match within(read_message(&mut stream, &mut codec)).await {
+        Ok(Ok(Message::NewWorkConn(work))) => work,
+        Ok(Ok(other)) => {
+            tracing::debug!(message = other.name(), "unexpected start of a mux stream");
+            return;
+        }
+        Ok(Err(reason)) | Err(reason) => {
+            tracing::debug!(%reason, "mux stream turned away");
+            return;
+        }
+    };
+    if let Err(reason) = hand_over(stream, codec, &message, &tunnels).await {
+        tracing::debug!(%reason, "work connection turned away");
+    }
+}
+
+/// Gives a work connection to the session it names.
+async fn hand_over(
+    mut stream: Stream,
+    mut codec: Codec,
+    work: &NewWorkConn,
+    tunnels: &Tunnels,
+) -> Result<(), Rejected> {
+    let Some(seat) = tunnels.session_of(&work.run_id) else {
+        let mut out = BytesMut::new();
+        let error = Rejected::NoSession.to_string();
+        let start = StartWorkConn { error, ..StartWorkConn::default() };
+        codec.encode(&Message::StartWorkConn(start), &mut out);
+        // The client only logs it.
+        let _ = timeout(LINGER, say_goodbye(&mut stream, &out)).await;
+        return Err(Rejected::NoSession);
+    };
+    let stream = stream.put_back(codec.into_rest());
+    seat.input.send(Input::Work(stream)).await.map_err(|_closed| Rejected::NoSession)
+}
+
+async fn read_message(stream: &mut Stream, codec: &mut Codec) -> Result<Message, Rejected> {
+    let mut inbox = BytesMut::with_capacity(1024);
+    let mut checked = false;
+    loop {
+        if stream.read_buf(&mut inbox).await? == 0 {
+            return Err(Rejected::Ended);
+        }
+        if let (false, Some(first)) = (checked, inbox.first()) {
+            checked = true;
+            match Preface::of(*first) {
+                Preface::V1 => {}
+                Preface::Refused(refusal) => return Err(refusal.into()),
+                _ => return Err(Refusal::Garbage(*first).into()),
+            }
+        }
+        codec.push(&inbox);
+        inbox.clear();
+        if let Some(message) = codec.next()? {
+            return Ok(message);
+        }
+    }
+}
+
+/// Sends the last words and waits until the client has hung up: closing over unread bytes would
+/// reset the connection and take the words back.
+async fn say_goodbye(stream: &mut Stream, words: &[u8]) -> io::Result<()> {
+    stream.write_all(words).await?;
+    stream.shutdown().await?;
+    let mut scrap = [0; 512];
+    while stream.read(&mut scrap).await? > 0 {}
+    Ok(())
+}
+
+async fn within<T>(step: impl Future<Output = T>) -> Result<T, Rejected> {
+    timeout(STEP, step).await.map_err(|_elapsed| Rejected::Silent)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Rejected> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| Rejected::Random)?;
+    Ok(bytes)
+}

@@ -1,0 +1,181 @@
+//! Who is logged in and which ports are live on this node. A plain table: `tunnels.rs` keeps the
+//! one instance behind a lock, tells the cluster and wakes those who wait.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use cluster::record::Tunnel;
+use cluster::{NodeId, record::Millis};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::message::NewProxy;
+use super::ports::{Granted, Ports, Refusal, SessionId, Wanted};
+use super::session::Input;
+use super::socket::Grip;
+
+/// A session as others can reach it.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    /// frpc's name for itself across reconnects.
+    pub(super) run_id: String,
+    /// frpc's end of the connection.
+    pub(super) client: SocketAddr,
+    /// Our end of it.
+    pub(super) server: SocketAddr,
+    /// Where the session takes users and work connections.
+    pub(super) input: mpsc::Sender<Input>,
+    /// Ends the session and what hangs on it.
+    pub(super) kill: CancellationToken,
+    /// The connection's socket.
+    pub(super) grip: Grip,
+}
+
+impl Seat {
+    /// The client is elsewhere now: what is left of this connection is reset.
+    fn drop_connection(&self) {
+        self.grip.reset_on_close();
+        self.kill.cancel();
+    }
+}
+
+/// A live proxy.
+#[derive(Debug)]
+struct Live {
+    session: SessionId,
+    record: Tunnel,
+}
+
+#[derive(Debug)]
+pub(super) struct Registry {
+    ports: Ports,
+    seats: HashMap<SessionId, Seat>,
+    by_run_id: HashMap<String, SessionId>,
+    live: HashMap<u16, Live>,
+    next: SessionId,
+}
+
+impl Registry {
+    pub(super) fn new(ports: Ports) -> Self {
+        Self {
+            ports,
+            seats: HashMap::new(),
+            by_run_id: HashMap::new(),
+            live: HashMap::new(),
+            next: 1,
+        }
+    }
+
+    /// Seats a new login. The same run id is the same client: its old session is dropped and its
+    /// ports are free before this returns.
+    pub(super) fn attach(&mut self, seat: Seat) -> SessionId {
+        if let Some(old) = self.by_run_id.get(&seat.run_id).copied() {
+            self.evict(old);
+        }
+        let id = self.next;
+        self.next += 1;
+        self.by_run_id.insert(seat.run_id.clone(), id);
+        self.seats.insert(id, seat);
+        id
+    }
+
+    /// Takes a session off the table; whether it still had a seat.
+    pub(super) fn detach(&mut self, id: SessionId) -> Option<Seat> {
+        let seat = self.seats.remove(&id)?;
+        self.by_run_id.remove(&seat.run_id);
+        for port in self.ports.release_all(id) {
+            self.live.remove(&port);
+        }
+        Some(seat)
+    }
+
+    /// Claims the port of a proxy; `Some` when there is a new registration to tell the cluster.
+    pub(super) fn claim(
+        &mut self,
+        id: SessionId,
+        proxy: &NewProxy,
+        node: NodeId,
+        since: Millis,
+    ) -> Result<Option<Tunnel>, Refusal> {
+        let port = u16::try_from(proxy.remote_port).map_err(|_range| Refusal::NotAllowed)?;
+        // A session that lost its seat a moment ago must not claim what its successor will want.
+        let Some(seat) = self.seats.get(&id).cloned() else { return Err(Refusal::PortTaken) };
+        let wanted = Wanted {
+            name: &proxy.proxy_name,
+            kind: &proxy.proxy_type,
+            port,
+            transformed: proxy.use_encryption || proxy.use_compression,
+        };
+        match self.ports.claim(id, wanted)? {
+            Granted::Again => return Ok(None),
+            Granted::New => {}
+            Granted::From(ghost) => {
+                if let Some(old) = self.evict(ghost) {
+                    tracing::warn!(
+                        port,
+                        proxy = proxy.proxy_name,
+                        client.addr = %seat.client,
+                        client.old_addr = %old.client,
+                        "tunnel taken over by a new client of the same name; \
+                         if both are alive, one of them must go"
+                    );
+                }
+            }
+        }
+        let record = Tunnel {
+            port,
+            proxy: proxy.proxy_name.clone(),
+            run_id: seat.run_id,
+            node,
+            client: seat.client,
+            server: seat.server,
+            since,
+        };
+        self.live.insert(port, Live { session: id, record: record.clone() });
+        Ok(Some(record))
+    }
+
+    /// The client closed a proxy.
+    pub(super) fn release(&mut self, id: SessionId, name: &str) -> Option<Tunnel> {
+        let port = self.ports.release(id, name)?;
+        self.live.remove(&port).map(|live| live.record)
+    }
+
+    /// The session that serves a port.
+    pub(super) fn by_port(&self, port: u16) -> Option<&Seat> {
+        self.seats.get(&self.live.get(&port)?.session)
+    }
+
+    /// The session of a run id.
+    pub(super) fn by_run_id(&self, run_id: &str) -> Option<&Seat> {
+        self.seats.get(self.by_run_id.get(run_id)?)
+    }
+
+    pub(super) fn is_live(&self, port: u16) -> bool {
+        self.live.contains_key(&port)
+    }
+
+    /// Whether this very registration is the one that is live.
+    pub(super) fn is_current(&self, record: &Tunnel) -> bool {
+        self.live.get(&record.port).is_some_and(|live| live.record == *record)
+    }
+
+    /// Every live registration.
+    pub(super) fn live(&self) -> impl Iterator<Item = &Tunnel> {
+        self.live.values().map(|live| &live.record)
+    }
+
+    /// Takes every session off the table whose connection ends at one of `addresses`.
+    pub(super) fn evict_at(&mut self, addresses: &[IpAddr]) -> Vec<Seat> {
+        let ends_there = |seat: &Seat| addresses.contains(&seat.server.ip().to_canonical());
+        let ids: Vec<_> =
+            self.seats.iter().filter(|(_, seat)| ends_there(seat)).map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| self.detach(id)).collect()
+    }
+
+    fn evict(&mut self, id: SessionId) -> Option<Seat> {
+        let seat = self.detach(id)?;
+        seat.drop_connection();
+        Some(seat)
+    }
+}

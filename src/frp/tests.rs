@@ -1,0 +1,442 @@
+//! The server and the built-in client against each other over the loopback, and the server
+//! against a hand-driven client.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use cluster::Handle;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::client::{self, ClientConfig, ClientEvent, LocalTarget};
+use super::crypto::cfb::Key;
+use super::login::privilege_key;
+use super::message::{
+    CloseProxy, Login, LoginResp, Message, NewProxy, NewProxyResp, NewWorkConn, Ping,
+};
+use super::wire::Codec;
+use super::{Config, Pki, TlsMode, Tunnels, pki, serve};
+use crate::guard::{self, Guard};
+use crate::net::{Dial, Stream, Target, TcpDial};
+use crate::secret::Secret;
+
+const PORT: u16 = 23001;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Server {
+    address: SocketAddr,
+    tunnels: Tunnels,
+    cluster: Handle,
+    pki: Pki,
+    stop: CancellationToken,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Server {
+    async fn start(config: Config) -> Self {
+        let cluster = Handle::in_memory(1);
+        let shared_key = Secret::new("shared");
+        let pki = pki::ensure(&cluster, &shared_key, 5000).await.unwrap();
+        let guard = guard::Config { shared_key, count: 3, window: Duration::from_secs(300) };
+        let guard = Guard::new(guard, cluster.clone());
+        let tls = Arc::new(pki.server_config(config.tls == TlsMode::Required).unwrap());
+        let fallback = TcpDial { within: Duration::from_secs(5) };
+        let tunnels = Tunnels::new(config.clone(), fallback, cluster.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(listener, tls, tunnels.clone(), guard, config, stop.clone()));
+        Self { address, tunnels, cluster, pki, stop }
+    }
+
+    async fn plain() -> Self {
+        Self::start(Config { tls: TlsMode::Optional, ..Config::default() }).await
+    }
+
+    fn client(&self, local: SocketAddr) -> ClientConfig {
+        let local = LocalTarget::Tcp(local.to_string());
+        ClientConfig::new(self.address.to_string(), Secret::new("shared"), "app", PORT, local)
+    }
+
+    async fn dial(&self) -> io::Result<Stream> {
+        timeout(PATIENCE, self.tunnels.dial(&Target::Tunnel(PORT))).await.unwrap()
+    }
+
+    fn is_registered(&self) -> bool {
+        self.cluster.view().tunnel(PORT).is_some()
+    }
+
+    async fn registered(&self, expected: bool) {
+        let mut changes = self.cluster.changes();
+        while self.is_registered() != expected {
+            timeout(PATIENCE, changes.changed()).await.unwrap().unwrap();
+        }
+    }
+}
+
+/// A running built-in client.
+struct Client {
+    events: mpsc::UnboundedReceiver<ClientEvent>,
+    stop: CancellationToken,
+}
+
+impl Client {
+    fn run(config: ClientConfig) -> Self {
+        let (sender, events) = mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let report = move |event| drop(sender.send(event));
+        tokio::spawn(client::run(config, stop.clone(), report));
+        Self { events, stop }
+    }
+
+    async fn wait_for(&mut self, expected: impl Fn(&ClientEvent) -> bool) -> ClientEvent {
+        loop {
+            let event = timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap();
+            if expected(&event) {
+                return event;
+            }
+        }
+    }
+
+    async fn started(&mut self) {
+        self.wait_for(|event| *event == ClientEvent::Started).await;
+    }
+}
+
+async fn echo_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut reader, mut writer) = tcp.into_split();
+                let _ = tokio::io::copy(&mut reader, &mut writer).await;
+            });
+        }
+    });
+    address
+}
+
+/// Sends `size` bytes and expects them back.
+async fn echo(stream: Stream, size: usize) {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+    let sent = bytes.clone();
+    let sending = tokio::spawn(async move {
+        writer.write_all(&sent).await.unwrap();
+        writer
+    });
+    let mut back = vec![0; size];
+    timeout(PATIENCE, reader.read_exact(&mut back)).await.unwrap().unwrap();
+    assert!(back == bytes, "bytes changed on the way");
+    drop(sending.await.unwrap());
+}
+
+/// A client driven by hand.
+struct Peer {
+    stream: Stream,
+    codec: Codec,
+}
+
+impl Peer {
+    async fn connect(server: &Server) -> Self {
+        let tcp = TcpStream::connect(server.address).await.unwrap();
+        Self { stream: Stream::new(tcp), codec: Codec::new() }
+    }
+
+    async fn send(&mut self, message: Message) {
+        let mut out = BytesMut::new();
+        self.codec.encode(&message, &mut out);
+        self.stream.write_all(&out).await.unwrap();
+    }
+
+    /// `None` at the end.
+    async fn receive(&mut self) -> Option<Message> {
+        let mut inbox = BytesMut::new();
+        loop {
+            if let Some(message) = self.codec.next().unwrap() {
+                return Some(message);
+            }
+            inbox.clear();
+            match timeout(PATIENCE, self.stream.read_buf(&mut inbox)).await.unwrap() {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => self.codec.push(&inbox),
+            }
+        }
+    }
+
+    async fn try_login(server: &Server, run_id: &str, token: &str) -> (Self, LoginResp) {
+        let mut peer = Self::connect(server).await;
+        let login = Login {
+            privilege_key: privilege_key("", 1),
+            timestamp: 1,
+            run_id: run_id.into(),
+            metas: [("token".to_owned(), token.to_owned())].into(),
+            ..Login::default()
+        };
+        peer.send(Message::Login(login)).await;
+        let Some(Message::LoginResp(answer)) = peer.receive().await else {
+            panic!("no answer to the login")
+        };
+        if answer.error.is_empty() {
+            let key = Key::derive(b"");
+            peer.codec.start_reading_cipher(&key);
+            peer.codec.start_writing_cipher(&key, [7; 16]);
+        }
+        (peer, answer)
+    }
+
+    async fn login(server: &Server, run_id: &str) -> (Self, String) {
+        let (peer, answer) = Self::try_login(server, run_id, "shared").await;
+        assert_eq!(answer.error, "");
+        (peer, answer.run_id)
+    }
+
+    async fn register(&mut self, name: &str, port: u16) -> String {
+        let proxy = NewProxy {
+            proxy_name: name.into(),
+            proxy_type: "tcp".into(),
+            remote_port: port.into(),
+            ..NewProxy::default()
+        };
+        self.send(Message::NewProxy(proxy)).await;
+        loop {
+            match self.receive().await {
+                Some(Message::NewProxyResp(NewProxyResp { error, .. })) => return error,
+                Some(_) => {}
+                None => panic!("session ended"),
+            }
+        }
+    }
+
+    async fn asked_for_work(&mut self) {
+        while !matches!(self.receive().await, Some(Message::ReqWorkConn(_))) {}
+    }
+
+    async fn work(server: &Server, run_id: &str) -> Self {
+        let mut work = Self::connect(server).await;
+        let hello = NewWorkConn { run_id: run_id.into(), ..NewWorkConn::default() };
+        work.send(Message::NewWorkConn(hello)).await;
+        work
+    }
+}
+
+#[tokio::test]
+async fn megabytes_come_back_whole_over_mutual_tls() {
+    let server = Server::start(Config::default()).await;
+    let mut config = server.client(echo_server().await);
+    config.tls = Some(Arc::new(server.pki.client_config().unwrap()));
+    let mut client = Client::run(config);
+    client.started().await;
+    let (first, second) = tokio::join!(server.dial(), server.dial());
+    tokio::join!(echo(first.unwrap(), 5 << 20), echo(second.unwrap(), 1 << 20));
+    client.stop.cancel();
+}
+
+#[tokio::test]
+async fn many_users_at_once_are_served_without_tls_too() {
+    let server = Server::plain().await;
+    let mut client = Client::run(server.client(echo_server().await));
+    client.started().await;
+    let users: Vec<_> = (0..40)
+        .map(|_| {
+            let tunnels = server.tunnels.clone();
+            tokio::spawn(async move {
+                let stream = tunnels.dial(&Target::Tunnel(PORT)).await.unwrap();
+                echo(stream, 20_000).await;
+            })
+        })
+        .collect();
+    for user in users {
+        timeout(PATIENCE, user).await.unwrap().unwrap();
+    }
+    client.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_client_without_tls_or_certificate_is_not_let_in_when_tls_is_required() {
+    let server = Server::start(Config::default()).await;
+    let mut peer = Peer::connect(&server).await;
+    peer.send(Message::Login(Login::default())).await;
+    assert_eq!(peer.receive().await, None);
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_known_tunnel_and_fails_at_once_for_an_unknown_one() {
+    let server = Server::plain().await;
+    let error = server.dial().await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+
+    let local = echo_server().await;
+    let mut client = Client::run(server.client(local));
+    client.started().await;
+    server.registered(true).await;
+    client.stop.cancel();
+    let mut changed = server.tunnels.status();
+    while changed[0].live_here {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        changed = server.tunnels.status();
+    }
+    assert!(server.tunnels.is_known(PORT), "a lost client keeps its registration");
+
+    let tunnels = server.tunnels.clone();
+    let waiting = tokio::spawn(async move { tunnels.dial(&Target::Tunnel(PORT)).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished());
+    let mut client = Client::run(server.client(local));
+    client.started().await;
+    let stream = timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
+    echo(stream, 1000).await;
+    client.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_known_tunnel_that_does_not_come_back_times_out() {
+    let config = Config {
+        tls: TlsMode::Optional,
+        tunnel_wait: Duration::from_millis(50),
+        ..Config::default()
+    };
+    let server = Server::start(config).await;
+    let (mut peer, _) = Peer::login(&server, "").await;
+    assert_eq!(peer.register("app", PORT).await, "");
+    server.registered(true).await;
+    drop(peer);
+    while server.tunnels.status()[0].live_here {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(server.dial().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn the_same_run_id_replaces_its_old_session_at_once() {
+    let server = Server::plain().await;
+    let (mut old, run_id) = Peer::login(&server, "").await;
+    assert_eq!(run_id.len(), 16);
+    assert_eq!(old.register("app", PORT).await, "");
+    // Another name: without the replacement this would be "port already used".
+    let (mut new, echoed) = Peer::login(&server, &run_id).await;
+    assert_eq!(echoed, run_id);
+    assert_eq!(new.register("renamed", PORT).await, "");
+    assert_eq!(old.receive().await, None, "the old session is gone");
+    new.send(Message::Ping(Ping::default())).await;
+    assert!(matches!(new.receive().await, Some(Message::Pong(_))));
+}
+
+#[tokio::test]
+async fn a_restarted_client_takes_over_and_a_stranger_does_not() {
+    let server = Server::plain().await;
+    let (mut old, _) = Peer::login(&server, "").await;
+    assert_eq!(old.register("app", PORT).await, "");
+    let (mut stranger, _) = Peer::login(&server, "").await;
+    assert_eq!(stranger.register("other", PORT).await, "port already used");
+    assert_eq!(stranger.register("app", PORT + 1).await, "proxy [app] already exists");
+    let (mut new, run_id) = Peer::login(&server, "").await;
+    assert_eq!(new.register("app", PORT).await, "");
+    assert_eq!(old.receive().await, None);
+    assert_eq!(server.tunnels.status()[0].run_id, run_id);
+}
+
+#[tokio::test]
+async fn a_dead_work_connection_costs_the_user_nothing() {
+    let server = Server::plain().await;
+    let (mut peer, run_id) = Peer::login(&server, "").await;
+    assert_eq!(peer.register("app", PORT).await, "");
+    drop(Peer::work(&server, &run_id).await);
+    drop(Peer::work(&server, &run_id).await);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let tunnels = server.tunnels.clone();
+    let user = tokio::spawn(async move { tunnels.dial(&Target::Tunnel(PORT)).await });
+    peer.asked_for_work().await;
+    let mut work = Peer::work(&server, &run_id).await;
+    let Some(Message::StartWorkConn(start)) = work.receive().await else { panic!("no start") };
+    assert_eq!((start.proxy_name.as_str(), start.dst_port), ("app", PORT));
+    let mut stream = timeout(PATIENCE, user).await.unwrap().unwrap().unwrap();
+    stream.write_all(b"hello").await.unwrap();
+    let mut hello = [0; 5];
+    work.stream.read_exact(&mut hello).await.unwrap();
+    assert_eq!(&hello, b"hello");
+}
+
+#[tokio::test]
+async fn a_work_connection_of_nobody_is_told_so() {
+    let server = Server::plain().await;
+    let mut work = Peer::work(&server, "0123456789abcdef").await;
+    let Some(Message::StartWorkConn(start)) = work.receive().await else { panic!("no answer") };
+    assert_eq!(start.error, "no session has that run id");
+    assert_eq!(work.receive().await, None);
+}
+
+#[tokio::test]
+async fn wrong_keys_are_refused_in_harps_words_and_end_in_a_ban() {
+    let server = Server::plain().await;
+    for _ in 0..3 {
+        let (mut peer, answer) = Peer::try_login(&server, "", "wrong").await;
+        assert_eq!(answer.error, "send Login request to plugin error");
+        assert_eq!(peer.receive().await, None);
+    }
+    let (_, answer) = Peer::try_login(&server, "", "shared").await;
+    assert_eq!(answer.error, "banned");
+}
+
+#[tokio::test]
+async fn a_closed_proxy_is_forgotten_at_once_and_a_lost_one_after_a_while() {
+    let config = Config {
+        tls: TlsMode::Optional,
+        forget_after: Duration::from_millis(200),
+        ..Config::default()
+    };
+    let server = Server::start(config).await;
+    let (mut peer, _) = Peer::login(&server, "").await;
+    assert_eq!(peer.register("app", PORT).await, "");
+    server.registered(true).await;
+    peer.send(Message::CloseProxy(CloseProxy { proxy_name: "app".into() })).await;
+    server.registered(false).await;
+
+    assert_eq!(peer.register("app", PORT).await, "");
+    server.registered(true).await;
+    drop(peer);
+    server.registered(false).await;
+}
+
+#[tokio::test]
+async fn abandoned_tunnels_end_here_and_stay_registered() {
+    let server = Server::plain().await;
+    let (mut peer, run_id) = Peer::login(&server, "").await;
+    assert_eq!(peer.register("app", PORT).await, "");
+    server.registered(true).await;
+    let work = Peer::work(&server, &run_id).await;
+    let mut user = server.dial().await.unwrap();
+    server.tunnels.abandon(&[std::net::IpAddr::from([127, 0, 0, 1])]);
+    assert!(!server.tunnels.status()[0].live_here);
+    assert!(server.tunnels.is_known(PORT));
+    // Also the user of a work connection that is a socket of its own.
+    let mut end = Vec::new();
+    let _ = timeout(PATIENCE, user.read_to_end(&mut end)).await.unwrap();
+    assert!(end.is_empty());
+    drop(work);
+}
+
+#[tokio::test]
+async fn more_garbage_than_a_first_message_may_be_is_not_read() {
+    let server = Server::plain().await;
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"o\xff\xff\xff\xff\xff\xff\xff\xff", b"\x17"] {
+        let mut tcp = TcpStream::connect(server.address).await.unwrap();
+        tcp.write_all(garbage).await.unwrap();
+        tcp.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, tcp.read_to_end(&mut rest)).await.unwrap();
+        assert!(rest.len() < 64, "{rest:?}");
+    }
+}

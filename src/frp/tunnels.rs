@@ -1,0 +1,391 @@
+//! The tunnels as the rest of the product sees them: a [`Dial`] that reaches a port's client on
+//! this node and waits for a registered one that is on its way back.
+//!
+//! Also keeps the cluster's registrations in step, always in the background: a client is answered
+//! at once, quorum or not. Sessions live in `session.rs`, the table of them in `registry.rs`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use cluster::record::{Millis, Tunnel};
+use cluster::{Command, Handle, NodeId, ProposeError};
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout, timeout_at};
+
+use super::absence::Absence;
+use super::config::Config;
+use super::control::Refused;
+use super::message::{Message, NewProxy, StartWorkConn};
+use super::ports::{Ports, Refusal, SessionId};
+use super::registry::{Registry, Seat};
+use super::session::Input;
+use super::socket::Grip;
+use super::wire::Codec;
+use super::work::WorkStream;
+use crate::net::{BoxFuture, Dial, Stream, Target, TcpDial};
+
+const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Longest time for the few bytes that start a work connection.
+const START_WITHIN: Duration = Duration::from_secs(5);
+
+/// One registered tunnel, for the status page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TunnelStatus {
+    /// Remote port.
+    pub port: u16,
+    /// Proxy name.
+    pub proxy: String,
+    /// The client's run id.
+    pub run_id: String,
+    /// The client's end of its connection.
+    pub client: SocketAddr,
+    /// When it was registered, milliseconds since the Unix epoch.
+    pub since: Millis,
+    /// Whether this node holds the session now.
+    pub live_here: bool,
+    /// Node that registered it.
+    pub node: NodeId,
+}
+
+/// Cheap to clone; all clones are the same tunnels.
+#[derive(Clone)]
+pub struct Tunnels {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    cluster: Handle,
+    fallback: TcpDial,
+    registry: Mutex<Registry>,
+    absence: Mutex<Absence>,
+    /// Every socket of the FRP port, for [`Tunnels::abandon`].
+    grips: Mutex<Vec<Grip>>,
+    /// Counts changes of what is live.
+    changed: watch::Sender<u64>,
+}
+
+/// How asking a session for a work connection ended.
+enum Asked {
+    Started(Stream),
+    /// This one was dead; the client may have more.
+    Stale,
+    /// The session is gone, or its proxy is.
+    Lost,
+    Failed(io::Error),
+}
+
+impl Tunnels {
+    /// No tunnels yet. Must be called within a tokio runtime: a task that forgets lost clients
+    /// runs until the last clone is dropped.
+    pub fn new(config: Config, fallback: TcpDial, cluster: Handle) -> Self {
+        let ports = Ports::new([config.apps.clone(), config.engines.clone()]);
+        let absence = Absence::new(cluster.node_id(), config.forget_after);
+        let inner = Arc::new(Inner {
+            config,
+            cluster,
+            fallback,
+            registry: Mutex::new(Registry::new(ports)),
+            absence: Mutex::new(absence),
+            grips: Mutex::default(),
+            changed: watch::channel(0).0,
+        });
+        tokio::spawn(forget_lost(Arc::downgrade(&inner)));
+        Self { inner }
+    }
+
+    /// Whether a port is live here or registered anywhere.
+    pub fn is_known(&self, port: u16) -> bool {
+        self.inner.registry().is_live(port)
+            || self.inner.cluster.read(|state| state.tunnel(port).is_some())
+    }
+
+    /// Every tunnel registered or live, by port.
+    pub fn status(&self) -> Vec<TunnelStatus> {
+        let status = |record: &Tunnel, live_here| TunnelStatus {
+            port: record.port,
+            proxy: record.proxy.clone(),
+            run_id: record.run_id.clone(),
+            client: record.client,
+            since: record.since,
+            live_here,
+            node: record.node,
+        };
+        let view = self.inner.cluster.view();
+        let mut by_port: BTreeMap<u16, TunnelStatus> =
+            view.tunnels().map(|record| (record.port, status(record, false))).collect();
+        for record in self.inner.registry().live() {
+            by_port.insert(record.port, status(record, true));
+        }
+        by_port.into_values().collect()
+    }
+
+    /// Whether the client of this port is connected to this node.
+    pub fn is_live(&self, port: u16) -> bool {
+        self.inner.registry().is_live(port)
+    }
+
+    /// Virtual addresses left this node: drops every session and every connection of the FRP
+    /// port that ends at one of them, without a packet, so that none of them disturbs its client
+    /// once it is elsewhere. Connections to the node's own addresses go on.
+    pub fn abandon(&self, addresses: &[IpAddr]) {
+        let mut grips = lock(&self.inner.grips);
+        for grip in grips.extract_if(.., |grip| grip.ends_at(addresses)) {
+            grip.abandon();
+        }
+        drop(grips);
+        let seats = self.inner.registry().evict_at(addresses);
+        for seat in &seats {
+            seat.kill.cancel();
+        }
+        self.inner.bump();
+        tracing::info!(sessions = seats.len(), "tunnels abandoned: their address left this node");
+    }
+
+    /// The virtual IP came to this node: every registered tunnel is now expected here, and those
+    /// whose client does not come are forgotten in time.
+    pub fn adopt(&self) {
+        let view = self.inner.cluster.view();
+        let registry = self.inner.registry();
+        let records = view.tunnels().map(|record| &**record);
+        lock(&self.inner.absence).adopt(Instant::now(), records, |port| registry.is_live(port));
+        drop(registry);
+        self.inner.bump();
+    }
+
+    pub(super) fn track(&self, grip: Grip) {
+        let mut grips = lock(&self.inner.grips);
+        // Swept when it would have to grow: never more than twice what is open.
+        if grips.len() == grips.capacity() {
+            grips.retain(Grip::is_open);
+        }
+        grips.push(grip);
+    }
+
+    pub(super) fn attach(&self, seat: Seat) -> SessionId {
+        let id = self.inner.registry().attach(seat);
+        self.inner.bump();
+        id
+    }
+
+    pub(super) fn detach(&self, id: SessionId) {
+        if self.inner.registry().detach(id).is_some() {
+            self.inner.bump();
+        }
+    }
+
+    pub(super) fn claim(&self, id: SessionId, proxy: &NewProxy) -> Result<(), Refusal> {
+        let node = self.inner.cluster.node_id();
+        let claimed = self.inner.registry().claim(id, proxy, node, now_millis())?;
+        if let Some(record) = claimed {
+            self.inner.bump();
+            tokio::spawn(register(Arc::downgrade(&self.inner), record));
+        }
+        Ok(())
+    }
+
+    pub(super) fn release(&self, id: SessionId, name: &str) {
+        let released = self.inner.registry().release(id, name);
+        if let Some(record) = released {
+            self.inner.bump();
+            tokio::spawn(forget(self.inner.cluster.clone(), record));
+        }
+    }
+
+    pub(super) fn session_of(&self, run_id: &str) -> Option<Seat> {
+        self.inner.registry().by_run_id(run_id).cloned()
+    }
+
+    async fn open(&self, port: u16) -> io::Result<Stream> {
+        let mut changed = self.inner.changed.subscribe();
+        let until = tokio::time::Instant::now() + self.inner.config.tunnel_wait;
+        let mut attempt = 0;
+        loop {
+            changed.borrow_and_update();
+            let seat = self.inner.registry().by_port(port).cloned();
+            if let Some(seat) = seat {
+                match ask(&seat, port, attempt).await {
+                    Asked::Started(stream) => return Ok(stream),
+                    Asked::Failed(error) => return Err(error),
+                    Asked::Stale => {
+                        attempt += 1;
+                        continue;
+                    }
+                    Asked::Lost => {}
+                }
+            } else if !self.is_known(port) {
+                let text = format!("no tunnel is registered for port {port}");
+                return Err(io::Error::new(io::ErrorKind::NotFound, text));
+            }
+            if timeout_at(until, changed.changed()).await.is_err() {
+                let text = format!("the tunnel of port {port} did not come back in time");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+        }
+    }
+}
+
+impl Dial for Tunnels {
+    fn dial<'a>(&'a self, to: &'a Target) -> BoxFuture<'a, io::Result<Stream>> {
+        match to {
+            Target::Tunnel(port) => Box::pin(self.open(*port)),
+            Target::Tcp { .. } => self.inner.fallback.dial(to),
+        }
+    }
+}
+
+impl Inner {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        lock(&self.registry)
+    }
+
+    fn bump(&self) {
+        self.changed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+}
+
+/// Asks the session for a work connection and starts it.
+async fn ask(seat: &Seat, port: u16, attempt: usize) -> Asked {
+    let (reply, answer) = oneshot::channel();
+    if seat.input.send(Input::User { port, attempt, reply }).await.is_err() {
+        return Asked::Lost;
+    }
+    let (mut work, proxy_name) = match answer.await {
+        Ok(Ok(work)) => work,
+        Ok(Err(Refused::NoProxy)) | Err(_) => return Asked::Lost,
+        Ok(Err(why @ (Refused::TimedOut | Refused::Dead))) => {
+            return Asked::Failed(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        Ok(Err(why @ Refused::TooMany)) => return Asked::Failed(io::Error::other(why)),
+    };
+    // A pooled connection may have ended long ago; what it already sent belongs to the user.
+    let early = match peek(&mut work) {
+        Poll::Pending => Bytes::new(),
+        Poll::Ready(Ok(early)) if !early.is_empty() => early,
+        Poll::Ready(_) => return Asked::Stale,
+    };
+    let start = StartWorkConn {
+        proxy_name,
+        // As under HaRP, where HAProxy dials frps on the loopback.
+        src_addr: "127.0.0.1".into(),
+        dst_addr: "127.0.0.1".into(),
+        dst_port: port,
+        ..StartWorkConn::default()
+    };
+    let mut bytes = BytesMut::new();
+    Codec::new().encode(&Message::StartWorkConn(start), &mut bytes);
+    let send = async {
+        work.write_all(&bytes).await?;
+        work.flush().await
+    };
+    match timeout(START_WITHIN, send).await {
+        Ok(Ok(())) => Asked::Started(Stream::new(WorkStream::new(work)).put_back(early)),
+        _ => Asked::Stale,
+    }
+}
+
+/// What can be read without waiting; empty at the end.
+fn peek(work: &mut Stream) -> Poll<io::Result<Bytes>> {
+    let mut byte = [0];
+    let mut buf = ReadBuf::new(&mut byte);
+    let mut cx = Context::from_waker(Waker::noop());
+    Pin::new(work).poll_read(&mut cx, &mut buf).map_ok(|()| Bytes::copy_from_slice(buf.filled()))
+}
+
+/// Tells the cluster of a registration, for as long as it is the one that is live.
+async fn register(inner: Weak<Inner>, record: Tunnel) {
+    loop {
+        let cluster = match inner.upgrade() {
+            Some(inner) if inner.registry().is_current(&record) => inner.cluster.clone(),
+            _ => return,
+        };
+        let command = Command::TunnelUp(record.clone());
+        if settled(cluster.propose(command, PROPOSE_WITHIN).await, record.port) {
+            return;
+        }
+        sleep(RETRY_AFTER).await;
+    }
+}
+
+/// Tells the cluster that a tunnel is gone for good, for as long as that is so.
+async fn forget(cluster: Handle, record: Tunnel) {
+    while cluster.read(|state| state.tunnel(record.port).is_some_and(|known| **known == record)) {
+        let command = Command::TunnelDown { port: record.port, run_id: record.run_id.clone() };
+        if settled(cluster.propose(command, PROPOSE_WITHIN).await, record.port) {
+            return;
+        }
+        sleep(RETRY_AFTER).await;
+    }
+}
+
+fn settled(outcome: Result<cluster::Reply, ProposeError>, port: u16) -> bool {
+    match outcome {
+        Ok(_) | Err(ProposeError::Stopped) => true,
+        Err(error) => {
+            tracing::debug!(port, %error, "tunnel registration waits for the cluster");
+            false
+        }
+    }
+}
+
+/// Forgets the tunnels whose client did not come back anywhere.
+async fn forget_lost(inner: Weak<Inner>) {
+    let (mut changed, mut changes) = match inner.upgrade() {
+        Some(inner) => (inner.changed.subscribe(), inner.cluster.changes()),
+        None => return,
+    };
+    loop {
+        let Some(strong) = inner.upgrade() else { return };
+        let (lost, next) = {
+            let view = strong.cluster.view();
+            let registry = strong.registry();
+            let mut absence = lock(&strong.absence);
+            let records = view.tunnels().map(|record| &**record);
+            let lost = absence.review(Instant::now(), records, |port| registry.is_live(port));
+            (lost, absence.next())
+        };
+        let cluster = strong.cluster.clone();
+        drop(strong);
+        let mut retry = None;
+        for record in lost {
+            let port = record.port;
+            let command = Command::TunnelDown { port, run_id: record.run_id };
+            if settled(cluster.propose(command, PROPOSE_WITHIN).await, port) {
+                tracing::info!(port, proxy = record.proxy, "tunnel forgotten: its client is lost");
+            } else {
+                retry = Some(Instant::now() + RETRY_AFTER);
+            }
+        }
+        let wake = async {
+            match retry.or(next) {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = wake => {}
+            open = changed.changed() => if open.is_err() { return },
+            open = changes.changed() => if open.is_err() { return },
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now_millis() -> Millis {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX))
+}

@@ -1,0 +1,327 @@
+//! Who is who in the lab, and the files its programs read: node configurations, the shared key,
+//! cluster certificates, frpc's configuration. Everything lies below one private directory.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cluster::identity::Authority;
+
+use super::Error;
+use super::namespaces::INTERFACE;
+
+/// The virtual IP.
+pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
+/// The stand-in Nextcloud.
+pub(super) const NEXTCLOUD: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 20);
+pub(super) const NEXTCLOUD_PORT: u16 = 8080;
+/// The machine with the ExApp and its tunnel client.
+pub(super) const APP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 30);
+/// The machine of the visitors.
+pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
+/// Where `/exapps/` is served.
+pub(super) const EXAPPS_PORT: u16 = 8780;
+const FRP_PORT: u16 = 8782;
+/// The ExApp's id, the name of its proxy, and its remote port.
+pub(super) const APP_ID: &str = "labapp";
+pub(super) const APP_PORT: u16 = 23_000;
+const CLUSTER: &str = "lab";
+const CLUSTER_PORT: u16 = 7443;
+
+/// One trigon of the lab.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member {
+    pub(super) id: u64,
+    pub(super) name: &'static str,
+    pub(super) address: Ipv4Addr,
+    /// `None` for the witness, which speaks no VRRP.
+    priority: Option<u8>,
+}
+
+/// Node a, preferred for the address.
+pub(super) const A: Member =
+    Member { id: 1, name: "a", address: Ipv4Addr::new(10, 77, 0, 11), priority: Some(254) };
+/// Node b.
+pub(super) const B: Member =
+    Member { id: 2, name: "b", address: Ipv4Addr::new(10, 77, 0, 12), priority: Some(253) };
+/// The voter without an address.
+pub(super) const WITNESS: Member =
+    Member { id: 3, name: "witness", address: Ipv4Addr::new(10, 77, 0, 13), priority: None };
+const MEMBERS: [Member; 3] = [A, B, WITNESS];
+
+impl Member {
+    fn role(self) -> &'static str {
+        if self.priority.is_some() { "node" } else { "witness" }
+    }
+}
+
+/// The lab's files.
+pub(super) struct Files {
+    root: PathBuf,
+    key: String,
+    authority: Authority,
+    advert_every: Duration,
+}
+
+impl Files {
+    /// Makes the key and the cluster's authority; `root` is an empty private directory.
+    pub(super) fn new(root: &Path, advert_every: Duration) -> Result<Self, Error> {
+        let files = Self {
+            root: root.to_owned(),
+            key: random_key(),
+            authority: Authority::generate(CLUSTER)?,
+            advert_every,
+        };
+        files.write(&files.key_file(), &files.key)?;
+        Ok(files)
+    }
+
+    /// The key shared by Nextcloud, the nodes and the tunnel client.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The directory of one machine.
+    pub(super) fn directory(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Where a node exports what a tunnel client needs for TLS.
+    pub(super) fn frp_certificates(&self, member: Member) -> PathBuf {
+        self.directory(member.name).join("state/frp")
+    }
+
+    /// The ExApp's unix socket.
+    pub(super) fn exapp_socket(&self) -> PathBuf {
+        self.directory("app").join("exapp.sock")
+    }
+
+    /// Makes the directory of one machine.
+    pub(super) fn make_directory(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.directory(name);
+        fs::create_dir_all(&path).map_err(|reason| Error::File {
+            path: path.clone(),
+            what: "could not be made",
+            reason,
+        })?;
+        Ok(path)
+    }
+
+    /// Writes everything a member starts with and returns the path of its configuration.
+    pub(super) fn write_member(&self, member: Member) -> Result<PathBuf, Error> {
+        let directory = self.make_directory(member.name)?;
+        let (certificate, key) = self.authority.issue(member.id)?;
+        self.write(&directory.join("ca.crt"), self.authority.certificate_pem())?;
+        self.write(&directory.join("node.crt"), &certificate)?;
+        self.write(&directory.join("node.key"), &key)?;
+        let config = directory.join("trigon.toml");
+        self.write(&config, &self.member_config(member, &directory))?;
+        Ok(config)
+    }
+
+    /// Writes frpc's configuration and returns its path. Certificates come from node a's export;
+    /// they are replicated, so node b's are the same.
+    pub(super) fn write_frpc(&self) -> Result<PathBuf, Error> {
+        let config = self.make_directory("app")?.join("frpc.toml");
+        self.write(&config, &self.frpc_config())?;
+        Ok(config)
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.root.join("shared.key")
+    }
+
+    fn member_config(&self, member: Member, directory: &Path) -> String {
+        let mut text = format!(
+            r#"[node]
+id = {id}
+name = "{name}"
+role = "{role}"
+state_dir = {state}
+admin_socket = {admin}
+
+[log]
+level = "info"
+format = "text"
+
+[cluster]
+name = "{CLUSTER}"
+listen = "{address}:{CLUSTER_PORT}"
+ca = {ca}
+certificate = {certificate}
+key = {key}
+"#,
+            id = member.id,
+            name = member.name,
+            role = member.role(),
+            address = member.address,
+            state = quoted(&directory.join("state")),
+            admin = quoted(&directory.join("admin.sock")),
+            ca = quoted(&directory.join("ca.crt")),
+            certificate = quoted(&directory.join("node.crt")),
+            key = quoted(&directory.join("node.key")),
+        );
+        for other in MEMBERS {
+            text += &format!(
+                r#"
+[[cluster.members]]
+id = {}
+address = "{}:{CLUSTER_PORT}"
+role = "{}"
+"#,
+                other.id,
+                other.address,
+                other.role()
+            );
+        }
+        if let Some(priority) = member.priority {
+            text += &format!(
+                r#"
+[nextcloud]
+url = "http://{NEXTCLOUD}:{NEXTCLOUD_PORT}"
+
+[exapps]
+listen = "0.0.0.0:{EXAPPS_PORT}"
+shared_key_file = {key_file}
+trusted_proxies = []
+session_lifetime = "3s"
+ban_count = 10
+ban_window = "300s"
+
+[frp]
+listen = "0.0.0.0:{FRP_PORT}"
+tls = true
+tunnel_wait = "5s"
+
+[[vrrp]]
+interface = "{INTERFACE}"
+vrid = 51
+priority = {priority}
+advert_interval = "{interval}ms"
+preempt = true
+addresses = ["{VIP}"]
+"#,
+                key_file = quoted(&self.key_file()),
+                interval = self.advert_every.as_millis(),
+            );
+        }
+        text
+    }
+
+    /// As the start script of a stock ExApp writes it.
+    fn frpc_config(&self) -> String {
+        let certificates = self.frp_certificates(A);
+        format!(
+            r#"serverAddr = "{VIP}"
+serverPort = {FRP_PORT}
+loginFailExit = false
+metadatas.token = "{key}"
+
+[transport.tls]
+enable = true
+certFile = {certificate}
+keyFile = {certificate_key}
+trustedCaFile = {ca}
+serverName = "harp.nc"
+
+[[proxies]]
+name = "{APP_ID}"
+type = "tcp"
+remotePort = {APP_PORT}
+
+[proxies.plugin]
+type = "unix_domain_socket"
+unixPath = {socket}
+"#,
+            key = self.key,
+            certificate = quoted(&certificates.join("client.crt")),
+            certificate_key = quoted(&certificates.join("client.key")),
+            ca = quoted(&certificates.join("ca.crt")),
+            socket = quoted(&self.exapp_socket()),
+        )
+    }
+
+    /// Every file may hold a key or name one: readable by its owner only.
+    fn write(&self, path: &Path, text: &str) -> Result<(), Error> {
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|reason| Error::File {
+            path: path.to_owned(),
+            what: "could not be written",
+            reason,
+        })
+    }
+}
+
+/// A TOML string.
+fn quoted(path: &Path) -> String {
+    toml::Value::String(path.display().to_string()).to_string()
+}
+
+fn random_key() -> String {
+    let mut bytes = [0u8; 16];
+    // The system's generator only fails before it was ever seeded; a lab's key may then be weak.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn files(root: &Path) -> Files {
+        Files::new(root, Duration::from_millis(30)).unwrap()
+    }
+
+    fn table(path: &Path) -> toml::Table {
+        fs::read_to_string(path).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_node_gets_every_section_and_a_witness_only_three() {
+        let root = tempfile::tempdir().unwrap();
+        let files = files(root.path());
+        let node = table(&files.write_member(A).unwrap());
+        let mut sections: Vec<&String> = node.keys().collect();
+        sections.sort();
+        assert_eq!(sections, ["cluster", "exapps", "frp", "log", "nextcloud", "node", "vrrp"]);
+        assert_eq!(node["vrrp"][0]["advert_interval"].as_str(), Some("30ms"));
+        assert_eq!(node["cluster"]["members"].as_array().unwrap().len(), 3);
+        let witness = table(&files.write_member(WITNESS).unwrap());
+        let mut sections: Vec<&String> = witness.keys().collect();
+        sections.sort();
+        assert_eq!(sections, ["cluster", "log", "node"]);
+        assert_eq!(witness["node"]["role"].as_str(), Some("witness"));
+    }
+
+    #[test]
+    fn files_with_keys_are_their_owners_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let files = files(root.path());
+        let config = files.write_member(B).unwrap();
+        for path in [config, root.path().join("b/node.key"), files.key_file()] {
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn frpc_gets_the_key_and_the_exported_certificates() {
+        let root = tempfile::tempdir().unwrap();
+        let files = files(root.path());
+        let config = table(&files.write_frpc().unwrap());
+        assert_eq!(config["metadatas"]["token"].as_str(), Some(files.key()));
+        assert_eq!(config["proxies"][0]["remotePort"].as_integer(), Some(23_000));
+        let ca = config["transport"]["tls"]["trustedCaFile"].as_str().unwrap();
+        assert!(ca.ends_with("/a/state/frp/ca.crt"), "{ca}");
+    }
+}

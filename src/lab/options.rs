@@ -1,0 +1,163 @@
+//! What `trigon lab` can be asked for, and which of it is built.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::Error;
+
+/// Command line of `trigon lab`.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// What goes wrong in each round
+    #[arg(long, value_enum, default_value_t = Fault::Kill)]
+    pub fault: Fault,
+
+    /// How many times; each round starts from a repaired, stable cluster
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+
+    /// Milliseconds between VRRP advertisements
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(10..=40_950))]
+    pub advert_interval: u64,
+
+    /// A stock frpc binary as the tunnel client, instead of the built-in one
+    #[arg(long, value_name = "PATH")]
+    pub frpc: Option<PathBuf>,
+
+    /// Two nodes without a witness
+    #[arg(long)]
+    pub pair: bool,
+
+    /// Leave everything running after the last round, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
+
+    /// Print one JSON object on standard output; progress goes to standard error
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Options {
+    /// The advertisement interval as a duration.
+    pub fn advert_every(&self) -> Duration {
+        Duration::from_millis(self.advert_interval)
+    }
+
+    /// Refuses what is named but not built, before anything is touched.
+    ///
+    /// # Errors
+    /// [`Error::NotBuilt`] with the option as the user wrote it.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.pair {
+            let instead = "leave it out: the lab runs two nodes and a witness";
+            return Err(Error::NotBuilt { option: "--pair".into(), instead });
+        }
+        match self.fault {
+            Fault::None | Fault::Kill | Fault::Drain => Ok(()),
+            Fault::Crash | Fault::Isolate | Fault::SegmentCut | Fault::WitnessLoss => {
+                let instead = "use --fault none, kill or drain";
+                Err(Error::NotBuilt { option: format!("--fault {}", self.fault), instead })
+            }
+        }
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fault {
+    /// Nothing: load and measurement only, the control experiment
+    None,
+    /// Power cut of the Active: its link goes down and all its processes die in that instant
+    Kill,
+    /// The Active's worker process dies, its kernel lives on (not built yet)
+    Crash,
+    /// Planned hand-over: the Active is told to stop and hands the address over
+    Drain,
+    /// The Active hears nobody any more (not built yet)
+    Isolate,
+    /// Advertisements are lost while the control links live (not built yet)
+    SegmentCut,
+    /// The witness dies (not built yet)
+    WitnessLoss,
+}
+
+impl Fault {
+    /// Whether the address is expected to move to the other node.
+    pub(super) fn moves_address(self) -> bool {
+        matches!(self, Self::Kill | Self::Drain)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Kill => "kill",
+            Self::Crash => "crash",
+            Self::Drain => "drain",
+            Self::Isolate => "isolate",
+            Self::SegmentCut => "segment-cut",
+            Self::WitnessLoss => "witness-loss",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(words: &[&str]) -> Options {
+        Line::try_parse_from([&["lab"], words].concat()).unwrap().options
+    }
+
+    #[test]
+    fn defaults_are_one_power_cut_at_100_ms() {
+        let options = parse(&[]);
+        assert_eq!(options.fault, Fault::Kill);
+        assert_eq!(options.rounds, 1);
+        assert_eq!(options.advert_every(), Duration::from_millis(100));
+        assert!(options.check().is_ok());
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name_with_exit_code_2() {
+        let table = [
+            (vec!["--fault", "none"], None),
+            (vec!["--fault", "drain"], None),
+            (vec!["--fault", "crash"], Some("--fault crash")),
+            (vec!["--fault", "isolate"], Some("--fault isolate")),
+            (vec!["--fault", "segment-cut"], Some("--fault segment-cut")),
+            (vec!["--fault", "witness-loss"], Some("--fault witness-loss")),
+            (vec!["--pair"], Some("--pair")),
+        ];
+        for (words, refused) in table {
+            let verdict = parse(&words).check();
+            match refused {
+                None => assert!(verdict.is_ok(), "{words:?}"),
+                Some(named) => {
+                    let error = verdict.unwrap_err();
+                    assert_eq!(error.exit_code(), 2, "{words:?}");
+                    assert!(error.to_string().starts_with(named), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_command_line_and_the_report_spell_a_fault_alike() {
+        for fault in Fault::value_variants() {
+            let name = fault.to_possible_value().unwrap().get_name().to_owned();
+            assert_eq!(name, fault.to_string());
+        }
+    }
+}

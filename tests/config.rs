@@ -1,0 +1,118 @@
+//! The configuration as an admin meets it: what is told when it is wrong, and that the reference
+//! names exactly the keys that exist.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use trigon::config::parse::parse;
+
+const REFERENCE: &str = include_str!("../docs/reference/config.md");
+
+/// A file in which every section holds one unknown key, so that the answer lists the known ones.
+const NOSY: &str = r#"
+[node]
+zz = 1
+[log]
+zz = 1
+[nextcloud]
+zz = 1
+[exapps]
+zz = 1
+[frp]
+zz = 1
+[cluster]
+zz = 1
+[[cluster.members]]
+zz = 1
+[[vrrp]]
+zz = 1
+"#;
+
+fn problems(text: &str) -> Vec<String> {
+    match parse("trigon.toml", text) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.0.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn the_reference_names_exactly_the_keys_that_exist() {
+    let mut known = BTreeSet::new();
+    for problem in parse("t", NOSY).unwrap_err().0 {
+        let Some(keys) = problem.expected.strip_prefix("one of: ") else { continue };
+        let section = problem.key.strip_suffix(".zz").unwrap().replace("[0]", "[]");
+        known.extend(keys.split(", ").map(|key| format!("{section}.{key}")));
+    }
+    known.remove("cluster.members");
+    let documented: BTreeSet<String> = REFERENCE
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(key, _)| key.to_owned())
+        .collect();
+    assert_eq!(known, documented);
+}
+
+fn good(dir: &Path) -> String {
+    format!(
+        "[nextcloud]\nurl = 'https://cloud.example.org'\n[exapps]\nshared_key_file = '{}'\n",
+        dir.join("key").display()
+    )
+}
+
+#[test]
+fn the_smallest_configuration_is_two_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("key"), "k\n").unwrap();
+    assert_eq!(problems(&good(dir.path())), [""; 0]);
+}
+
+#[test]
+fn a_wrong_value_is_told_with_file_line_key_found_and_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("key"), "k\n").unwrap();
+    let good = good(dir.path());
+    for (extra, line) in [
+        ("[frp]\nlisten = '8782'\n", "trigon.toml:6: frp.listen: found '8782', expected an address"),
+        ("[frp]\nport = 1\n", "trigon.toml:6: frp.port: found a key trigon does not know"),
+        ("[node]\nrole = 'boss'\n", "trigon.toml:6: node.role: found \"boss\", expected \"node\" or"),
+        (
+            "[[vrrp]]\ninterface = 'eth0'\nvrid = 0\naddresses = ['192.0.2.1']\n",
+            "trigon.toml:5: vrrp[0].vrid: found 0 is not a virtual router id",
+        ),
+        (
+            "[[vrrp]]\ninterface = 'eth0'\nvrid = 1\naddresses = ['192.0.2']\n",
+            "trigon.toml:8: vrrp[0].addresses: found '192.0.2', expected an IPv4 address",
+        ),
+        (
+            "[[vrrp]]\ninterface='eth0'\nvrid=1\npriority=255\naddresses=['192.0.2.1']\n",
+            "trigon.toml:5: vrrp[0].priority: found 255 is not allowed",
+        ),
+    ] {
+        let found = problems(&format!("{good}{extra}"));
+        assert!(found.iter().any(|problem| problem.starts_with(line)), "{line}\n{found:#?}");
+    }
+}
+
+#[test]
+fn an_unreadable_or_empty_key_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = problems(&good(dir.path()));
+    assert_eq!(missing.len(), 1, "{missing:#?}");
+    assert!(missing[0].contains("trigon.toml:4: exapps.shared_key_file: found "), "{missing:#?}");
+    assert!(missing[0].contains("No such file"), "{missing:#?}");
+    std::fs::write(dir.path().join("key"), "\n").unwrap();
+    assert!(problems(&good(dir.path()))[0].contains("an empty file"));
+    std::fs::write(dir.path().join("key"), "schl\u{fc}ssel\n").unwrap();
+    assert!(problems(&good(dir.path()))[0].contains("printable ASCII"));
+}
+
+#[test]
+fn a_cluster_needs_itself_among_its_members() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("key"), "k\n").unwrap();
+    let cluster = "[node]\nid = 3\n[cluster]\nlisten='10.0.0.1:7443'\nca='c'\ncertificate='c'\n\
+                   key='k'\n[[cluster.members]]\nid=1\naddress='10.0.0.1:7443'\n";
+    let found = problems(&format!("{}{cluster}", good(dir.path())));
+    assert!(found.iter().any(|p| p.contains("3 is not among cluster.members")), "{found:#?}");
+    assert!(found.iter().any(|p| p.contains("cluster.certificate")), "{found:#?}");
+}

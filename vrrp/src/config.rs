@@ -1,0 +1,253 @@
+//! What a virtual router is told at start. Illegal values cannot be built.
+//!
+//! Whether a configured VRID collides with a stranger's is seen only on the wire; there is
+//! deliberately no default VRID.
+
+use std::{fmt, net::Ipv4Addr, num::NonZeroU8, time::Duration};
+
+use crate::error::ConfigError;
+
+/// Identifier of a virtual router on one interface, 1 to 255 (RFC 9568 section 5.2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Vrid(NonZeroU8);
+
+impl Vrid {
+    /// Refuses 0.
+    pub fn new(vrid: u8) -> Result<Self, ConfigError> {
+        NonZeroU8::new(vrid).map(Self).ok_or(ConfigError::Vrid)
+    }
+
+    /// The number itself.
+    pub fn as_u8(self) -> u8 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Vrid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Priority of a virtual router on this node, 1 to 254.
+///
+/// 255 is reserved to the host whose own address the virtual one is (section 5.2.4). Our virtual
+/// addresses are nobody's own, and an owner would start as Active, so 255 is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// The highest priority of a router that does not own the address. Near the top Skew_Time
+    /// all but vanishes, which is why it is the default.
+    pub const HIGHEST: Self = Self(254);
+
+    /// Refuses 0 and 255.
+    pub fn new(priority: u8) -> Result<Self, ConfigError> {
+        match priority {
+            1..=254 => Ok(Self(priority)),
+            _ => Err(ConfigError::Priority(priority)),
+        }
+    }
+
+    /// The number itself.
+    pub fn as_u8(self) -> u8 {
+        self.0
+    }
+}
+
+/// Time between two advertisements: 1 to 4095 centiseconds (section 5.2.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Interval(u16);
+
+impl Interval {
+    /// 100 ms. The RFC's one second makes every power cut an outage of three.
+    pub const DEFAULT: Self = Self(10);
+
+    /// Refuses 0 and everything above 4095.
+    pub fn from_centiseconds(centiseconds: u16) -> Result<Self, ConfigError> {
+        match centiseconds {
+            1..=4095 => Ok(Self(centiseconds)),
+            _ => Err(ConfigError::Interval(u128::from(centiseconds) * 10)),
+        }
+    }
+
+    /// Refuses durations that are not a whole number of centiseconds.
+    pub fn from_duration(duration: Duration) -> Result<Self, ConfigError> {
+        let refused = || ConfigError::Interval(duration.as_millis());
+        if !duration.as_nanos().is_multiple_of(10_000_000) {
+            return Err(refused());
+        }
+        let centiseconds =
+            u16::try_from(duration.as_nanos() / 10_000_000).map_err(|_| refused())?;
+        Self::from_centiseconds(centiseconds)
+    }
+
+    /// The unit of the wire.
+    pub fn as_centiseconds(self) -> u16 {
+        self.0
+    }
+
+    /// The unit of all arithmetic.
+    pub fn as_micros(self) -> u64 {
+        u64::from(self.0) * 10_000
+    }
+
+    /// The same as a [`Duration`].
+    pub fn as_duration(self) -> Duration {
+        Duration::from_micros(self.as_micros())
+    }
+}
+
+/// One virtual router: who it is, what it protects, how eager it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterConfig {
+    vrid: Vrid,
+    addresses: Vec<Ipv4Addr>,
+    priority: Priority,
+    interval: Interval,
+    preempt: bool,
+    permission: bool,
+}
+
+impl RouterConfig {
+    /// A virtual router with the defaults: priority 254, interval 100 ms, preempting, permitted to
+    /// become Active.
+    ///
+    /// # Errors
+    /// VRID 0; no address, more than 255, one that is not a unicast host address, or one twice.
+    pub fn new(vrid: u8, addresses: Vec<Ipv4Addr>) -> Result<Self, ConfigError> {
+        let vrid = Vrid::new(vrid)?;
+        if addresses.is_empty() {
+            return Err(ConfigError::NoAddress);
+        }
+        if addresses.len() > usize::from(u8::MAX) {
+            return Err(ConfigError::TooManyAddresses(addresses.len()));
+        }
+        for (index, address) in addresses.iter().enumerate() {
+            if !is_unicast_host(*address) {
+                return Err(ConfigError::NotUnicast(*address));
+            }
+            if addresses[..index].contains(address) {
+                return Err(ConfigError::DuplicateAddress(*address));
+            }
+        }
+        Ok(Self {
+            vrid,
+            addresses,
+            priority: Priority::HIGHEST,
+            interval: Interval::DEFAULT,
+            preempt: true,
+            permission: true,
+        })
+    }
+
+    /// Sets the priority at start, 1 to 254. Give every node of one virtual router another one.
+    pub fn with_priority(mut self, priority: u8) -> Result<Self, ConfigError> {
+        self.priority = Priority::new(priority)?;
+        Ok(self)
+    }
+
+    /// Sets Advertisement_Interval: 10 ms to 40.95 s in steps of 10 ms.
+    pub fn with_interval(mut self, interval: Duration) -> Result<Self, ConfigError> {
+        self.interval = Interval::from_duration(interval)?;
+        Ok(self)
+    }
+
+    /// Sets Preempt_Mode: whether to take over from a lower priority that is Active and well.
+    pub fn with_preempt(mut self, preempt: bool) -> Self {
+        self.preempt = preempt;
+        self
+    }
+
+    /// Sets whether the router may become Active before it is told so.
+    pub fn with_permission(mut self, permission: bool) -> Self {
+        self.permission = permission;
+        self
+    }
+
+    /// The identifier on the wire.
+    pub fn vrid(&self) -> Vrid {
+        self.vrid
+    }
+
+    /// The virtual addresses, in the order in which they are advertised.
+    pub fn addresses(&self) -> &[Ipv4Addr] {
+        &self.addresses
+    }
+
+    /// The priority at start.
+    pub fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    /// Advertisement_Interval.
+    pub fn interval(&self) -> Interval {
+        self.interval
+    }
+
+    /// Preempt_Mode.
+    pub fn preempt(&self) -> bool {
+        self.preempt
+    }
+
+    /// Whether the router may become Active at start.
+    pub fn permission(&self) -> bool {
+        self.permission
+    }
+}
+
+fn is_unicast_host(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || address.is_broadcast())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+
+    #[test]
+    fn defaults_are_fast_and_preempting() {
+        let config = RouterConfig::new(7, vec![VIP]).unwrap();
+        assert_eq!(config.priority().as_u8(), 254);
+        assert_eq!(config.interval().as_duration(), Duration::from_millis(100));
+        assert!(config.preempt());
+        assert!(config.permission());
+    }
+
+    #[test]
+    fn illegal_values_are_refused_by_name() {
+        let router = || RouterConfig::new(7, vec![VIP]).unwrap();
+        assert_eq!(RouterConfig::new(0, vec![VIP]), Err(ConfigError::Vrid));
+        assert_eq!(router().with_priority(0), Err(ConfigError::Priority(0)));
+        assert_eq!(router().with_priority(255), Err(ConfigError::Priority(255)));
+        for millis in [0, 5, 15, 40_960, u64::MAX / 2_000_000] {
+            assert_eq!(
+                router().with_interval(Duration::from_millis(millis)),
+                Err(ConfigError::Interval(u128::from(millis)))
+            );
+        }
+        assert_eq!(RouterConfig::new(7, vec![]), Err(ConfigError::NoAddress));
+        assert_eq!(RouterConfig::new(7, vec![VIP, VIP]), Err(ConfigError::DuplicateAddress(VIP)));
+        for address in ["0.0.0.0", "127.0.0.1", "224.0.0.18", "255.255.255.255"] {
+            let address = address.parse().unwrap();
+            assert_eq!(RouterConfig::new(7, vec![address]), Err(ConfigError::NotUnicast(address)));
+        }
+        let many = (0..256).map(|n| Ipv4Addr::from(0x0a00_0000 + n)).collect();
+        assert_eq!(RouterConfig::new(7, many), Err(ConfigError::TooManyAddresses(256)));
+    }
+
+    #[test]
+    fn the_ends_of_every_range_are_accepted() {
+        let router = RouterConfig::new(255, vec![VIP]).unwrap();
+        for priority in [1, 254] {
+            assert!(router.clone().with_priority(priority).is_ok());
+        }
+        for millis in [10, 40_950] {
+            assert!(router.clone().with_interval(Duration::from_millis(millis)).is_ok());
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Everything that can go wrong in this crate: refused configuration, refused packets, and system
+//! calls that failed.
+//!
+//! Packets come from strangers, so every reason to refuse one is a variant of [`PacketError`] and
+//! a counter of [`PacketErrors`]. Nothing a packet holds can become an [`Error`].
+
+use std::{io, net::Ipv4Addr};
+
+/// A configuration value that VRRP cannot work with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// RFC 9568 section 5.2.3: VRIDs are 1 to 255.
+    #[error("vrid: 0 is not a virtual router id; use 1-255")]
+    Vrid,
+    /// 0 means "I stop now" and 255 "I own the address"; neither can be configured.
+    #[error("priority: {0} is not allowed; use 1-254 (255 is for owners of the address)")]
+    Priority(u8),
+    /// The wire field holds 12 bits of centiseconds, of which 0 is refused by every receiver.
+    #[error("interval: {0} ms is not allowed; use 10-40950 ms in steps of 10 ms")]
+    Interval(u128),
+    /// A virtual router without an address protects nothing.
+    #[error("addresses: at least one virtual address is needed")]
+    NoAddress,
+    /// The wire field that counts addresses has eight bits.
+    #[error("addresses: {0} virtual addresses found, at most 255 fit into an advertisement")]
+    TooManyAddresses(usize),
+    /// Multicast, loopback, unspecified and broadcast addresses cannot be taken over.
+    #[error("addresses: {0} is not a unicast host address")]
+    NotUnicast(Ipv4Addr),
+    /// The same address twice in one virtual router, or in two of one speaker.
+    #[error("addresses: {0} is listed twice")]
+    DuplicateAddress(Ipv4Addr),
+    /// Two virtual routers of one speaker share a VRID.
+    #[error("vrid: {0} is used twice on one interface")]
+    DuplicateVrid(u8),
+    /// A speaker without virtual routers has nothing to say.
+    #[error("routers: at least one virtual router is needed")]
+    NoRouter,
+    /// The lease must survive a few missed refreshes.
+    #[error("lease: {0} s is not allowed; use 2-3600 s")]
+    Lease(u32),
+}
+
+/// Why a received packet was refused (RFC 9568 section 7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum PacketError {
+    /// Not a whole IPv4 header of protocol 112, or less than its total length arrived.
+    #[error("the ip header is not a whole ipv4 header of protocol 112")]
+    IpHeader,
+    /// The message is shorter than its fixed part of eight bytes.
+    #[error("the message is shorter than 8 bytes")]
+    Truncated,
+    /// The packet was forwarded by a router, or forged by someone who is not on this segment.
+    #[error("the ttl is {0}, expected 255")]
+    Ttl(u8),
+    /// Another version of the protocol; a VRRPv2 speaker uses the same group.
+    #[error("the version is {0}, expected 3")]
+    Version(u8),
+    /// Only type 1, ADVERTISEMENT, exists.
+    #[error("the type is {0}, expected 1")]
+    Type(u8),
+    /// The address count is zero (section 5.2.5).
+    #[error("the address count is 0")]
+    CountZero,
+    /// The length does not follow from the address count.
+    #[error("the message is {found} bytes long, expected {expected}")]
+    Length {
+        /// Bytes that arrived.
+        found: usize,
+        /// Bytes the address count asks for.
+        expected: usize,
+    },
+    /// Neither of the two checksum forms in use fits.
+    #[error("the checksum fits neither with nor without pseudo-header")]
+    Checksum,
+    /// VRID 0 does not exist (section 5.2.3).
+    #[error("the vrid is 0")]
+    VridZero,
+    /// An interval of zero would make every timer expire at once.
+    #[error("the advertisement interval is 0")]
+    IntervalZero,
+    /// A sound packet of a virtual router that is not configured here.
+    #[error("the vrid {0} is not configured on this interface")]
+    ForeignVrid(u8),
+}
+
+/// How many packets were refused, by reason. Counts since the speaker was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketErrors {
+    /// See [`PacketError::IpHeader`].
+    pub ip_header: u64,
+    /// See [`PacketError::Truncated`].
+    pub truncated: u64,
+    /// See [`PacketError::Ttl`].
+    pub ttl: u64,
+    /// See [`PacketError::Version`].
+    pub version: u64,
+    /// See [`PacketError::Type`].
+    pub kind: u64,
+    /// See [`PacketError::CountZero`].
+    pub count_zero: u64,
+    /// See [`PacketError::Length`].
+    pub length: u64,
+    /// See [`PacketError::Checksum`].
+    pub checksum: u64,
+    /// See [`PacketError::VridZero`].
+    pub vrid_zero: u64,
+    /// See [`PacketError::IntervalZero`].
+    pub interval_zero: u64,
+    /// See [`PacketError::ForeignVrid`].
+    pub foreign_vrid: u64,
+}
+
+impl PacketErrors {
+    /// Counts one refused packet and returns the new count of its kind.
+    pub fn count(&mut self, error: PacketError) -> u64 {
+        let counter = match error {
+            PacketError::IpHeader => &mut self.ip_header,
+            PacketError::Truncated => &mut self.truncated,
+            PacketError::Ttl(_) => &mut self.ttl,
+            PacketError::Version(_) => &mut self.version,
+            PacketError::Type(_) => &mut self.kind,
+            PacketError::CountZero => &mut self.count_zero,
+            PacketError::Length { .. } => &mut self.length,
+            PacketError::Checksum => &mut self.checksum,
+            PacketError::VridZero => &mut self.vrid_zero,
+            PacketError::IntervalZero => &mut self.interval_zero,
+            PacketError::ForeignVrid(_) => &mut self.foreign_vrid,
+        };
+        *counter = counter.saturating_add(1);
+        *counter
+    }
+
+    /// Every kind with its count, for metrics: `("checksum", 3)`.
+    pub fn by_kind(&self) -> [(&'static str, u64); 11] {
+        [
+            ("ip_header", self.ip_header),
+            ("truncated", self.truncated),
+            ("ttl", self.ttl),
+            ("version", self.version),
+            ("type", self.kind),
+            ("count_zero", self.count_zero),
+            ("length", self.length),
+            ("checksum", self.checksum),
+            ("vrid_zero", self.vrid_zero),
+            ("interval_zero", self.interval_zero),
+            ("foreign_vrid", self.foreign_vrid),
+        ]
+    }
+}
+
+/// A speaker could not be started, or could not be told something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// See [`ConfigError`].
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The interface does not exist in this network namespace.
+    #[error("interface {0} does not exist")]
+    NoInterface(String),
+    /// VRRP over IPv4 announces by ARP, so the interface must be an Ethernet.
+    #[error("interface {0} has no ethernet address")]
+    NotEthernet(String),
+    /// A virtual address is configured on the interface by other means.
+    #[error(
+        "{address}/{prefix} is configured on {interface}, but it is a virtual address; \
+         remove it from the network configuration of this host"
+    )]
+    StaticAddress {
+        /// Where it was found.
+        interface: String,
+        /// The virtual address.
+        address: Ipv4Addr,
+        /// The prefix it was found with; our own addresses always have 32.
+        prefix: u8,
+    },
+    /// A system call failed; most often a missing capability.
+    #[error("{what} failed; cap_net_raw and cap_net_admin are needed")]
+    System {
+        /// What was attempted, such as "opening the raw socket".
+        what: &'static str,
+        /// The answer of the kernel.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel answered a netlink request in an unexpected way.
+    #[error("netlink: unexpected answer to {0}")]
+    Netlink(&'static str),
+    /// No virtual router with this VRID is configured.
+    #[error("vrid {0} is not configured on this speaker")]
+    UnknownVrid(u8),
+    /// The thread of the speaker has ended.
+    #[error("the vrrp thread has ended")]
+    Stopped,
+}
+
+/// Shorthand for `map_err`: names the step a system call belongs to.
+pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::System { what, source }
+}

@@ -1,0 +1,155 @@
+//! The words of a virtual router: the states it knows, the events it is told, the actions it asks
+//! for, and the reasons it gives. What follows from what stands in `router.rs`.
+
+use std::{fmt, net::Ipv4Addr};
+
+use crate::{config::Priority, packet::Advertisement};
+
+/// The states of RFC 9568 section 6.4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Not taking part: stopped, or the link is down.
+    Initialize,
+    /// Watching the Active.
+    Backup,
+    /// Holding the virtual addresses.
+    Active,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Initialize => "initialize",
+            Self::Backup => "backup",
+            Self::Active => "active",
+        })
+    }
+}
+
+/// What a virtual router is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The link is usable and `source` is our primary address on it. While already running it
+    /// only changes the source.
+    Startup {
+        /// Source of our advertisements; decides ties (section 6.4.3).
+        source: Ipv4Addr,
+    },
+    /// Stop: say goodbye and give the addresses back.
+    Shutdown,
+    /// The link or our source address is gone; nothing can be sent any more.
+    LinkDown,
+    /// A sound advertisement of this virtual router arrived.
+    Advertisement {
+        /// Who sent it.
+        source: Ipv4Addr,
+        /// What it says.
+        advertisement: Advertisement,
+    },
+    /// The priority changes at run time.
+    SetPriority(Priority),
+    /// The router may (not) become Active; an Active without permission yields at once.
+    SetPermission(bool),
+    /// Somebody else took a virtual address off the interface, or its MAC address changed.
+    AddressLost,
+    /// [`Action::AddAddresses`] failed. An Active without address would keep the others from
+    /// serving it.
+    AddressRefused,
+}
+
+/// What the shell has to do, in the order in which it is polled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send this advertisement.
+    Send(Advertisement),
+    /// Put the virtual addresses on the interface; a failure is [`Event::AddressRefused`].
+    AddAddresses,
+    /// Renew the lease of the virtual addresses; after a failure the next renewal tries again.
+    RenewAddresses,
+    /// Take the virtual addresses off the interface.
+    RemoveAddresses,
+    /// Send gratuitous ARP for every virtual address.
+    Announce,
+    /// Tell the owner of the speaker; all actions of the transition came before.
+    Report(Transition),
+}
+
+/// A change of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The state left.
+    pub from: State,
+    /// The state entered.
+    pub to: State,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a router changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The link came up, or the speaker was started on a link that was up.
+    Started,
+    /// Nothing was heard from the Active for Active_Down_Interval.
+    ActiveSilent,
+    /// The Active said that it stops (priority 0).
+    ActiveLeft,
+    /// The Active had been gone before; only the permission was missing.
+    PermissionGranted,
+    /// Permission was withdrawn from an Active.
+    PermissionWithdrawn,
+    /// Another router is Active with more right.
+    BetterAdvertisement {
+        /// Its address.
+        source: Ipv4Addr,
+        /// Its priority.
+        priority: u8,
+    },
+    /// We had been asleep, somebody took over meanwhile, and we do not preempt.
+    Overslept,
+    /// The system refused to add a virtual address.
+    AddressRefused,
+    /// The link or our source address went away.
+    LinkDown,
+    /// The speaker was stopped.
+    Shutdown,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => f.write_str("link is up"),
+            Self::ActiveSilent => f.write_str("no advertisement from the active"),
+            Self::ActiveLeft => f.write_str("the active stopped"),
+            Self::PermissionGranted => f.write_str("permission granted"),
+            Self::PermissionWithdrawn => f.write_str("permission withdrawn"),
+            Self::BetterAdvertisement { source, priority } => {
+                write!(f, "{source} advertises priority {priority}")
+            }
+            Self::Overslept => f.write_str("this node was suspended and another took over"),
+            Self::AddressRefused => f.write_str("the virtual address could not be added"),
+            Self::LinkDown => f.write_str("link is down"),
+            Self::Shutdown => f.write_str("stopped"),
+        }
+    }
+}
+
+/// Oddities in sound advertisements: no reason to refuse them, but worth a look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Anomalies {
+    /// Advertisements from our own source address: a looping switch, or a duplicate host address.
+    pub own_source: u64,
+    /// The sender advertises at another interval than ours (legal, section 7.1).
+    pub interval_mismatch: u64,
+    /// The sender protects other addresses: a stranger may be using our VRID.
+    pub address_mismatch: u64,
+}
+
+/// The Active this router follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its primary address.
+    pub source: Ipv4Addr,
+    /// Its priority as last advertised.
+    pub priority: u8,
+}

@@ -1,0 +1,230 @@
+//! Two to five speakers on a segment in memory that loses, duplicates, delays and splits. A failing
+//! run prints its seed.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use vrrp::{
+    Event, Priority, Reason, RouterConfig, State, active_down_interval,
+    sim::{Conditions, Segment},
+};
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+const SEEDS: u64 = 300;
+
+fn router(priority: u8) -> RouterConfig {
+    RouterConfig::new(51, vec![VIP]).unwrap().with_priority(priority).unwrap()
+}
+
+fn host(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 99, 0, u8::try_from(number + 1).unwrap())
+}
+
+/// Running hosts with the priorities 254, 253, ...
+fn segment(seed: u64, count: u8) -> Segment {
+    let mut segment = Segment::new(seed, Instant::now());
+    for number in 0..count {
+        let node = segment.add(router(254 - number), host(usize::from(number)));
+        segment.start(node);
+    }
+    segment
+}
+
+/// After this long on a sound wire exactly one router is Active: the last of them may have to wait
+/// out a whole Active_Down_Interval, and its advertisement takes the wire's longest delay.
+fn bound(delay: Duration) -> Duration {
+    let slowest = router(1);
+    active_down_interval(1, slowest.interval()) + 2 * delay + Duration::from_millis(1)
+}
+
+/// Runs on and returns the longest time with no holder and the longest with more than one.
+fn longest_faults(segment: &mut Segment, duration: Duration) -> (Duration, Duration) {
+    let until = segment.now() + duration;
+    let (mut nobody, mut several) = (Duration::ZERO, Duration::ZERO);
+    let mut since = (segment.now(), segment.holders().len());
+    loop {
+        let more = segment.step(until);
+        let span = segment.now() - since.0;
+        match since.1 {
+            0 => nobody = nobody.max(span),
+            1 => {}
+            _ => several = several.max(span),
+        }
+        let holders = segment.holders().len();
+        if holders.min(2) != since.1.min(2) {
+            since = (segment.now(), holders);
+        }
+        if !more {
+            return (nobody, several);
+        }
+    }
+}
+
+#[test]
+fn after_any_trouble_the_highest_running_priority_is_the_only_active() {
+    for seed in 0..SEEDS {
+        let delay = Duration::from_millis(seed % 30);
+        let count = u8::try_from(2 + seed % 4).unwrap();
+        let mut segment = segment(seed, count);
+        // A minute of trouble, then peace.
+        for _ in 0..30 {
+            let loss_permille = [0, 100, 500, 1_000][usize::try_from(segment.draw(4)).unwrap()];
+            let duplicate_permille = segment.draw(300);
+            segment.set_conditions(Conditions { loss_permille, duplicate_permille, delay });
+            let node = usize::try_from(segment.draw(u32::from(count))).unwrap();
+            match segment.draw(6) {
+                0 if segment.running().contains(&node) => segment.crash(node),
+                1 if segment.running().contains(&node) => segment.stop(node),
+                2 | 3 if !segment.running().contains(&node) => segment.start(node),
+                4 => {
+                    let group = segment.draw(2);
+                    segment.set_group(node, group);
+                }
+                _ => {}
+            }
+            let span = Duration::from_millis(u64::from(segment.draw(4_000)));
+            segment.run_for(span);
+        }
+        for node in 0..usize::from(count) {
+            segment.set_group(node, 0);
+            if !segment.running().contains(&node) && segment.draw(2) == 0 {
+                segment.start(node);
+            }
+        }
+        segment.set_conditions(Conditions { delay, ..Conditions::default() });
+        let bound = bound(delay);
+        segment.run_for(2 * bound);
+        let expected: Vec<_> = segment.running().into_iter().take(1).collect();
+        assert_eq!(segment.holders(), expected, "seed {seed}");
+        let quiet = longest_faults(&mut segment, Duration::from_secs(60));
+        let fault = if expected.is_empty() { quiet.1 } else { quiet.0.max(quiet.1) };
+        assert_eq!(fault, Duration::ZERO, "seed {seed}: a takeover without reason");
+    }
+}
+
+#[test]
+fn on_a_connected_segment_faults_never_last_longer_than_the_bound() {
+    for seed in 0..SEEDS {
+        let delay = Duration::from_millis(seed % 20);
+        let count = u8::try_from(2 + seed % 4).unwrap();
+        let mut segment = segment(seed, count);
+        segment.set_conditions(Conditions { delay, duplicate_permille: 200, loss_permille: 0 });
+        let bound = bound(delay);
+        segment.run_for(2 * bound);
+        for _ in 0..20 {
+            let node = usize::try_from(segment.draw(u32::from(count))).unwrap();
+            match (segment.running().contains(&node), segment.draw(2)) {
+                (true, _) if segment.running().len() == 1 => {}
+                (true, 0) => segment.crash(node),
+                (true, _) => segment.stop(node),
+                (false, _) => segment.start(node),
+            }
+            let (nobody, several) = longest_faults(&mut segment, Duration::from_secs(3));
+            assert!(nobody <= bound, "seed {seed}: nobody for {nobody:?}, bound {bound:?}");
+            assert!(several <= bound, "seed {seed}: several for {several:?}, bound {bound:?}");
+        }
+    }
+}
+
+#[test]
+fn each_side_of_a_split_has_one_active_and_the_healed_segment_too() {
+    for seed in 0..SEEDS {
+        let mut segment = segment(seed, 4);
+        segment.run_for(Duration::from_secs(2));
+        assert_eq!(segment.holders(), [0], "seed {seed}");
+        segment.set_group(2, 1);
+        segment.set_group(3, 1);
+        segment.run_for(Duration::from_secs(2));
+        assert_eq!(segment.holders(), [0, 2], "seed {seed}");
+        let announced = segment.announcements(0);
+        segment.set_group(2, 0);
+        segment.set_group(3, 0);
+        // One interval: the next advertisement of either side settles it.
+        segment.run_for(Duration::from_millis(101));
+        assert_eq!(segment.holders(), [0], "seed {seed}");
+        assert!(segment.announcements(0) > announced, "seed {seed}: neighbours are not told");
+    }
+}
+
+#[test]
+fn a_farewell_hands_over_within_the_skew_time() {
+    let mut segment = segment(1, 2);
+    segment.run_for(Duration::from_secs(2));
+    assert_eq!(segment.holders(), [0]);
+    segment.stop(0);
+    // (256 - 253) / 256 of 100 ms.
+    segment.run_for(Duration::from_micros(1_172));
+    assert_eq!(segment.holders(), [1]);
+}
+
+#[test]
+fn without_permission_a_router_waits_and_takes_over_the_moment_it_is_given() {
+    let mut segment = segment(1, 2);
+    segment.run_for(Duration::from_secs(2));
+    segment.feed(1, Event::SetPermission(false));
+    segment.crash(0);
+    segment.run_for(Duration::from_secs(10));
+    assert!(segment.holders().is_empty());
+    segment.feed(1, Event::SetPermission(true));
+    assert_eq!(segment.holders(), [1]);
+}
+
+#[test]
+fn lowering_the_priority_of_the_active_moves_the_addresses() {
+    let mut segment = segment(1, 3);
+    segment.run_for(Duration::from_secs(2));
+    segment.feed(0, Event::SetPriority(Priority::new(10).unwrap()));
+    let (nobody, _) = longest_faults(&mut segment, Duration::from_secs(2));
+    assert_eq!(segment.holders(), [1]);
+    assert_eq!(nobody, Duration::ZERO, "the old Active holds on until the new one speaks");
+}
+
+#[test]
+fn a_router_that_does_not_preempt_leaves_a_working_active_alone() {
+    let mut segment = Segment::new(1, Instant::now());
+    let strong = segment.add(router(254).with_preempt(false), host(0));
+    let weak = segment.add(router(100), host(1));
+    segment.start(weak);
+    segment.run_for(Duration::from_secs(2));
+    segment.start(strong);
+    segment.run_for(Duration::from_secs(60));
+    assert_eq!(segment.holders(), [weak]);
+}
+
+#[test]
+fn a_suspended_active_that_does_not_preempt_gives_way_when_it_wakes() {
+    let mut segment = Segment::new(1, Instant::now());
+    let strong = segment.add(router(254).with_preempt(false), host(0));
+    let weak = segment.add(router(100), host(1));
+    segment.start(strong);
+    segment.start(weak);
+    segment.run_for(Duration::from_secs(2));
+    segment.pause(strong);
+    segment.run_for(Duration::from_secs(5));
+    segment.resume(strong);
+    let (nobody, several) = longest_faults(&mut segment, Duration::from_secs(5));
+    assert_eq!(segment.holders(), [weak]);
+    assert_eq!((nobody, several), (Duration::ZERO, Duration::ZERO));
+    assert_eq!(segment.state(strong), State::Backup);
+    let (_, last) = segment.transitions(strong).last().unwrap();
+    assert_eq!(last.reason, Reason::Overslept);
+}
+
+#[test]
+fn a_suspended_active_that_preempts_asserts_itself_when_it_wakes() {
+    let mut segment = segment(1, 2);
+    segment.run_for(Duration::from_secs(2));
+    segment.pause(0);
+    segment.run_for(Duration::from_secs(5));
+    assert_eq!(segment.holders(), [1]);
+    let announced = segment.announcements(0);
+    segment.resume(0);
+    segment.run_for(Duration::from_secs(1));
+    assert_eq!(segment.holders(), [0]);
+    assert_eq!(segment.transitions(0).len(), 2, "it never left active in its own eyes");
+    assert!(segment.announcements(0) > announced);
+}
