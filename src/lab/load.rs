@@ -65,7 +65,6 @@ struct Book {
 /// Everything a finished load has seen.
 pub(super) struct Harvest {
     pub(super) records: Vec<Record>,
-    pub(super) sockets_open: u64,
     pub(super) sockets_broken: u64,
 }
 
@@ -102,11 +101,7 @@ impl Load {
         self.quit.cancel();
         self.thread.result().await;
         let records = std::mem::take(&mut *lock(&self.book.records));
-        Harvest {
-            records,
-            sockets_open: self.sockets.opened(),
-            sockets_broken: self.sockets.broken(),
-        }
+        Harvest { records, sockets_broken: self.sockets.broken() }
     }
 }
 
@@ -162,11 +157,7 @@ async fn send_requests(target: &Target, book: &Arc<Book>, tasks: &TaskTracker) {
 /// As a browser does it: on a kept connection if there is one, and once more on a fresh one if
 /// that kept connection turns out to be dead before an answer began (RFC 9110, 9.2.2: a GET may
 /// be repeated).
-async fn request(
-    to: SocketAddr,
-    ask: &Ask,
-    kept: &Mutex<Vec<Connection>>,
-) -> Result<(), Failure> {
+async fn request(to: SocketAddr, ask: &Ask, kept: &Mutex<Vec<Connection>>) -> Result<(), Failure> {
     let reused = if ask.keep { lock(kept).pop() } else { None };
     if let Some(mut connection) = reused {
         match exchange(&mut connection, to, ask).await {
@@ -234,5 +225,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;

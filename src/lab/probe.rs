@@ -130,7 +130,8 @@ fn packet(number: u64) -> [u8; PACKET] {
 /// The number in an echo reply.
 fn reply(bytes: &[u8]) -> Option<usize> {
     let number: [u8; 8] = bytes.get(HEADER..PACKET)?.try_into().ok()?;
-    (bytes.first() == Some(&ECHO_REPLY)).then(|| usize::try_from(u64::from_be_bytes(number)).ok())?
+    (bytes.first() == Some(&ECHO_REPLY))
+        .then(|| usize::try_from(u64::from_be_bytes(number)).ok())?
 }
 
 #[cfg(test)]
@@ -157,14 +158,11 @@ mod tests {
         let client = lan.host("client", Ipv4Addr::new(10, 79, 0, 50)).unwrap();
         let one = lan.host("one", Ipv4Addr::new(10, 79, 0, 11)).unwrap();
         let two = lan.host("two", Ipv4Addr::new(10, 79, 0, 12)).unwrap();
-        // A new owner without an announcement is found only when the neighbour entry is refreshed.
-        two.sysctl("net.ipv4.conf.eth0.arp_notify", "1").unwrap();
         one.set_address(MOVING, true).unwrap();
         let probe = Probe::start(&client, MOVING, Duration::from_millis(1)).unwrap();
         let limit = Duration::from_secs(20);
         let (window, late) = (Duration::from_millis(200), Duration::from_millis(20));
-        let calm =
-            || Ok::<_, io::Error>(steady(&probe.samples(), Instant::now(), window, late));
+        let calm = || Ok::<_, io::Error>(steady(&probe.samples(), Instant::now(), window, late));
         assert!(wait_until(limit, calm).await.unwrap(), "answered from the first owner");
 
         let fault = Instant::now();
@@ -182,8 +180,7 @@ mod tests {
         assert!(hole.until.is_some());
     }
 
-    /// `ip neighbour` of the client learns the new owner from any ARP request it sends with the
-    /// moved address as its source.
+    /// The client learns the new owner from the ARP request that precedes this datagram.
     fn announce(address: Ipv4Addr) {
         let socket = std::net::UdpSocket::bind((address, 0)).unwrap();
         socket.send_to(b"here", (Ipv4Addr::new(10, 79, 0, 50), 9)).unwrap();
