@@ -298,7 +298,7 @@ async fn a_client_that_loses_its_server_finds_it_again() {
     let mut client = Client::run(server.client(echo_server().await));
     client.started().await;
     let before = server.tunnels.status()[0].clone();
-    server.tunnels.abandon();
+    server.tunnels.abandon(&[std::net::IpAddr::from([127, 0, 0, 1])]);
     client.wait_for(|event| matches!(event, ClientEvent::Lost(_))).await;
     client.started().await;
     let after = server.tunnels.status()[0].clone();
