@@ -3,8 +3,9 @@
 //! The same bytes travel to a peer. Encoding and checking is pure; `SnapshotDir` below keeps the
 //! files: written aside, synced, renamed, directory synced, the newest two kept.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
@@ -98,7 +99,7 @@ impl SnapshotDir {
     /// The directory inside `state_dir`, made when missing.
     pub(crate) fn open(state_dir: &Path, cluster: &str) -> std::io::Result<Self> {
         let dir = state_dir.join("snapshots");
-        fs::create_dir_all(&dir)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         Ok(Self { dir, cluster: cluster.to_owned() })
     }
 
@@ -141,7 +142,9 @@ impl SnapshotDir {
         let term = meta.last_log_id.map_or(0, |id| id.leader_id.term);
         let path = self.dir.join(format!("{index:020}-{term:010}.snapshot"));
         let aside = path.with_extension("part");
-        let mut file = File::create(&aside)?;
+        // Records hold the secrets of ExApps.
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         drop(file);

@@ -1,4 +1,4 @@
-//! The decision itself: contract 1.2, steps 2 to 8, in that order.
+//! The decision itself: contract 1.2, steps 2 to 8, in that order. Sans-io.
 //!
 //! ```text
 //! start ──────────────────────────────┬─────────────────────────► Done

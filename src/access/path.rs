@@ -1,5 +1,6 @@
 //! Reading `/exapps/{id}/…`: the app id, the target path, parent segments, and the canonical
-//! form a lenient ExApp might see. Works on the path as received; nothing is decoded for good.
+//! form a lenient ExApp might see. Sans-io. Works on the path as received; nothing is decoded for
+//! good.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,5 +1,5 @@
 //! One route pattern with the meaning Python's `re.match` gives it: anchored at the start only,
-//! case sensitive, on the undecoded path.
+//! case sensitive, on the undecoded path. Sans-io.
 //!
 //! Patterns run on a linear engine where they can. Those that need look-around, back-references
 //! or possessive quantifiers run on a backtracking one that gives up after [`STEP_LIMIT`] steps

@@ -1,4 +1,4 @@
-//! What the decision needs to know of a request, borrowed from it.
+//! What the decision needs to know of a request, borrowed from it. Sans-io.
 //!
 //! Repeated header lines count as HaRP's agent counts them: the last line wins. A value that is
 //! not visible ASCII is treated as if it were empty.
@@ -89,4 +89,36 @@ fn has_passphrase(headers: &HeaderMap) -> bool {
         }
     }
     has
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn values_beyond_ascii_are_empty_and_harm_nothing_else() {
+        let mut headers = HeaderMap::new();
+        let odd = HeaderValue::from_bytes(b"caf\xe9").unwrap();
+        for name in ["ex-app-version", "ex-app-host", "authorization-app-api", "harp-shared-key"] {
+            headers.insert(name, odd.clone());
+        }
+        headers.insert("ex-app-id", odd.clone());
+        headers.insert("ex-app-port", HeaderValue::from_static("23001"));
+        headers.insert(
+            COOKIE,
+            HeaderValue::from_bytes(b"\xe9=\xe9; oc_sessionPassphrase=\xe9").unwrap(),
+        );
+        let request = AccessRequest::new("/", &headers, false);
+        let signed = request.signed.unwrap();
+        assert_eq!((signed.version, signed.host, signed.port), ("", "", "23001"));
+        assert!(signed.has_authorization && request.has_credentials);
+        assert_eq!(offered_key(&headers), Some(&b"caf\xe9"[..]));
+    }
+
+    #[test]
+    fn no_key_header_is_no_offer() {
+        assert_eq!(offered_key(&HeaderMap::new()), None);
+    }
 }

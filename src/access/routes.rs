@@ -1,4 +1,5 @@
-//! An ExApp's routes, compiled once per record: which one decides about a path.
+//! An ExApp's routes, compiled once per record: which one decides about a path. Sans-io.
+//! What a single pattern means is in `pattern`.
 
 use cluster::record::{AccessLevel, Route};
 

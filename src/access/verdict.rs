@@ -1,4 +1,6 @@
 //! How a decision ends: what to do with the request, and whether the client is charged for it.
+//! Sans-io.
+//!
 //! Turning an [`Outcome`] into bytes is `proxy::answer`'s work, into a request `proxy::rewrite`'s.
 
 use std::sync::Arc;

@@ -257,9 +257,10 @@ impl Directory {
             match inner.nextcloud.exapp_meta(id.as_str()).await {
                 Ok(Some(record)) if record != *held => inner.cache(record, revision),
                 Ok(Some(_)) => {}
-                // A 401 cannot tell "unregistered" from "wrong key", so it takes nothing away.
+                // A 401 cannot tell "unregistered" from "wrong key", so it takes nothing away. It
+                // comes at most once per refresh and ExApp, so it may be told.
                 Ok(None) => {
-                    tracing::debug!(app_id = %id, "Nextcloud no longer vouches for a record")
+                    tracing::warn!(app_id = %id, "Nextcloud no longer vouches for a record")
                 }
                 Err(error) => tracing::debug!(app_id = %id, %error, "record not refreshed"),
             }

@@ -27,6 +27,8 @@ const ROUTES: [(&str, u8); 4] =
 const ALICE: &str = "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=alice-session";
 const ADMIN: &str = "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=admin-session";
 
+type Headers<'h> = &'h [(&'h str, &'h str)];
+
 /// A frontend with everything around it.
 struct Bed {
     address: SocketAddr,
@@ -76,16 +78,16 @@ impl Bed {
         Self { address, nextcloud, exapp, tunnels, cluster, stop, served }
     }
 
-    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
+    async fn get(&self, path: &str, headers: Headers<'_>) -> Response<Incoming> {
         send(self.address, request("GET", path, headers)).await
     }
 
-    async fn status(&self, path: &str, headers: &[(&str, &str)]) -> u16 {
+    async fn status(&self, path: &str, headers: Headers<'_>) -> u16 {
         self.get(path, headers).await.status().as_u16()
     }
 
     /// Whether the connection ends without a byte.
-    async fn dropped(&self, path: &str, headers: &[(&str, &str)]) -> bool {
+    async fn dropped(&self, path: &str, headers: Headers<'_>) -> bool {
         let mut head = format!("GET {path} HTTP/1.1\r\nhost: cloud.example\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -95,14 +97,14 @@ impl Bed {
     }
 }
 
-fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<TestBody> {
+fn request(method: &str, path: &str, headers: Headers<'_>) -> Request<TestBody> {
     request_with(method, path, headers, "")
 }
 
 fn request_with(
     method: &str,
     path: &str,
-    headers: &[(&str, &str)],
+    headers: Headers<'_>,
     body: impl Into<bytes::Bytes>,
 ) -> Request<TestBody> {
     let mut request = Request::builder().method(method).uri(path);
@@ -133,7 +135,7 @@ async fn access_levels_hold_for_everyone() {
     let basic = format!("Basic {}", STANDARD.encode("alice:right"));
     let wrong = format!("Basic {}", STANDARD.encode("alice:wrong"));
     let no_lax = "oc_sessionPassphrase=p; ocinstance=alice-session";
-    let rows: &[(&str, &[(&str, &str)], u16)] = &[
+    let rows: &[(&str, Headers<'_>, u16)] = &[
         ("/exapps/demo/public", &[], 200),
         ("/exapps/demo/public", &[("cookie", ALICE)], 200),
         ("/exapps/demo/user", &[], 403),
@@ -510,7 +512,8 @@ async fn the_control_api_answers_as_harp() {
     let record = r#"{"exapp_token":"t","exapp_version":"9","host":"127.0.0.1","port":"23001",
         "routes":[{"url":".*","access_level":0,"bruteforce_protection":[]}],"more":1}"#;
     let engine = ("docker-engine-port", "24000");
-    let rows: &[(&str, &str, &[(&str, &str)], &str, u16)] = &[
+    type Row<'r> = (&'r str, &'r str, Headers<'r>, &'r str, u16);
+    let rows: &[Row<'_>] = &[
         ("POST", "/exapp_storage/Pushed", &[key], record, 204),
         ("DELETE", "/exapp_storage/pushed", &[key], "", 204),
         ("DELETE", "/exapp_storage/pushed", &[key], "", 404),
@@ -595,4 +598,53 @@ async fn connections_over_the_limit_wait_for_a_place() {
     let response = timeout(LONG, waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(response.status(), 200);
     drop::<HeaderMap>(response.into_parts().0.headers);
+}
+
+#[tokio::test]
+async fn a_visitor_that_leaves_takes_its_request_along() {
+    let bed = Bed::start().await;
+    let mut body = bed.get("/exapps/demo/sse", &[]).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    timeout(LONG, async {
+        while bed.exapp.streams.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn slow_heads_and_stalled_bodies_are_ended() {
+    let bed = Bed::with(|config| config.timeouts.client = Duration::from_millis(100)).await;
+    assert_eq!(raw(bed.address, b"GET /exapps/demo/public HTTP/1.1\r\nhost: h\r\n").await, "");
+    let stalled = b"POST /exapps/demo/echo HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhe";
+    let answer = raw(bed.address, stalled).await;
+    assert!(answer.is_empty() || !answer.contains("hello"), "{answer}");
+    let stalled = b"POST /exapps/demo/public HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhe";
+    raw(bed.address, stalled).await;
+    assert_eq!(bed.status("/exapps/demo/public", &[]).await, 200);
+}
+
+#[tokio::test]
+async fn old_and_odd_clients_are_served() {
+    let bed = Bed::start().await;
+    for (head, status) in [
+        (&b"GET /exapps/demo/public HTTP/1.0\r\nhost: h\r\n\r\n"[..], "200 OK"),
+        (b"GET /exapps/demo/public HTTP/1.1\r\nconnection: close\r\n\r\n", "200 OK"),
+        (b"GET http://h/exapps/demo/public HTTP/1.1\r\nconnection: close\r\n\r\n", "200 OK"),
+        (b"PROPFIND /exapps/demo/public HTTP/1.1\r\nconnection: close\r\n\r\n", "200 OK"),
+        // One such byte costs HaRP half a minute (weakness W13).
+        (b"GET /exapps/demo/public HTTP/1.1\r\nx: \xe9\r\nconnection: close\r\n\r\n", "200 OK"),
+        (
+            b"GET /exapps/demo/public/\xc3\xa9 HTTP/1.1\r\nconnection: close\r\n\r\n",
+            "400 Bad Request",
+        ),
+        (b"OPTIONS * HTTP/1.1\r\nconnection: close\r\n\r\n", "404 Not Found"),
+    ] {
+        let answer = raw(bed.address, head).await;
+        let first = answer.lines().next().unwrap_or_default();
+        assert!(first.ends_with(status), "{:?}: {answer}", String::from_utf8_lossy(head));
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cluster::Handle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -131,10 +131,11 @@ async fn echo_server() -> SocketAddr {
 /// Sends `size` bytes and expects them back.
 async fn echo(stream: Stream, size: usize) {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..=250).cycle().take(size).collect();
     let sent = bytes.clone();
     let sending = tokio::spawn(async move {
         writer.write_all(&sent).await.unwrap();
+        writer.flush().await.unwrap();
         writer
     });
     let mut back = vec![0; size];
@@ -232,7 +233,7 @@ impl Peer {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn megabytes_come_back_whole_over_mutual_tls() {
     let server = Server::start(Config::default()).await;
     let mut config = server.client(echo_server().await);
@@ -244,7 +245,7 @@ async fn megabytes_come_back_whole_over_mutual_tls() {
     client.stop.cancel();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_users_at_once_are_served_without_tls_too() {
     let server = Server::plain().await;
     let mut client = Client::run(server.client(echo_server().await));
@@ -261,6 +262,49 @@ async fn many_users_at_once_are_served_without_tls_too() {
     for user in users {
         timeout(PATIENCE, user).await.unwrap().unwrap();
     }
+    client.stop.cancel();
+}
+
+#[tokio::test]
+async fn users_are_led_to_a_unix_socket_and_see_its_absence_at_once() {
+    let server = Server::plain().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("exapp.sock");
+    let mut config = server.client(server.address);
+    config.local = LocalTarget::Unix(path.clone());
+    let mut client = Client::run(config);
+    client.started().await;
+
+    let mut stream = server.dial().await.unwrap();
+    let mut nothing = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut nothing)).await.unwrap().unwrap();
+    assert!(nothing.is_empty());
+
+    let listener = UnixListener::bind(&path).unwrap();
+    let exapp = async {
+        let (mut exapp, _) = listener.accept().await.unwrap();
+        exapp.write_all(b"hello").await.unwrap();
+    };
+    let (stream, ()) = tokio::join!(server.dial(), exapp);
+    let mut hello = String::new();
+    timeout(PATIENCE, stream.unwrap().read_to_string(&mut hello)).await.unwrap().unwrap();
+    assert_eq!(hello, "hello");
+    client.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_client_that_loses_its_server_finds_it_again() {
+    let server = Server::plain().await;
+    let mut client = Client::run(server.client(echo_server().await));
+    client.started().await;
+    let before = server.tunnels.status()[0].clone();
+    server.tunnels.abandon(&[std::net::IpAddr::from([127, 0, 0, 1])]);
+    client.wait_for(|event| matches!(event, ClientEvent::Lost(_))).await;
+    client.started().await;
+    let after = server.tunnels.status()[0].clone();
+    assert_eq!(before.run_id, after.run_id);
+    assert_ne!(before.client, after.client);
+    echo(server.dial().await.unwrap(), 1000).await;
     client.stop.cancel();
 }
 
@@ -334,7 +378,7 @@ async fn the_same_run_id_replaces_its_old_session_at_once() {
     assert!(matches!(new.receive().await, Some(Message::Pong(_))));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_client_takes_over_and_a_stranger_does_not() {
     let server = Server::plain().await;
     let (mut old, _) = Peer::login(&server, "").await;
@@ -348,7 +392,7 @@ async fn a_restarted_client_takes_over_and_a_stranger_does_not() {
     assert_eq!(server.tunnels.status()[0].run_id, run_id);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_work_connection_costs_the_user_nothing() {
     let server = Server::plain().await;
     let (mut peer, run_id) = Peer::login(&server, "").await;

@@ -64,9 +64,12 @@ pub enum Error {
     /// The upstream closed early or answered something that is not HTTP.
     #[error("upstream: broke the exchange")]
     Broke(#[source] hyper::Error),
-    /// The visitor's request body broke off or stalled; the upstream is not to blame.
+    /// The visitor's request body broke off; the upstream is not to blame.
     #[error("upstream: the request body broke off")]
-    RequestBody(#[source] hyper::Error),
+    RequestBroken,
+    /// The visitor sent nothing more of its request body for too long.
+    #[error("upstream: the request body stalled")]
+    RequestStalled,
     /// Connected, but no response head within the response deadline.
     #[error("upstream: no response in time")]
     Silent,
@@ -171,16 +174,16 @@ impl Client {
 }
 
 impl Inner {
+    /// The connection given back last that can take a request. Those that cannot yet stay: their
+    /// task has still to notice the end of the last exchange, or the upstream answered before it
+    /// had taken the whole request.
     fn take(&self, to: &Target) -> Option<SendRequest<Body>> {
-        let oldest = Instant::now().checked_sub(self.config.idle);
+        let now = Instant::now();
         let mut pool = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = pool.get_mut(to)?;
-        while let Some(Idle { sender, since }) = kept.pop() {
-            if sender.is_ready() && oldest.is_none_or(|oldest| since > oldest) {
-                return Some(sender);
-            }
-        }
-        None
+        let last = kept.iter().rposition(|idle| idle.sender.is_ready())?;
+        let fresh = now.duration_since(kept[last].since) < self.config.idle;
+        fresh.then(|| kept.remove(last).sender)
     }
 
     fn put(&self, to: Target, sender: SendRequest<Body>) {
@@ -201,22 +204,10 @@ struct GiveBack {
 
 impl Finish for GiveBack {
     fn finished(self: Box<Self>) {
-        let Self { pool, to, mut sender } = *self;
-        if sender.is_closed() {
-            return;
-        }
-        let Some(inner) = pool.upgrade() else { return };
-        if sender.is_ready() {
+        let Self { pool, to, sender } = *self;
+        if let Some(inner) = pool.upgrade().filter(|_| !sender.is_closed()) {
             inner.put(to, sender);
-            return;
         }
-        // The connection's own task has yet to notice the end, or the upstream answered before
-        // it had taken the whole request.
-        tokio::spawn(async move {
-            if let Ok(Ok(())) = timeout(inner.config.idle, sender.ready()).await {
-                inner.put(to, sender);
-            }
-        });
     }
 }
 
@@ -235,6 +226,10 @@ async fn sweep(pool: Weak<Inner>, every: Duration) {
 
 /// Whether the failure came from the visitor's body or from the upstream.
 fn blame(error: hyper::Error) -> Error {
-    let ours = std::error::Error::source(&error).is_some_and(|source| source.is::<BodyError>());
-    if ours { Error::RequestBody(error) } else { Error::Broke(error) }
+    let body = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+    match body {
+        Some(BodyError::Idle(_)) => Error::RequestStalled,
+        Some(_) => Error::RequestBroken,
+        None => Error::Broke(error),
+    }
 }

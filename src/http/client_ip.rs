@@ -1,4 +1,4 @@
-//! The true client of a request behind trusted proxies (contract 1.2, step 1).
+//! The true client of a request behind trusted proxies (contract 1.2, step 1). Sans-io.
 //!
 //! `X-Forwarded-For` is read from the right, past the hops that are trusted: everything left of
 //! the first untrusted one was written by it. HaRP takes the leftmost entry of the last line,

@@ -1,5 +1,5 @@
 //! Which headers travel on: hop-by-hop ones do not (RFC 9110 section 7.6.1), AppAPI's secrets do
-//! not reach an ExApp, and Nextcloud is told only what identifies a visitor.
+//! not reach an ExApp, and Nextcloud is told only what identifies a visitor. Sans-io.
 //!
 //! Call these before setting headers of one's own: a sender may name any header in `Connection`,
 //! and what it names is removed. The true client is found in `client_ip`, also before.

@@ -3,9 +3,11 @@
 //! Both carry the shared key, so redirects are never followed: the key must not travel to
 //! wherever a misconfigured server points. What to remember of the answers is decided in `exapps`.
 
+use std::error::Error as StdError;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -87,7 +89,7 @@ pub enum Error {
     TimedOut,
     /// The answer broke off or is longer than 1 MiB.
     #[error("nextcloud: the answer could not be read")]
-    Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Answer(#[source] Box<dyn StdError + Send + Sync>),
     /// Nextcloud points elsewhere: for `user-info` its way to say that cookies are incomplete.
     #[error(
         "nextcloud: answered {0} and a redirect, which is not followed; set nextcloud.url to the final address"
@@ -102,6 +104,17 @@ pub enum Error {
     /// JSON of another shape.
     #[error("nextcloud: the answer has an unexpected shape")]
     Shape(#[source] messages::MessageError),
+}
+
+impl Error {
+    /// Whether Nextcloud as a whole is away, rather than this one call going wrong.
+    fn is_outage(&self) -> bool {
+        match self {
+            Self::Call(_) | Self::TimedOut | Self::NotJson => true,
+            Self::Status(status) => status.is_server_error(),
+            _ => false,
+        }
+    }
 }
 
 /// Cheap to clone; all clones share one pool.
@@ -119,6 +132,8 @@ struct Inner {
     key: HeaderValue,
     total: Duration,
     in_flight: Semaphore,
+    /// Whether Nextcloud is away, so that it is said once and not per request.
+    out: AtomicBool,
 }
 
 impl Client {
@@ -148,6 +163,7 @@ impl Client {
             key,
             total: config.total,
             in_flight: Semaphore::new(config.max_in_flight),
+            out: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -179,10 +195,12 @@ impl Client {
     }
 
     async fn call(&self, what: &str, id: &str, headers: HeaderMap) -> Result<Bytes, Error> {
-        let request = self.inner.request(what, id, headers)?;
-        timeout(self.inner.total, self.exchange(request))
-            .await
-            .map_err(|_elapsed| Error::TimedOut)?
+        let inner = &*self.inner;
+        let request = inner.request(what, id, headers)?;
+        let answer = timeout(inner.total, self.exchange(request)).await;
+        let answer = answer.unwrap_or(Err(Error::TimedOut));
+        inner.note(what, answer.as_ref().err());
+        answer
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<Bytes, Error> {
@@ -206,11 +224,28 @@ impl Client {
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+async fn read(body: Body) -> Result<Bytes, Box<dyn StdError + Send + Sync>> {
     Ok(http_body_util::Limited::new(body, MAX_ANSWER).collect().await?.to_bytes())
 }
 
 impl Inner {
+    /// Says that Nextcloud is away or back when that changes, not with every request.
+    fn note(&self, what: &str, error: Option<&Error>) {
+        match error.filter(|error| error.is_outage()) {
+            Some(error) => {
+                if !self.out.swap(true, Ordering::Relaxed) {
+                    let error: &(dyn StdError + 'static) = error;
+                    tracing::warn!(call = what, error, "Nextcloud does not answer");
+                }
+            }
+            None => {
+                if self.out.load(Ordering::Relaxed) && self.out.swap(false, Ordering::Relaxed) {
+                    tracing::info!("Nextcloud answers again");
+                }
+            }
+        }
+    }
+
     fn request(&self, what: &str, id: &str, headers: HeaderMap) -> Result<Request<Body>, Error> {
         let path =
             format!("{}/index.php/apps/app_api/harp/{what}?appId={}", self.base, query_value(id));
@@ -270,13 +305,17 @@ struct TlsDial {
 
 impl TlsDial {
     fn new(tcp: TcpDial, name: String) -> Result<Self, Error> {
-        let name = ServerName::try_from(name.clone()).map_err(|_bad| Error::Url(name))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(BuilderVerifierExt::with_platform_verifier)
             .map_err(Error::Tls)?
             .with_no_client_auth();
+        Self::with_config(tcp, name, config)
+    }
+
+    fn with_config(tcp: TcpDial, name: String, config: ClientConfig) -> Result<Self, Error> {
+        let name = ServerName::try_from(name.clone()).map_err(|_bad| Error::Url(name))?;
         Ok(Self { tcp, name, connector: TlsConnector::from(Arc::new(config)) })
     }
 }
@@ -310,6 +349,8 @@ fn query_value(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[test]
@@ -334,5 +375,54 @@ mod tests {
     fn an_id_cannot_break_out_of_the_query() {
         assert_eq!(query_value("my_app-1.x"), "my_app-1.x");
         assert_eq!(query_value("a&b=c%6f é"), "a%26b%3Dc%256f%20%C3%A9");
+    }
+
+    /// A TLS server on loopback that says hello, and the roots that vouch for it as `name`.
+    async fn tls_server(name: &str) -> (Target, rustls::RootCertStore) {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                if let Ok(mut tls) = acceptor.accept(tcp).await {
+                    tls.write_all(b"hello").await.unwrap();
+                    tls.shutdown().await.unwrap();
+                }
+            }
+        });
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        (Target::Tcp { host: "127.0.0.1".into(), port }, roots)
+    }
+
+    #[tokio::test]
+    async fn tls_reaches_the_named_server_and_nobody_else() {
+        let tcp = TcpDial { within: Duration::from_secs(5) };
+        let (target, roots) = tls_server("nc.example").await;
+        let trusting = |name: &str, roots: rustls::RootCertStore| {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            TlsDial::with_config(tcp.clone(), name.to_owned(), config).unwrap()
+        };
+        let mut stream = trusting("nc.example", roots.clone()).dial(&target).await.unwrap();
+        let mut hello = String::new();
+        stream.read_to_string(&mut hello).await.unwrap();
+        assert_eq!(hello, "hello");
+        assert!(trusting("other.example", roots).dial(&target).await.is_err());
+        let (_, strangers) = tls_server("nc.example").await;
+        assert!(trusting("nc.example", strangers).dial(&target).await.is_err());
     }
 }

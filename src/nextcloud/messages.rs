@@ -1,5 +1,6 @@
 //! JSON of Nextcloud's two HaRP endpoints, `exapp-meta` and `user-info` (contract 2.1, 2.2). The
-//! body of `POST exapp_storage` is the same as that of `exapp-meta`. Sending is `client`'s work.
+//! body of `POST exapp_storage` is the same as that of `exapp-meta`. Sans-io; sending is
+//! `client`'s work.
 //!
 //! Reading is as lenient as HaRP's: numbers may be strings, unknown keys are ignored. Routes of
 //! old databases can be malformed; one of them does not cost the app its record.

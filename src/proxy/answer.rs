@@ -58,7 +58,8 @@ pub fn upstream_failed(error: &client::Error) -> Response<Body> {
             StatusCode::BAD_GATEWAY,
             "502 Bad Gateway: the ExApp broke off or did not speak HTTP",
         ),
-        Error::RequestBody(_) => bad_request(),
+        Error::RequestBroken => bad_request(),
+        Error::RequestStalled => text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout"),
         Error::Silent => text(
             StatusCode::GATEWAY_TIMEOUT,
             "504 Gateway Timeout: the ExApp did not answer in time",

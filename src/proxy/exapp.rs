@@ -157,7 +157,7 @@ impl Proxy {
                 let ask_with = || headers::for_user_info(headers, client);
                 let found = self.sessions.user(id, headers, ask_with).await;
                 Answer::User(found.map_err(|error| {
-                    tracing::warn!(app_id = %id, error = %error.0, "Nextcloud could not name a visitor");
+                    tracing::debug!(app_id = %id, error = %error.0, "Nextcloud could not name a visitor");
                     LookupFailed
                 }))
             }
@@ -177,7 +177,7 @@ impl Proxy {
             }
         };
         found.map_err(|error| {
-            tracing::warn!(app_id = %id, %error, "Nextcloud could not describe an ExApp");
+            tracing::debug!(app_id = %id, %error, "Nextcloud could not describe an ExApp");
             LookupFailed
         })
     }

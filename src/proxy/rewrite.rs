@@ -78,3 +78,81 @@ fn credentials(user: &str, token: &str) -> Result<HeaderValue, InvalidHeaderValu
     value.set_sensitive(true);
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cluster::record::ExApp;
+
+    use super::*;
+    use crate::access::Upstream;
+
+    fn grant<'r>(app_id: &'r str, path: &'r str, version: &str) -> Grant<'r> {
+        let app = ExApp {
+            id: app_id.to_lowercase(),
+            token: "secret".to_owned(),
+            version: version.to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: 23001,
+            routes: Vec::new(),
+        };
+        Grant {
+            app_id,
+            path,
+            upstream: Upstream::Known(Arc::new(app)),
+            authorization: Authorization::Visitor { user_id: "zoë".to_owned() },
+            bruteforce_statuses: Vec::new(),
+        }
+    }
+
+    fn applied(grant: &Grant<'_>, query: Option<&str>, headers: &mut HeaderMap) -> String {
+        let mut uri = Uri::from_static("/exapps/Demo/old?old");
+        Rewrite::new(grant, query).unwrap().apply(&mut uri, headers);
+        uri.to_string()
+    }
+
+    #[test]
+    fn path_and_query_arrive_as_typed() {
+        for (path, query, expected) in [
+            ("/", None, "/"),
+            ("/a%2Fb", Some("x=%20&x"), "/a%2Fb?x=%20&x"),
+            ("//a", Some(""), "//a?"),
+            ("/a", Some("b?c"), "/a?b?c"),
+        ] {
+            let grant = grant("Demo", path, "1");
+            assert_eq!(applied(&grant, query, &mut HeaderMap::new()), expected);
+        }
+    }
+
+    #[test]
+    fn a_visitor_cannot_speak_for_the_proxy() {
+        let mut headers = HeaderMap::new();
+        for name in [EX_APP_ID, EX_APP_VERSION, AA_VERSION, AUTHORIZATION_APP_API] {
+            headers.append(&name, HeaderValue::from_static("forged"));
+            headers.append(&name, HeaderValue::from_static("twice"));
+        }
+        applied(&grant("Demo", "/", "1.2.3"), None, &mut headers);
+        let all = |name: HeaderName| headers.get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(all(EX_APP_ID), ["Demo"]);
+        assert_eq!(all(EX_APP_VERSION), ["1.2.3"]);
+        assert_eq!(all(AA_VERSION), ["32"]);
+        assert_eq!(all(AUTHORIZATION_APP_API), [&STANDARD.encode("zoë:secret")]);
+    }
+
+    #[test]
+    fn appapis_signature_is_left_alone() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION_APP_API, HeaderValue::from_static("signed"));
+        let signed =
+            Grant { authorization: Authorization::AsSigned, ..grant("demo", "/heartbeat", "1") };
+        applied(&signed, None, &mut headers);
+        assert_eq!(headers[AUTHORIZATION_APP_API], "signed");
+    }
+
+    #[test]
+    fn a_version_that_would_split_the_head_is_refused() {
+        let grant = grant("demo", "/", "1\r\nx: y");
+        assert!(matches!(Rewrite::new(&grant, None), Err(Error::Header(_))));
+    }
+}

@@ -179,25 +179,30 @@ pub(crate) struct ExApp {
     pub(crate) address: SocketAddr,
     pub(crate) go_on: Arc<Notify>,
     pub(crate) requests: Arc<AtomicUsize>,
+    /// Event streams that are open.
+    pub(crate) streams: Arc<AtomicUsize>,
 }
 
 impl ExApp {
     pub(crate) async fn start() -> Self {
         let go_on = Arc::new(Notify::new());
         let requests = Arc::new(AtomicUsize::new(0));
-        let (wait, count) = (Arc::clone(&go_on), Arc::clone(&requests));
+        let streams = Arc::new(AtomicUsize::new(0));
+        let shared = (Arc::clone(&go_on), Arc::clone(&requests), Arc::clone(&streams));
         let address = serve(move |request| {
+            let (wait, count, streams) = shared.clone();
             count.fetch_add(1, Ordering::SeqCst);
-            exapp_answer(request, Arc::clone(&wait))
+            exapp_answer(request, wait, streams)
         })
         .await;
-        Self { address, go_on, requests }
+        Self { address, go_on, requests, streams }
     }
 }
 
 async fn exapp_answer(
     request: Request<Incoming>,
     go_on: Arc<Notify>,
+    streams: Arc<AtomicUsize>,
 ) -> Result<Response<TestBody>, io::Error> {
     let path = request.uri().path().to_owned();
     match path.as_str() {
@@ -209,10 +214,16 @@ async fn exapp_answer(
         "/ws" => Ok(websocket(request)),
         "/sse" => {
             let (send, receive) = mpsc::channel::<Bytes>(1);
+            streams.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(async move {
                 send.send("data: one\n\n".into()).await.unwrap();
-                go_on.notified().await;
-                let _ = send.send("data: two\n\n".into()).await;
+                tokio::select! {
+                    () = go_on.notified() => {
+                        let _ = send.send("data: two\n\n".into()).await;
+                    }
+                    () = send.closed() => {}
+                }
+                streams.fetch_sub(1, Ordering::SeqCst);
             });
             let frames = futures_util::stream::unfold(receive, |mut receive| async {
                 Some((Ok(Frame::data(receive.recv().await?)), receive))

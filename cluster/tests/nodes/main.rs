@@ -1,0 +1,9 @@
+//! Real nodes in one process: files in a temporary directory, TLS over loopback.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails must fail its test")]
+
+mod membership;
+mod single;
+mod strangers;
+mod support;
+mod three;
