@@ -184,6 +184,45 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_of_an_earlier_release_is_still_read() {
+        let golden = include_str!("../tests/golden/snapshot.hex").trim_end();
+        let bytes: Vec<_> = (0..golden.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&golden[at..at + 2], 16).unwrap())
+            .collect();
+        let content = decode("alpha", &bytes).unwrap();
+        assert_eq!(content.state, sample().1);
+        let (meta, state) = sample();
+        assert_eq!(encode("alpha", &meta, &state).unwrap(), bytes, "and written alike");
+    }
+
+    fn sample() -> (SnapshotMeta, State) {
+        use crate::command::{Command, SoftBatch};
+        use crate::record::Strike;
+        use crate::types::{LogId, Membership, StoredMembership};
+        use std::collections::BTreeSet;
+
+        let mut state = State::default();
+        let ticket = crate::state::Ticket { node: 2, boot: 3, seq: 4 };
+        state.apply_once(Some(ticket), &Command::DeleteExApp { id: "app".into() });
+        let strike = Strike { node: 1, address: [192, 0, 2, 7].into(), at: 900 };
+        state.apply(&Command::Soft(SoftBatch {
+            now: 1000,
+            strikes: vec![strike],
+            ..SoftBatch::default()
+        }));
+        let id = |index| LogId::new(openraft::CommittedLeaderId::new(5, 1), index);
+        let voters = BTreeSet::from([1, 2, 3]);
+        let membership = Membership::new(vec![voters.clone()], voters);
+        let meta = SnapshotMeta {
+            last_log_id: Some(id(300)),
+            last_membership: StoredMembership::new(Some(id(0)), membership),
+            snapshot_id: "300-5-1".into(),
+        };
+        (meta, state)
+    }
+
+    #[test]
     fn only_the_newest_two_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let snapshots = SnapshotDir::open(dir.path(), "alpha").unwrap();

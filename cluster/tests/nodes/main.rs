@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails must fail its test")]
 
+mod link;
 mod membership;
+mod partition;
 mod single;
 mod strangers;
 mod support;
