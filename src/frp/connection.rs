@@ -141,8 +141,9 @@ impl Door {
         let grip = socket.grip();
         self.tunnels.track(grip.clone());
         let server = socket.local_addr()?;
-        let turn = within(ticket.turn()).await?.ok_or(Rejected::Ended)?;
         let first = within(socket.peek()).await??.ok_or(Rejected::Ended)?;
+        // Only now: one that says nothing needs no turn, and must not keep others from theirs.
+        let turn = within(ticket.turn()).await?.ok_or(Rejected::Ended)?;
         let (stream, inside) = match Preface::of(first) {
             preface @ (Preface::Tls | Preface::CustomTls) => {
                 self.handshake(socket, preface == Preface::CustomTls).await?
