@@ -99,7 +99,7 @@ struct Origin {
 
 /// What a first message led to.
 enum First {
-    Login(LoggedIn),
+    Login(Box<LoggedIn>),
     /// A work connection, handed to its session.
     Work,
 }
@@ -238,7 +238,8 @@ impl Door {
         let mut codec = Codec::new();
         match within(read_message(&mut stream, &mut codec)).await?? {
             Message::Login(login) => {
-                self.login(stream, codec, login, origin).await.map(First::Login)
+                let client = self.login(stream, codec, login, origin).await?;
+                Ok(First::Login(Box::new(client)))
             }
             Message::NewWorkConn(work) => {
                 hand_over(stream, codec, &work, &self.tunnels).await.map(|()| First::Work)
