@@ -12,8 +12,7 @@
 //! stop another. Memory is bounded by the windows granted (`Config`), by `stream::MAX_QUEUED` per
 //! stream on the way out, and by `MAX_URGENT` for answers the peer does not fetch.
 //!
-//! Any call may change what the `poll_` methods answer, with one promise: only `handle_timeout`
-//! makes `poll_timeout` earlier, so a timer that is armed too early is the worst that can happen.
+//! Any call may change what the `poll_` methods answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -253,7 +252,7 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] wants to be called.
+    /// When [`Self::handle_timeout`] wants to be called; `None` once the session is over.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         if self.closed.is_some() {
             return None;

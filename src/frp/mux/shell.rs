@@ -176,14 +176,18 @@ impl Driver {
         }
     }
 
-    /// Ready when the session is over.
+    /// Ready when the session is over: it then has no timeout any more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.with(|state| state.retired.extend(park(&mut state.driver, cx)));
         for _ in 0..TURNS {
             let timer = self.poll_timer(cx);
             let output = self.poll_output(cx);
-            if self.shared.with(|state| state.session.close_reason().is_some()) {
+            let Some(due) = self.shared.with(|state| state.session.poll_timeout()) else {
                 return self.poll_parting(cx);
+            };
+            if Instant::from_std(due) < self.timer.deadline() {
+                self.timer.as_mut().reset(due.into());
+                continue;
             }
             let input = self.poll_input(cx);
             if timer.is_pending() && output.is_pending() && input.is_pending() {
