@@ -99,7 +99,7 @@ struct Origin {
 
 /// What a first message led to.
 enum First {
-    Login(LoggedIn),
+    Login(Box<LoggedIn>),
     /// A work connection, handed to its session.
     Work,
 }
@@ -141,8 +141,9 @@ impl Door {
         let grip = socket.grip();
         self.tunnels.track(grip.clone());
         let server = socket.local_addr()?;
-        let turn = within(ticket.turn()).await?.ok_or(Rejected::Ended)?;
         let first = within(socket.peek()).await??.ok_or(Rejected::Ended)?;
+        // Only now: one that says nothing needs no turn, and must not keep others from theirs.
+        let turn = within(ticket.turn()).await?.ok_or(Rejected::Ended)?;
         let (stream, inside) = match Preface::of(first) {
             preface @ (Preface::Tls | Preface::CustomTls) => {
                 self.handshake(socket, preface == Preface::CustomTls).await?
@@ -237,7 +238,8 @@ impl Door {
         let mut codec = Codec::new();
         match within(read_message(&mut stream, &mut codec)).await?? {
             Message::Login(login) => {
-                self.login(stream, codec, login, origin).await.map(First::Login)
+                let client = self.login(stream, codec, login, origin).await?;
+                Ok(First::Login(Box::new(client)))
             }
             Message::NewWorkConn(work) => {
                 hand_over(stream, codec, &work, &self.tunnels).await.map(|()| First::Work)
