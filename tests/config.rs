@@ -72,9 +72,15 @@ fn a_wrong_value_is_told_with_file_line_key_found_and_expected() {
     std::fs::write(dir.path().join("key"), "k\n").unwrap();
     let good = good(dir.path());
     for (extra, line) in [
-        ("[frp]\nlisten = '8782'\n", "trigon.toml:6: frp.listen: found '8782', expected an address"),
+        (
+            "[frp]\nlisten = '8782'\n",
+            "trigon.toml:6: frp.listen: found '8782', expected an address",
+        ),
         ("[frp]\nport = 1\n", "trigon.toml:6: frp.port: found a key trigon does not know"),
-        ("[node]\nrole = 'boss'\n", "trigon.toml:6: node.role: found \"boss\", expected \"node\" or"),
+        (
+            "[node]\nrole = 'boss'\n",
+            "trigon.toml:6: node.role: found \"boss\", expected \"node\" or",
+        ),
         (
             "[[vrrp]]\ninterface = 'eth0'\nvrid = 0\naddresses = ['192.0.2.1']\n",
             "trigon.toml:5: vrrp[0].vrid: found 0 is not a virtual router id",

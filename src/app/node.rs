@@ -32,11 +32,7 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// Tasks without which the node is no node; each ends with the reason.
 type Tasks = JoinSet<anyhow::Result<()>>;
 
-pub(super) async fn run(
-    node: Node,
-    cluster: cluster::Config,
-    serve: Serve,
-) -> anyhow::Result<()> {
+pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> anyhow::Result<()> {
     make_private_dir(&node.state_dir)?;
     let (reports, events) = mpsc::unbounded_channel();
     let speakers = Arc::new(Mutex::new(start_speakers(&serve.speakers, &reports)?));
@@ -66,9 +62,17 @@ pub(super) async fn run(
     let ready = CancellationToken::new();
     let mut tasks = Tasks::new();
     spawn_watch(&mut tasks, &handle, &tunnels, events, &stop);
-    let facts =
-        Facts::node(node.name.clone(), handle.clone(), tunnels.clone(), speakers.clone(), ready.clone());
-    spawn(&mut tasks, admin::server::serve(admin_socket, Arc::new(move || facts.status()), stop.clone()));
+    let facts = Facts::node(
+        node.name.clone(),
+        handle.clone(),
+        tunnels.clone(),
+        speakers.clone(),
+        ready.clone(),
+    );
+    spawn(
+        &mut tasks,
+        admin::server::serve(admin_socket, Arc::new(move || facts.status()), stop.clone()),
+    );
     let http_stop = stop.clone();
     spawn(&mut tasks, async move { frontend.serve(http, http_stop).await });
     let door = FrpDoor { state_dir: node.state_dir.clone(), ready, stop: stop.clone() };

@@ -14,8 +14,7 @@ pub(super) async fn run(node: Node, cluster: cluster::Config) -> anyhow::Result<
     let (member, handle) = cluster::Node::start(cluster).await.context("the cluster")?;
     let stop = CancellationToken::new();
     let facts = Facts::witness(node.name.clone(), handle);
-    let listener =
-        admin::server::bind(&node.admin_socket).await.context("node.admin_socket")?;
+    let listener = admin::server::bind(&node.admin_socket).await.context("node.admin_socket")?;
     let served = tokio::spawn(admin::server::serve(
         listener,
         Arc::new(move || facts.status()),

@@ -57,9 +57,8 @@ fn write(options: &Options) -> anyhow::Result<()> {
 fn authority(out: &Path, cluster: &str) -> anyhow::Result<Authority> {
     let (certificate, key) = (out.join("ca.crt"), out.join("ca.key"));
     if key.exists() {
-        let read = |path: &Path| {
-            fs::read_to_string(path).with_context(|| path.display().to_string())
-        };
+        let read =
+            |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
         return Ok(Authority::from_pem(cluster, &read(&certificate)?, &read(&key)?)?);
     }
     let authority = Authority::generate(cluster)?;

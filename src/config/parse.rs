@@ -107,7 +107,11 @@ fn read_log(mut section: Section<'_, '_>) -> observe::log::Config {
     use observe::log::Format;
     let config = observe::log::Config {
         filter: section.optional("level").unwrap_or_else(|| "info".into()),
-        format: section.choice("format", &[("text", Format::Text), ("json", Format::Json)], Format::Text),
+        format: section.choice(
+            "format",
+            &[("text", Format::Text), ("json", Format::Json)],
+            Format::Text,
+        ),
     };
     section.finish();
     config
@@ -323,8 +327,9 @@ fn read_router(section: &mut Section<'_, '_>, priority: u8) -> Option<vrrp::Rout
 /// Near the top Skew_Time all but vanishes, and equal priorities are a trap: the lowest id gets
 /// 254, each next one less. Witnesses have no virtual router and are not counted.
 fn default_priority(cluster: &cluster::Config) -> u8 {
-    let before = cluster.members.iter().filter(|member| {
-        member.role == cluster::Role::Node && member.id < cluster.node_id
-    });
+    let before = cluster
+        .members
+        .iter()
+        .filter(|member| member.role == cluster::Role::Node && member.id < cluster.node_id);
     254_u8.saturating_sub(u8::try_from(before.count()).unwrap_or(u8::MAX)).max(1)
 }

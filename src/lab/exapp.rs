@@ -193,9 +193,9 @@ fn source(query: Option<&str>) -> Response<Body> {
     let Some(length) = length.and_then(|digits| digits.parse::<u64>().ok()) else {
         return plain(StatusCode::BAD_REQUEST, "say how many: ?bytes=N\n");
     };
-    let pieces = (0..length).step_by(PIECE).filter_map(move |offset| {
-        source_piece(offset, length).map(|piece| Ok(Frame::data(piece)))
-    });
+    let pieces = (0..length)
+        .step_by(PIECE)
+        .filter_map(move |offset| source_piece(offset, length).map(|piece| Ok(Frame::data(piece))));
     let mut answer = Response::new(StreamBody::new(stream::iter(pieces)).boxed_unsync());
     set_type(&mut answer, "application/octet-stream");
     answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));

@@ -162,11 +162,7 @@ async fn send_requests(target: &Target, book: &Arc<Book>, tasks: &TaskTracker) {
 /// As a browser does it: on a kept connection if there is one, and once more on a fresh one if
 /// that kept connection turns out to be dead before an answer began (RFC 9110, 9.2.2: a GET may
 /// be repeated).
-async fn request(
-    to: SocketAddr,
-    ask: &Ask,
-    kept: &Mutex<Vec<Connection>>,
-) -> Result<(), Failure> {
+async fn request(to: SocketAddr, ask: &Ask, kept: &Mutex<Vec<Connection>>) -> Result<(), Failure> {
     let reused = if ask.keep { lock(kept).pop() } else { None };
     if let Some(mut connection) = reused {
         match exchange(&mut connection, to, ask).await {

@@ -60,8 +60,7 @@ impl Lan {
     /// The kernel's refusal, for instance of a name that is taken.
     pub fn host(&self, name: &str, address: Ipv4Addr) -> io::Result<Host> {
         let space = Space::new(format!("{}-{name}", self.base))?;
-        let host =
-            Host { name: name.to_owned(), address, space, switch: Arc::clone(&self.switch) };
+        let host = Host { name: name.to_owned(), address, space, switch: Arc::clone(&self.switch) };
         host.plug_in()?;
         Ok(host)
     }
@@ -130,9 +129,8 @@ impl Host {
         let (send_ready, ready) = std::sync::mpsc::channel();
         let (send, result) = oneshot::channel();
         let thread = thread::Builder::new().name(self.name.clone()).spawn(move || {
-            let entered = enter(&file).and_then(|()| {
-                tokio::runtime::Builder::new_current_thread().enable_all().build()
-            });
+            let entered = enter(&file)
+                .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
             let runtime = match entered {
                 Ok(runtime) => {
                     let _ = send_ready.send(Ok(()));

@@ -41,9 +41,8 @@ async fn two_hosts_reach_each_other_until_the_cable_is_pulled() {
         .unwrap()
     };
     assert!(
-        wait_until(Duration::from_secs(5), || one.within(|| {
-            std::net::TcpStream::connect((TWO, 7)).is_ok()
-        }))
+        wait_until(Duration::from_secs(5), || one
+            .within(|| { std::net::TcpStream::connect((TWO, 7)).is_ok() }))
         .await
         .unwrap()
     );

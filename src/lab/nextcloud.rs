@@ -170,8 +170,7 @@ impl Nextcloud {
             USER => false,
             _ => return page(StatusCode::NOT_FOUND, "Page not found"),
         };
-        let counter =
-            if meta { &self.counters.exapp_meta } else { &self.counters.user_info };
+        let counter = if meta { &self.counters.exapp_meta } else { &self.counters.user_info };
         counter.fetch_add(1, Ordering::Relaxed);
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return page(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");

@@ -13,8 +13,7 @@ fn user(id: &str, level: u8) -> User {
 
 fn directory() -> Directory {
     let mut directory = Directory::new(Secret::new("right"));
-    let route =
-        Route { url: "^/public".into(), access_level: 0, bruteforce_protection: vec![401] };
+    let route = Route { url: "^/public".into(), access_level: 0, bruteforce_protection: vec![401] };
     directory.apps.insert(
         "demo".into(),
         App {

@@ -43,8 +43,8 @@ impl Node {
         let program = std::env::current_exe().map_err(|reason| self.failed("started", reason))?;
         let mut command = self.host.command(program);
         command.arg("run").arg("--config").arg(&self.config);
-        let process = start_logged(command, &self.log())
-            .map_err(|reason| self.failed("started", reason))?;
+        let process =
+            start_logged(command, &self.log()).map_err(|reason| self.failed("started", reason))?;
         self.process = Some(process);
         Ok(())
     }

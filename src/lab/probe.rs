@@ -130,7 +130,8 @@ fn packet(number: u64) -> [u8; PACKET] {
 /// The number in an echo reply.
 fn reply(bytes: &[u8]) -> Option<usize> {
     let number: [u8; 8] = bytes.get(HEADER..PACKET)?.try_into().ok()?;
-    (bytes.first() == Some(&ECHO_REPLY)).then(|| usize::try_from(u64::from_be_bytes(number)).ok())?
+    (bytes.first() == Some(&ECHO_REPLY))
+        .then(|| usize::try_from(u64::from_be_bytes(number)).ok())?
 }
 
 #[cfg(test)]
@@ -163,8 +164,7 @@ mod tests {
         let probe = Probe::start(&client, MOVING, Duration::from_millis(1)).unwrap();
         let limit = Duration::from_secs(20);
         let (window, late) = (Duration::from_millis(200), Duration::from_millis(20));
-        let calm =
-            || Ok::<_, io::Error>(steady(&probe.samples(), Instant::now(), window, late));
+        let calm = || Ok::<_, io::Error>(steady(&probe.samples(), Instant::now(), window, late));
         assert!(wait_until(limit, calm).await.unwrap(), "answered from the first owner");
 
         let fault = Instant::now();

@@ -133,8 +133,8 @@ impl Scene<'_> {
             let holder = lab.holder()?;
             let (vip, tunnel) = (self.probe.samples(), self.load.probes());
             if now.duration_since(told) >= TELL_EVERY {
-                let rate = (self.load.ended() - ended) as f64
-                    / now.duration_since(told).as_secs_f64();
+                let rate =
+                    (self.load.ended() - ended) as f64 / now.duration_since(told).as_secs_f64();
                 (told, ended) = (now, self.load.ended());
                 console.progress(&self.story(lab, holder, rate, &vip, &tunnel, now));
             }

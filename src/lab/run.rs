@@ -58,10 +58,8 @@ async fn experiment(
 ) -> Result<Outcome, Error> {
     let built = lab.insert(Lab::build(options, tunnel, console).await?);
     let rounds = rounds::run(built, options, console).await?;
-    let versions = Versions {
-        trigon: env!("CARGO_PKG_VERSION").into(),
-        frpc: tunnel.version().to_owned(),
-    };
+    let versions =
+        Versions { trigon: env!("CARGO_PKG_VERSION").into(), frpc: tunnel.version().to_owned() };
     let outcome = Outcome::new(rounds, versions);
     if options.json {
         // Numbers and strings always have a JSON form.

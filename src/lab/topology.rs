@@ -57,13 +57,14 @@ impl Lab {
         tunnel: &Choice,
         console: &Console,
     ) -> Result<Self, Error> {
-        let directory = tempfile::Builder::new().prefix("trigon-lab-").tempdir().map_err(
-            |reason| Error::File {
-                path: std::env::temp_dir(),
-                what: "no directory could be made in it",
-                reason,
-            },
-        )?;
+        let directory =
+            tempfile::Builder::new().prefix("trigon-lab-").tempdir().map_err(|reason| {
+                Error::File {
+                    path: std::env::temp_dir(),
+                    what: "no directory could be made in it",
+                    reason,
+                }
+            })?;
         let files = Files::new(directory.path(), options.advert_every())?;
         console.progress("building the network: switch, client, a, b, witness, app, nextcloud");
         let lan = Lan::new("trigon-lab").map_err(Error::network("the switch"))?;

@@ -72,9 +72,7 @@ impl TunnelClient {
                 how: status.to_string(),
                 logs: self.log_tail(),
             }),
-            Err(reason) => {
-                Err(Error::Process { program: "frpc".into(), what: "watched", reason })
-            }
+            Err(reason) => Err(Error::Process { program: "frpc".into(), what: "watched", reason }),
         }
     }
 

@@ -5,8 +5,8 @@ use std::fs;
 use trigon::secret::Secret;
 
 use crate::support::frpc::{Frpc, Setup, Transport, VERSIONS};
-use crate::support::node::{A_MOMENT, Node};
 use crate::support::http;
+use crate::support::node::{A_MOMENT, Node};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_token_is_refused_as_harp_refuses_it() {

@@ -7,8 +7,8 @@ use tokio_tungstenite::tungstenite::Message;
 use trigon::lab::exapp;
 
 use crate::support::frpc::{Frpc, Setup, Transport, VERSIONS};
-use crate::support::node::{ALICE, Node};
 use crate::support::http;
+use crate::support::node::{ALICE, Node};
 
 const BIG: usize = 64 << 20;
 

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::node::{KEY, Node, TUNNEL};
 use super::eventually;
+use super::node::{KEY, Node, TUNNEL};
 
 /// Both ends of the range of versions ExApps bring along.
 pub const VERSIONS: [&str; 2] = ["0.61.1", "0.70.1"];

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use trigon::lab::nextcloud::{App, Directory, Nextcloud, Route, User};
 use trigon::lab::exapp;
+use trigon::lab::nextcloud::{App, Directory, Nextcloud, Route, User};
 use trigon::secret::Secret;
 
 use super::{eventually, free_port, http};
@@ -67,8 +67,7 @@ impl Node {
         std::fs::write(dir.path().join("shared.key"), format!("{KEY}\n")).unwrap();
         let config = config(dir.path(), http, frp, &nextcloud_url, frp_extra);
         std::fs::write(dir.path().join("trigon.toml"), config).unwrap();
-        let mut node =
-            Self { http, frp, nextcloud, exapp_socket, dir, process: None, tasks };
+        let mut node = Self { http, frp, nextcloud, exapp_socket, dir, process: None, tasks };
         node.launch();
         node.ready().await;
         node
