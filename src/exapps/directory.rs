@@ -22,8 +22,6 @@ use crate::nextcloud;
 
 /// Longest wait for the cluster to confirm a record.
 const CONFIRM: Duration = Duration::from_secs(2);
-/// Pause before a push without quorum is proposed again.
-const RETRY: Duration = Duration::from_secs(5);
 /// Most answers of Nextcloud remembered outside the cluster view.
 const MAX_FETCHED: u64 = 10_000;
 
@@ -35,11 +33,17 @@ pub struct Config {
     pub negative_lifetime: Duration,
     /// After this a record in use is fetched again in the background; it is served meanwhile.
     pub refresh: Duration,
+    /// Pause before a change without quorum is proposed again.
+    pub retry: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { negative_lifetime: Duration::from_secs(15), refresh: Duration::from_secs(60) }
+        Self {
+            negative_lifetime: Duration::from_secs(15),
+            refresh: Duration::from_secs(60),
+            retry: Duration::from_secs(5),
+        }
     }
 }
 
@@ -228,18 +232,18 @@ impl Directory {
             Ok(reply) => (Recorded::Cluster, Some(reply)),
             Err(error) => {
                 tracing::warn!(app_id = id, %error, "record kept on this node only");
-                self.inner.write_unsynced(|table| {
-                    table.insert(id.clone(), Unsynced { known, revision });
-                });
-                tokio::spawn(propose_until_recorded(
-                    Arc::clone(&self.inner),
-                    id,
-                    revision,
-                    command,
-                ));
+                self.keep_here(id, Unsynced { known, revision }, command);
                 (Recorded::Here, None)
             }
         }
+    }
+
+    fn keep_here(&self, id: String, change: Unsynced, command: Command) {
+        let revision = change.revision;
+        self.inner.write_unsynced(|table| {
+            table.insert(id.clone(), change);
+        });
+        tokio::spawn(propose_until_recorded(Arc::clone(&self.inner), id, revision, command));
     }
 
     /// Asks Nextcloud, together with everyone who wants to know the same.
@@ -365,7 +369,7 @@ impl Inner {
 /// Proposes again until it is recorded or a later change has overtaken it.
 async fn propose_until_recorded(inner: Arc<Inner>, id: String, revision: u64, command: Command) {
     loop {
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(inner.config.retry).await;
         if inner.cluster.read(|state| state.exapp_revision(&id)) != revision {
             break;
         }
@@ -398,5 +402,129 @@ impl Expiry<FetchKey, Option<KnownApp>> for Lifetimes {
         _now: Instant,
     ) -> Option<Duration> {
         Some(if answer.is_some() { self.present } else { self.absent })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster::record::{AccessLevel, Route};
+
+    use super::*;
+    use crate::nextcloud::testing::{KEY, Nextcloud};
+    use crate::secret::Secret;
+
+    const SOON: Duration = Duration::from_millis(10);
+    const LONG: Duration = Duration::from_secs(10);
+
+    async fn start(config: Config) -> (Directory, Arc<Nextcloud>, Handle) {
+        let (nextcloud, url) = Nextcloud::start().await;
+        nextcloud.register("demo", "127.0.0.1", 23001, &[(".*", 0)]);
+        let cluster = Handle::in_memory(1);
+        let client = nextcloud::Client::new(nextcloud::Config::new(url, Secret::new(KEY))).unwrap();
+        (Directory::new(config, cluster.clone(), client), nextcloud, cluster)
+    }
+
+    fn demo() -> AppId {
+        AppId::from_display("demo")
+    }
+
+    fn record(version: &str) -> ExApp {
+        ExApp {
+            id: "demo".to_owned(),
+            token: "secret".to_owned(),
+            version: version.to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: 23001,
+            routes: vec![Route {
+                url: ".*".to_owned(),
+                access_level: AccessLevel::Public,
+                bruteforce_protection: vec![401],
+            }],
+        }
+    }
+
+    async fn version(directory: &Directory) -> Option<String> {
+        directory.find(&demo()).await.unwrap().map(|known| known.record.version.clone())
+    }
+
+    /// Polls until the directory says `expected`.
+    async fn becomes(directory: &Directory, expected: Option<&str>) {
+        let settled = async {
+            while version(directory).await.as_deref() != expected {
+                tokio::time::sleep(SOON).await;
+            }
+        };
+        tokio::time::timeout(LONG, settled).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_push_wins_over_the_fetch_it_overtakes() {
+        let (directory, _nextcloud, cluster) = start(Config::default()).await;
+        let fetching = tokio::spawn({
+            let directory = directory.clone();
+            async move { version(&directory).await }
+        });
+        // The stand-in takes 20 ms for its answer.
+        tokio::time::sleep(SOON).await;
+        assert_eq!(directory.push(record("pushed")).await, Recorded::Cluster);
+        fetching.await.unwrap();
+        tokio::time::sleep(SOON * 3).await;
+        assert_eq!(version(&directory).await.as_deref(), Some("pushed"));
+        assert_eq!(cluster.view().exapp("demo").unwrap().version, "pushed");
+    }
+
+    #[tokio::test]
+    async fn a_record_in_use_follows_nextcloud() {
+        let (directory, nextcloud, _cluster) =
+            start(Config { refresh: Duration::ZERO, ..Config::default() }).await;
+        becomes(&directory, Some("1.2.3")).await;
+        nextcloud.apps.lock().unwrap().get_mut("demo").unwrap()["exapp_version"] = "2.0".into();
+        becomes(&directory, Some("2.0")).await;
+        // Gone from Nextcloud is no proof: it says the same to a wrong key.
+        nextcloud.apps.lock().unwrap().clear();
+        version(&directory).await;
+        tokio::time::sleep(SOON * 5).await;
+        assert_eq!(version(&directory).await.as_deref(), Some("2.0"));
+    }
+
+    #[tokio::test]
+    async fn a_push_ends_a_remembered_absence() {
+        let (directory, nextcloud, _cluster) = start(Config::default()).await;
+        nextcloud.apps.lock().unwrap().clear();
+        assert_eq!(version(&directory).await, None);
+        directory.push(record("1")).await;
+        assert_eq!(version(&directory).await.as_deref(), Some("1"));
+        assert_eq!(directory.delete(&demo()).await, (Recorded::Cluster, true));
+        assert_eq!(version(&directory).await, None);
+        assert_eq!(directory.delete(&demo()).await, (Recorded::Cluster, false));
+    }
+
+    #[tokio::test]
+    async fn a_change_without_quorum_holds_here_until_it_is_recorded() {
+        let (directory, nextcloud, cluster) =
+            start(Config { retry: SOON, ..Config::default() }).await;
+        nextcloud.apps.lock().unwrap().clear();
+        let known = Some(KnownApp::new(Arc::new(record("here"))));
+        let command = Command::PushExApp(record("here"));
+        directory.keep_here("demo".to_owned(), Unsynced { known, revision: 0 }, command);
+        assert_eq!(version(&directory).await.as_deref(), Some("here"));
+        let recorded = async {
+            while cluster.view().exapp("demo").is_none() {
+                tokio::time::sleep(SOON).await;
+            }
+        };
+        tokio::time::timeout(LONG, recorded).await.unwrap();
+        assert_eq!(version(&directory).await.as_deref(), Some("here"));
+    }
+
+    #[tokio::test]
+    async fn a_later_push_elsewhere_makes_an_unrecorded_change_moot() {
+        let (directory, _nextcloud, cluster) = start(Config::default()).await;
+        let deleted = Unsynced { known: None, revision: 0 };
+        let command = Command::DeleteExApp { id: "demo".to_owned() };
+        directory.keep_here("demo".to_owned(), deleted, command);
+        assert_eq!(version(&directory).await, None);
+        cluster.propose(Command::PushExApp(record("elsewhere")), LONG).await.unwrap();
+        assert_eq!(version(&directory).await.as_deref(), Some("elsewhere"));
     }
 }

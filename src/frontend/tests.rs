@@ -17,9 +17,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
 use crate::guard;
-use crate::proxy::testing::{
-    ExApp, KEY, Nextcloud, TestBody, Tunnels, body_of, full, json_of, raw, send, try_send,
-};
+use crate::nextcloud::testing::{KEY, Nextcloud, TestBody, full};
+use crate::proxy::testing::{ExApp, Tunnels, body_of, json_of, raw, send, try_send};
 
 const LONG: Duration = Duration::from_secs(10);
 const ROUTES: [(&str, u8); 4] =

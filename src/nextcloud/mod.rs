@@ -3,4 +3,7 @@
 pub mod client;
 pub mod messages;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 pub use client::{Client, Config, Error};
