@@ -33,7 +33,7 @@ const SANS_IO: &[(&str, &[&str])] = &[
     ("cluster/src", &["command", "state"]),
     ("cluster/src/record", &["*"]),
     ("src/access", &["path", "routes", "verdict", "decision"]),
-    ("src/config", &["file", "parse", "problem"]),
+    ("src/config", &["file", "problem", "value"]),
     ("src/exapps", &["upstream"]),
     ("src/failover", &["takeover"]),
     ("src/frp", &["message", "preface", "login", "ports", "control"]),

@@ -4,7 +4,7 @@
 //! means zero: every field has a default when read and is left out when it holds it. Unknown
 //! fields are ignored. How a message is framed lives in `wire`.
 //!
-//! Values that prove who a client is never show in `Debug`.
+//! Sans-io. Values that prove who a client is never show in `Debug`.
 
 use std::collections::BTreeMap;
 use std::fmt;

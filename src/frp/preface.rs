@@ -1,4 +1,5 @@
 //! What the first byte of a connection, of a TLS session or of a mux stream says about the rest.
+//! Sans-io.
 //!
 //! One byte is enough to tell all layers apart, so a single port serves every transport setting a
 //! client may have. The caller peels one layer, then asks again; which layers are legal at which

@@ -1,4 +1,4 @@
-//! Bytes of the gratuitous ARP that moves a virtual address to this node's MAC address.
+//! Bytes of the gratuitous ARP that moves a virtual address to this node's MAC address. Sans-io.
 //!
 //! Most neighbours update their cache on a request, some only on a reply, so both are sent
 //! (RFC 9568 section 8.1.2, RFC 5227 section 3). When to send them is the router's business.

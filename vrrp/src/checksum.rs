@@ -1,4 +1,4 @@
-//! The Internet checksum (RFC 1071) in the two forms VRRPv3 speakers put over IPv4.
+//! The Internet checksum (RFC 1071) in the two forms VRRPv3 speakers put over IPv4. Sans-io.
 //!
 //! RFC 9568 section 5.2.8 covers the message alone; RFC 5798 was read by keepalived, FRR and the
 //! packet analysers to include a pseudo-header. keepalived drops the former, so that we send the

@@ -1,4 +1,4 @@
-//! What a virtual router is told at start. Illegal values cannot be built.
+//! What a virtual router is told at start. Illegal values cannot be built. Sans-io.
 //!
 //! Whether a configured VRID collides with a stranger's is seen only on the wire; there is
 //! deliberately no default VRID.

@@ -1,4 +1,4 @@
-//! The VRRPv3 ADVERTISEMENT over IPv4 (RFC 9568 section 5): checked parse and emit.
+//! The VRRPv3 ADVERTISEMENT over IPv4 (RFC 9568 section 5): checked parse and emit. Sans-io.
 //!
 //! [`Datagram::parse`] cuts what a raw socket delivers down to the message,
 //! [`Advertisement::parse`] reads it. Both take any bytes without panicking; every refusal is a

@@ -1,4 +1,4 @@
-//! The virtual router of RFC 9568 section 6.4 as a machine without clock, sockets or randomness.
+//! The virtual router of RFC 9568 section 6.4. Sans-io: no clock, sockets or randomness.
 //!
 //! ```text
 //!                      Startup

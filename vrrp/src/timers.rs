@@ -1,4 +1,4 @@
-//! Timer arithmetic of RFC 9568 section 6.1, in microseconds.
+//! Timer arithmetic of RFC 9568 section 6.1, in microseconds. Sans-io.
 //!
 //! Whole centiseconds, the unit of the wire, would lose Skew_Time altogether at short intervals:
 //! with 10 ms and priority 100 it is 6.09 ms.

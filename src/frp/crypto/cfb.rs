@@ -1,7 +1,7 @@
 //! Wire v1's control cipher: AES-128 in CFB mode with full-block feedback, one continuous stream
 //! per direction, its initialisation vector sent in clear before the first ciphertext.
 //!
-//! No randomness in here: the vector comes from the caller.
+//! Sans-io: the vector comes from the caller.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! The 12-byte header every yamux frame starts with, as bytes and as a value.
 //!
-//! What a header means for a stream is `session`'s concern.
+//! Sans-io. What a header means for a stream is `session`'s concern.
 
 use super::Violation;
 

@@ -1,5 +1,5 @@
-//! The yamux session as a value: bytes and times in, frames, events and stream contents out. No
-//! socket, no task, no clock.
+//! The yamux session as a value: bytes and times in, frames, events and stream contents out.
+//! Sans-io.
 //!
 //! ```text
 //!            SYN: answered by ACK at once          both FINs out and in,

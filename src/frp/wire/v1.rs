@@ -1,4 +1,4 @@
-//! Wire version 1: type byte, 64-bit big-endian length, JSON of that length.
+//! Wire version 1: type byte, 64-bit big-endian length, JSON of that length. Sans-io.
 
 use bytes::{Buf, BufMut, BytesMut};
 use serde::Serialize;
