@@ -87,23 +87,37 @@ impl LogStore {
         written.await.unwrap_or_else(|_| Err("the log writer has stopped".to_owned()))
     }
 
-    /// Entries of `[start, end)`, which must all exist.
-    async fn read(&self, start: u64, end: u64, budget: usize) -> Result<Vec<Entry>, StorageError> {
-        if let Some(entries) = self.tail().range(start, end, budget) {
-            return Ok(entries);
+    /// The entries of `[start, end)` that exist, up to a budget of bytes.
+    async fn read(&self, wanted: (u64, u64), budget: usize) -> Result<Vec<Entry>, StorageError> {
+        loop {
+            let (start, end) = {
+                let tail = self.tail();
+                let (start, end) = tail.clamp(wanted);
+                if start == end {
+                    return Ok(Vec::new());
+                }
+                if let Some(entries) = tail.range(start, end, budget) {
+                    return Ok(entries);
+                }
+                (start, end)
+            };
+            let database = Arc::clone(&self.database);
+            let read = tokio::task::spawn_blocking(move || {
+                read_disk(&database.database, start, end, budget)
+            });
+            let found = read.await.unwrap_or_else(|error| Err(error.to_string()));
+            match found {
+                Ok(entries) => return Ok(entries),
+                // Replication of a leader that just lost its place may read what is truncated or
+                // purged in the same moment; then less exists now.
+                Err(_) if self.tail().clamp(wanted) != (start, end) => {}
+                Err(text) => {
+                    let text = format!("log entries {start} to {end} cannot be read: {text}");
+                    self.fatal.raise(text.clone());
+                    return Err(StorageIOError::read_logs(AnyError::error(text)).into());
+                }
+            }
         }
-        let database = Arc::clone(&self.database);
-        let read =
-            tokio::task::spawn_blocking(move || read_disk(&database.database, start, end, budget));
-        let found = match read.await {
-            Ok(found) => found,
-            Err(error) => Err(error.to_string()),
-        };
-        found.map_err(|text| {
-            let text = format!("log entries {start} to {end} cannot be read: {text}");
-            self.fatal.raise(text.clone());
-            StorageIOError::read_logs(AnyError::error(text)).into()
-        })
     }
 
     fn tail(&self) -> std::sync::RwLockReadGuard<'_, Tail> {
@@ -199,22 +213,27 @@ impl Tail {
         }
     }
 
-    /// Clamps any range to what exists.
-    fn clamp(&self, range: &impl RangeBounds<u64>) -> (u64, u64) {
-        let start = match range.start_bound() {
-            Bound::Included(at) => *at,
-            Bound::Excluded(at) => at.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(at) => at.saturating_add(1),
-            Bound::Excluded(at) => *at,
-            Bound::Unbounded => u64::MAX,
-        };
+    /// The part of `[start, end)` that exists.
+    fn clamp(&self, (start, end): (u64, u64)) -> (u64, u64) {
         let next = self.last.map_or(0, |id| id.index + 1);
         let start = start.max(self.first);
         (start, end.min(next).max(start))
     }
+}
+
+/// Any range as `[start, end)`.
+fn half_open(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(at) => *at,
+        Bound::Excluded(at) => at.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(at) => at.saturating_add(1),
+        Bound::Excluded(at) => *at,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
 }
 
 impl RaftLogReader<Types> for LogStore {
@@ -222,11 +241,7 @@ impl RaftLogReader<Types> for LogStore {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, StorageError> {
-        let (start, end) = self.tail().clamp(&range);
-        if start == end {
-            return Ok(Vec::new());
-        }
-        self.read(start, end, usize::MAX).await
+        self.read(half_open(&range), usize::MAX).await
     }
 
     async fn limited_get_log_entries(
@@ -234,7 +249,7 @@ impl RaftLogReader<Types> for LogStore {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, StorageError> {
-        self.read(start, end, BATCH_BYTES).await
+        self.read((start, end), BATCH_BYTES).await
     }
 }
 

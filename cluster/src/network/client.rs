@@ -244,7 +244,9 @@ pub(crate) struct PeerClient {
 
 impl PeerClient {
     async fn ask(&self, request: Request, option: &RPCOption) -> Result<Answer, Unreachable> {
-        let answer = self.peers.call(self.target, request, option.hard_ttl()).await;
+        // The soft limit, so that our own error comes before the engine's, which it does not back
+        // off for.
+        let answer = self.peers.call(self.target, request, option.soft_ttl()).await;
         answer.map_err(|error| {
             tracing::debug!(
                 peer = self.target,

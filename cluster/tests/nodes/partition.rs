@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster::{ProposeError, RaftState};
+use cluster::{ProposeError, RaftState, Reply};
 
 use crate::link::Links;
 use crate::support::{PATIENCE, Site, exapp, shows, until, version};
@@ -67,8 +67,12 @@ async fn nothing_confirmed_is_lost_while_nodes_come_and_go() {
         }
     }
     assert!(written < 1000, "the state keeps that many records");
-    for (_, handle) in &nodes {
-        handle.propose(exapp("last", &handle.node_id().to_string()), PATIENCE).await.unwrap();
+    for (node, handle) in &nodes {
+        let outcome = handle.propose(exapp("last", &handle.node_id().to_string()), PATIENCE).await;
+        if outcome == Err(ProposeError::Stopped) {
+            panic!("node {} stopped: {}", handle.node_id(), node.failed().await);
+        }
+        assert_eq!(outcome, Ok(Reply::Done));
     }
     for (_, handle) in &nodes {
         shows(handle, "last", "3").await;
