@@ -647,3 +647,13 @@ async fn old_and_odd_clients_are_served() {
         assert!(first.ends_with(status), "{:?}: {answer}", String::from_utf8_lossy(head));
     }
 }
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let bed = Bed::start().await;
+    let both = b"GET /exapps/demo/public?1 HTTP/1.1\r\nhost: h\r\n\r\n\
+        GET /exapps/demo/public?2 HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+    let answer = raw(bed.address, both).await;
+    let (first, second) = (answer.find("/public?1"), answer.find("/public?2"));
+    assert!(first.is_some() && first < second, "{answer}");
+}
