@@ -65,3 +65,85 @@ pub enum Reply {
     /// There was nothing to do it to (delete of an unknown record, an outdated fetch or port).
     Nothing,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+    use crate::record::{AccessLevel, Route, User};
+
+    /// One of each command, in the order of the enum.
+    fn every_command() -> Vec<Command> {
+        let record = ExApp {
+            id: "app".into(),
+            token: "secret".into(),
+            version: "1.2.3".into(),
+            host: "127.0.0.1".into(),
+            port: 23000,
+            routes: vec![Route {
+                url: "^/api/.*$".into(),
+                access_level: AccessLevel::User,
+                bruteforce_protection: vec![401, 403],
+            }],
+        };
+        let tunnel = Tunnel {
+            port: 23000,
+            proxy: "app".into(),
+            run_id: "0123456789abcdef".into(),
+            node: 2,
+            client: "192.0.2.9:40000".parse().unwrap(),
+            server: "[2001:db8::1]:8782".parse().unwrap(),
+            since: 1_790_000_000_000,
+        };
+        let pki = FrpPki {
+            ca_certificate: "ca".into(),
+            ca_key: vec![1, 2],
+            server_certificate: "server".into(),
+            server_key: vec![3],
+            client_certificate: "client".into(),
+            client_key: Vec::new(),
+        };
+        let user = User { id: "alice".into(), level: AccessLevel::Admin };
+        let session = Session { user, validated_at: 1000, expires_at: 4000 };
+        let strike = Strike { node: 3, address: "192.0.2.7".parse().unwrap(), at: 999 };
+        vec![
+            Command::PushExApp(record.clone()),
+            Command::CacheExApp { record, revision: 300 },
+            Command::DeleteExApp { id: "app".into() },
+            Command::TunnelUp(tunnel),
+            Command::TunnelDown { port: 23000, run_id: "0123456789abcdef".into() },
+            Command::InitPki(pki),
+            Command::Soft(SoftBatch {
+                now: 1001,
+                sessions: vec![(SessionKey([7; 16]), session)],
+                strikes: vec![strike],
+            }),
+        ]
+    }
+
+    #[test]
+    fn the_bytes_of_commands_never_change() {
+        // A line that differs would make nodes of two releases read different things from one
+        // log. New commands go to the end; a changed one needs a new format version.
+        let golden = include_str!("../tests/golden/commands.hex");
+        let lines: Vec<_> = every_command()
+            .iter()
+            .map(|command| {
+                let bytes = codec::encode(command).unwrap();
+                bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+            })
+            .collect();
+        assert_eq!(lines.join("\n"), golden.trim_end());
+    }
+
+    #[test]
+    fn stored_commands_are_read_back_and_unknown_ones_are_refused() {
+        for command in every_command() {
+            let bytes = codec::encode(&command).unwrap();
+            assert_eq!(codec::decode::<Command>("command", &bytes), Ok(command));
+        }
+        let unknown = [codec::VERSION, 100, 0, 0];
+        let refused = codec::decode::<Command>("command", &unknown).unwrap_err().to_string();
+        assert!(refused.contains("a command this build does not know"), "{refused}");
+    }
+}

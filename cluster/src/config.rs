@@ -29,6 +29,9 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Heartbeats and elections; the same on every node.
     pub timers: Timers,
+    /// Log entries between two snapshots, at least 10. The log keeps a little more than that, so
+    /// fewer entries mean a smaller directory and more writing.
+    pub snapshot_every: u64,
 }
 
 /// One voter.
@@ -106,6 +109,7 @@ impl Config {
             members: Vec::new(),
             tls: None,
             timers: Timers::default(),
+            snapshot_every: 10_000,
         }
     }
 
@@ -143,6 +147,10 @@ impl Config {
                      expected 10ms <= heartbeat, 2 x heartbeat <= shortest < longest <= 60s"
                 ),
             );
+        }
+        if self.snapshot_every < 10 {
+            let found = self.snapshot_every;
+            report("cluster.snapshot_every", format!("{found} is too few; use at least 10"));
         }
         if self.members.is_empty() {
             return found;
@@ -217,7 +225,7 @@ mod tests {
     #[test]
     fn a_problem_names_its_key() {
         type Edit = fn(&mut Config);
-        let table: [(&str, Edit, &[&str]); 9] = [
+        let table: [(&str, Edit, &[&str]); 10] = [
             ("three members", |_| {}, &[]),
             ("alone", |c| c.members.clear(), &[]),
             ("capital name", |c| c.cluster_name = "Alpha".into(), &["cluster.name"]),
@@ -225,6 +233,7 @@ mod tests {
             ("not a member", |c| c.node_id = 9, &["cluster.node_id"]),
             ("twice", |c| c.members[1].id = 1, &["cluster.members"]),
             ("port 0", |c| c.members[1].address.set_port(0), &["cluster.members"]),
+            ("a snapshot each entry", |c| c.snapshot_every = 1, &["cluster.snapshot_every"]),
             ("no tls", |c| c.tls = None, &["cluster.tls"]),
             (
                 "hasty elections",

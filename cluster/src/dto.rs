@@ -163,3 +163,44 @@ impl From<EntryDto> for Entry {
         Self { log_id: entry.id.into(), payload }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::codec;
+    use crate::command::Command;
+    use crate::state::Ticket;
+
+    #[test]
+    fn the_bytes_of_entries_and_votes_never_change() {
+        let id = |index| LogId::new(CommittedLeaderId::new(5, 1), index);
+        let voters = BTreeSet::from([1, 2]);
+        let command = Arc::new(Command::DeleteExApp { id: "app".into() });
+        let ticket = Some(Ticket { node: 2, boot: 3, seq: 4 });
+        let payloads = [
+            EntryPayload::Blank,
+            EntryPayload::Normal(Proposal { ticket, command }),
+            EntryPayload::Membership(Membership::new(vec![voters], BTreeSet::from([1, 2, 9]))),
+        ];
+        let mut lines = Vec::new();
+        for (index, payload) in (300..).zip(payloads) {
+            let entry = EntryDto::from(&Entry { log_id: id(index), payload });
+            let bytes = codec::encode(&entry).unwrap();
+            let back = Entry::from(codec::decode::<EntryDto>("entry", &bytes).unwrap());
+            assert_eq!(codec::encode(&EntryDto::from(&back)).unwrap(), bytes);
+            lines.push(bytes);
+        }
+        for vote in [Vote::new(7, 2), Vote::new_committed(7, 2)] {
+            let bytes = codec::encode(&VoteDto::from(vote)).unwrap();
+            assert_eq!(Vote::from(codec::decode::<VoteDto>("vote", &bytes).unwrap()), vote);
+            lines.push(bytes);
+        }
+        let lines: Vec<String> = lines
+            .iter()
+            .map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+            .collect();
+        assert_eq!(lines.join("\n"), include_str!("../tests/golden/log.hex").trim_end());
+    }
+}

@@ -4,107 +4,143 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::command::{Command, Reply, Soft, SoftBatch};
 use crate::config::Role;
+use crate::engine::Engine;
 use crate::error::ProposeError;
 use crate::record::NodeId;
 use crate::state::State;
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
+use crate::view::View;
 
 /// A cheap, cloneable door to the cluster.
 #[derive(Clone)]
 pub struct Handle {
-    inner: Arc<Inner>,
+    view: Arc<View>,
+    backend: Backend,
 }
 
-struct Inner {
-    node: NodeId,
-    view: ArcSwap<State>,
-    changed: watch::Sender<u64>,
-    write: Mutex<()>,
+#[derive(Clone)]
+enum Backend {
+    /// One writer at a time, nothing on disk.
+    Memory {
+        node: NodeId,
+        write: Arc<Mutex<u64>>,
+    },
+    Engine(Arc<Engine>),
 }
 
 impl Handle {
     /// A cluster of one that lives in memory: what tests use instead of mocks.
     pub fn in_memory(node: NodeId) -> Self {
-        let (changed, _) = watch::channel(0);
-        let inner = Inner { node, view: ArcSwap::default(), changed, write: Mutex::new(()) };
-        Self { inner: Arc::new(inner) }
+        let backend = Backend::Memory { node, write: Arc::default() };
+        Self { view: Arc::new(View::new()), backend }
+    }
+
+    pub(crate) fn of(engine: Arc<Engine>) -> Self {
+        Self { view: Arc::clone(&engine.view), backend: Backend::Engine(engine) }
     }
 
     /// This node's id.
     pub fn node_id(&self) -> NodeId {
-        self.inner.node
+        match &self.backend {
+            Backend::Memory { node, .. } => *node,
+            Backend::Engine(engine) => engine.config.node_id,
+        }
     }
 
     /// The state as this node knows it now. Lock-free; may lag the leader, never blocks.
     pub fn view(&self) -> Arc<State> {
-        self.inner.view.load_full()
+        self.view.load()
     }
 
     /// Runs `read` on the local state without counting references: for the request path.
     pub fn read<R>(&self, read: impl FnOnce(&State) -> R) -> R {
-        read(&self.inner.view.load())
+        self.view.read(read)
     }
 
     /// Wakes whenever the local view has changed; the value is the number of the change.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.changed.subscribe()
+        self.view.changes()
     }
 
-    /// Proposes a durable change and waits until it is applied here, at most `within`.
+    /// Proposes a durable change and waits until it is applied here, at most `within`. It is
+    /// applied at most once, however often leaders are lost meanwhile.
     ///
     /// # Errors
     /// [`ProposeError`]: the change was not confirmed; it may still happen later.
     pub async fn propose(&self, command: Command, within: Duration) -> Result<Reply, ProposeError> {
-        let _ = within;
-        Ok(self.apply(&command))
+        match &self.backend {
+            Backend::Memory { write, .. } => Ok(self.apply(write, &command)),
+            Backend::Engine(engine) => engine.propose(command, within).await,
+        }
     }
 
     /// Hands over a soft change to be batched. Never waits; under pressure it is dropped and
     /// counted.
     pub fn share(&self, soft: Soft) {
-        let mut batch = SoftBatch { now: crate::clock::now(), ..SoftBatch::default() };
-        match soft {
-            Soft::Session(key, session) => batch.sessions.push((key, session)),
-            Soft::Strike(strike) => batch.strikes.push(strike),
+        match &self.backend {
+            Backend::Memory { write, .. } => {
+                // The change's own time is taken for the time of the log, so that a test chooses it.
+                let batch = match soft {
+                    Soft::Session(key, session) => SoftBatch {
+                        now: session.validated_at,
+                        sessions: vec![(key, session)],
+                        ..SoftBatch::default()
+                    },
+                    Soft::Strike(strike) => {
+                        SoftBatch { now: strike.at, strikes: vec![strike], ..SoftBatch::default() }
+                    }
+                };
+                self.apply(write, &Command::Soft(batch));
+            }
+            Backend::Engine(engine) => engine.share(soft),
         }
-        self.apply(&Command::Soft(batch));
     }
 
     /// What this node knows about the cluster now.
     pub fn status(&self) -> ClusterStatus {
-        let node_id = self.inner.node;
-        ClusterStatus {
-            node_id,
-            role: Role::Node,
-            state: RaftState::Leader,
-            term: 0,
-            leader: Some(node_id),
-            quorum: true,
-            last_log: None,
-            last_applied: None,
-            voters: vec![VoterStatus {
-                id: node_id,
-                role: Role::Node,
-                address: None,
-                reachable: Some(true),
-                lag: Some(0),
-            }],
-            dropped_soft: 0,
-            refused_peers: 0,
+        match &self.backend {
+            Backend::Memory { node, write } => {
+                let applied = *write.lock().unwrap_or_else(PoisonError::into_inner);
+                alone(*node, applied.checked_sub(1))
+            }
+            Backend::Engine(engine) => engine.status(),
         }
     }
 
-    fn apply(&self, command: &Command) -> Reply {
-        let _one_at_a_time = self.inner.write.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = State::clone(&self.inner.view.load());
+    fn apply(&self, write: &Mutex<u64>, command: &Command) -> Reply {
+        let mut applied = write.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = State::clone(&self.view.load());
         let reply = state.apply(command);
-        self.inner.view.store(Arc::new(state));
-        self.inner.changed.send_modify(|n| *n += 1);
+        *applied += 1;
+        self.view.publish(state, *applied);
         reply
+    }
+}
+
+/// The status of a cluster of one in memory.
+fn alone(node_id: NodeId, last: Option<u64>) -> ClusterStatus {
+    let voter = VoterStatus {
+        id: node_id,
+        role: Role::Node,
+        address: None,
+        reachable: Some(true),
+        lag: Some(0),
+    };
+    ClusterStatus {
+        node_id,
+        role: Role::Node,
+        state: RaftState::Leader,
+        term: 0,
+        leader: Some(node_id),
+        quorum: true,
+        last_log: last,
+        last_applied: last,
+        voters: vec![voter],
+        dropped_soft: 0,
+        refused_peers: 0,
     }
 }

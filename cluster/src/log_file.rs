@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -62,9 +62,10 @@ pub(crate) fn open(dir: &Path, cluster: &str, node: NodeId) -> Result<Opened, St
     let database = Database::builder()
         .set_cache_size(CACHE_BYTES)
         .create(&path)
-        .map_err(|error| unusable(&path, error))?;
+        .map_err(|error| refused(&path, &error))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
         .map_err(|error| unusable(&path, error))?;
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| unusable(dir, error))?;
     let broken = |error: redb::Error| unusable(&path, error);
 
     let transaction = begin(&database).map_err(broken)?;
@@ -153,6 +154,19 @@ fn private_dir(dir: &Path) -> Result<(), StartError> {
         .mode(0o700)
         .create(dir)
         .map_err(|error| unusable(dir, error))
+}
+
+fn refused(path: &Path, error: &DatabaseError) -> StartError {
+    let hint = match error {
+        DatabaseError::DatabaseAlreadyOpen => {
+            "another trigon runs on this directory; stop it first"
+        }
+        _ => {
+            "check owner, mode and disk; if the file is damaged, restore a backup of this node or \
+             give this host a new node id with an empty directory"
+        }
+    };
+    unusable(path, format!("{error}; {hint}"))
 }
 
 pub(crate) fn unusable(path: &Path, error: impl std::fmt::Display) -> StartError {

@@ -1,17 +1,40 @@
 //! One node's life: start, serve, stop.
 
-use crate::config::Config;
-use crate::error::StartError;
-use crate::handle::Handle;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// A running node. Dropping it without [`Node::shutdown`] is like a crash: nothing confirmed is
-/// lost, but the next start has to replay more.
+use openraft::SnapshotPolicy;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::{Config, Role};
+use crate::engine::Engine;
+use crate::error::StartError;
+use crate::fatal::Fatal;
+use crate::handle::Handle;
+use crate::identity::Identity;
+use crate::log_file;
+use crate::log_store::LogStore;
+use crate::network::{PeerClients, Peers, Server};
+use crate::state_store::StateStore;
+use crate::types::Raft;
+use crate::view::View;
+
+/// How long each step of an orderly stop may take.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// A running node. Keep it and end it with [`Node::shutdown`]: dropping it only closes the peer
+/// port, while the engine goes on as long as there is a [`Handle`].
+#[must_use]
 pub struct Node {
-    handle: Handle,
+    engine: Arc<Engine>,
+    log_closed: std::pin::Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    tasks: JoinSet<()>,
 }
 
 impl Node {
-    /// Reads what is on disk, joins or forms the cluster and serves peers.
+    /// Reads what is on disk, opens the peer port and takes part. Does not wait for a leader.
     ///
     /// # Errors
     /// [`StartError`] names what to change.
@@ -20,16 +43,160 @@ impl Node {
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
         }
-        let handle = Handle::in_memory(config.node_id);
-        Ok((Self { handle: handle.clone() }, handle))
+        if config.members.len() == 2 {
+            tracing::warn!(
+                "two voters: a change needs both of them; add a witness to go on with either"
+            );
+        }
+        let port = open_port(&config).await?;
+        let identity = port.as_ref().map(|(_, identity)| identity);
+
+        let dir = config.state_dir.clone();
+        let (cluster, node_id) = (config.cluster_name.clone(), config.node_id);
+        let fatal = Fatal::new();
+        let view = Arc::new(View::new());
+        let opened = {
+            let (dir, cluster) = (dir.clone(), cluster.clone());
+            blocking(move || log_file::open(&dir, &cluster, node_id)).await?
+        };
+        let (boot, purged) = (opened.boot, opened.purged);
+        let log = LogStore::new(opened, fatal.clone());
+        let states = {
+            let (view, fatal) = (Arc::clone(&view), fatal.clone());
+            blocking(move || StateStore::open(&dir, &cluster, purged, view, fatal)).await?
+        };
+        let log_closed = log.closed();
+
+        let addresses = config.members.iter().map(|member| (member.id, member.address));
+        let peers = Arc::new(Peers::new(node_id, identity, addresses));
+        let clients = PeerClients(Arc::clone(&peers));
+        let raft = Raft::new(node_id, raft_config(&config)?, clients, log, states)
+            .await
+            .map_err(|error| StartError::Engine(error.to_string()))?;
+
+        let engine = Arc::new(Engine::new(config, raft, peers, view, fatal, boot));
+        let mut tasks = JoinSet::new();
+        if let Some((listener, identity)) = port {
+            let peers = engine.config.members.iter().map(|member| member.id);
+            let (service, stats) = (Arc::clone(&engine), Arc::clone(&engine.stats));
+            tasks.spawn(Server::new(node_id, identity, peers, service, stats).run(listener));
+        }
+        tasks.spawn(Arc::clone(&engine).run_formation());
+        tasks.spawn(Arc::clone(&engine).run_sharing());
+        tasks.spawn(run_snapshots(Arc::clone(&engine)));
+        tasks.spawn(run_fatal(Arc::clone(&engine)));
+        if engine.config.role() == Role::Witness {
+            tasks.spawn(Arc::clone(&engine).run_handover());
+        }
+        let handle = Handle::of(Arc::clone(&engine));
+        Ok((Self { engine, log_closed: Box::pin(log_closed), tasks }, handle))
     }
 
     /// Waits until the node has stopped by itself, because its storage failed, and tells why.
+    /// The process should then end: only a restart can find out what is on disk.
     pub async fn failed(&self) -> String {
-        let _ = &self.handle;
-        std::future::pending().await
+        self.engine.fatal.raised().await
     }
 
-    /// Hands leadership over when it can, stores a snapshot and stops.
-    pub async fn shutdown(self) {}
+    /// Stores a snapshot, stops and closes the files. Handles answer
+    /// [`ProposeError::Stopped`](crate::ProposeError::Stopped) from then on; their view stays.
+    pub async fn shutdown(mut self) {
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+        if timeout(STOP_LIMIT, final_snapshot(&self.engine)).await.is_err() {
+            tracing::warn!("no snapshot at stop, the next start replays more of the log");
+        }
+        if let Err(error) = self.engine.raft.shutdown().await {
+            tracing::warn!(%error, "cluster engine did not stop in order");
+        }
+        self.engine.peers.close();
+        if timeout(STOP_LIMIT, self.log_closed).await.is_err() {
+            tracing::warn!("cluster log is still open");
+        }
+    }
+}
+
+/// The peer port, if there are peers.
+async fn open_port(config: &Config) -> Result<Option<(TcpListener, Identity)>, StartError> {
+    let Some(files) = config.tls.as_ref().filter(|_| config.members.len() > 1) else {
+        return Ok(None);
+    };
+    let identity = Identity::load(files, &config.cluster_name, config.node_id)?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| StartError::Listen { address: config.listen, source })?;
+    Ok(Some((listener, identity)))
+}
+
+fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, StartError> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let raft = openraft::Config {
+        cluster_name: config.cluster_name.clone(),
+        heartbeat_interval: millis(config.timers.heartbeat),
+        election_timeout_min: millis(config.timers.election_min),
+        election_timeout_max: millis(config.timers.election_max),
+        install_snapshot_timeout: 10_000,
+        max_payload_entries: 64,
+        // A peer further behind gets a snapshot instead of entries.
+        replication_lag_threshold: config.snapshot_every.saturating_mul(2),
+        snapshot_policy: SnapshotPolicy::Never,
+        snapshot_max_chunk_size: 1 << 20,
+        // Enough to fall back to the snapshot before the newest.
+        max_in_snapshot_log_to_keep: config
+            .snapshot_every
+            .saturating_add(config.snapshot_every / 5),
+        purge_batch_size: 256,
+        ..openraft::Config::default()
+    };
+    raft.validate().map(Arc::new).map_err(|error| StartError::Engine(error.to_string()))
+}
+
+/// Makes a snapshot every so many entries. The engine's own policy can lose a trigger
+/// while a build is under way; this asks again with the next entry.
+async fn run_snapshots(engine: Arc<Engine>) {
+    let mut metrics = engine.raft.metrics();
+    while metrics.changed().await.is_ok() {
+        let now = metrics.borrow_and_update().clone();
+        if let Err(error) = now.running_state {
+            engine.fatal.raise(format!("the cluster engine stopped: {error}"));
+            return;
+        }
+        let next = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index + 1);
+        if next(now.last_applied) >= next(now.snapshot).saturating_add(engine.config.snapshot_every)
+            && let Err(error) = engine.raft.trigger().snapshot().await
+        {
+            tracing::warn!(%error, "snapshot could not be asked for");
+        }
+    }
+    // An orderly stop ends this task first, so the engine is gone against our will.
+    engine.fatal.raise("the cluster engine stopped unexpectedly".to_owned());
+}
+
+/// Stops the engine when something it depends on has failed.
+async fn run_fatal(engine: Arc<Engine>) {
+    engine.fatal.raised().await;
+    if let Err(error) = engine.raft.shutdown().await {
+        tracing::debug!(%error, "cluster engine did not stop in order");
+    }
+}
+
+async fn final_snapshot(engine: &Engine) {
+    let now = engine.metrics();
+    if engine.fatal.is_raised() || now.last_applied.is_none() || now.last_applied == now.snapshot {
+        return;
+    }
+    if engine.raft.trigger().snapshot().await.is_err() {
+        return;
+    }
+    let mut metrics = engine.raft.metrics();
+    let _ = metrics.wait_for(|metrics| metrics.snapshot >= now.last_applied).await;
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
+) -> Result<T, StartError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(StartError::Engine(error.to_string())),
+    }
 }

@@ -3,8 +3,9 @@
 //! The same bytes travel to a peer. Encoding and checking is pure; `SnapshotDir` below keeps the
 //! files: written aside, synced, renamed, directory synced, the newest two kept.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
@@ -98,7 +99,7 @@ impl SnapshotDir {
     /// The directory inside `state_dir`, made when missing.
     pub(crate) fn open(state_dir: &Path, cluster: &str) -> std::io::Result<Self> {
         let dir = state_dir.join("snapshots");
-        fs::create_dir_all(&dir)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         Ok(Self { dir, cluster: cluster.to_owned() })
     }
 
@@ -141,7 +142,9 @@ impl SnapshotDir {
         let term = meta.last_log_id.map_or(0, |id| id.leader_id.term);
         let path = self.dir.join(format!("{index:020}-{term:010}.snapshot"));
         let aside = path.with_extension("part");
-        let mut file = File::create(&aside)?;
+        // Records hold the secrets of ExApps.
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         drop(file);
@@ -178,6 +181,45 @@ mod tests {
         }
         let foreign = decode("beta", &bytes).err().unwrap().to_string();
         assert!(foreign.contains("belongs to cluster \"alpha\""), "{foreign}");
+    }
+
+    #[test]
+    fn a_snapshot_of_an_earlier_release_is_still_read() {
+        let golden = include_str!("../tests/golden/snapshot.hex").trim_end();
+        let bytes: Vec<_> = (0..golden.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&golden[at..at + 2], 16).unwrap())
+            .collect();
+        let content = decode("alpha", &bytes).unwrap();
+        assert_eq!(content.state, sample().1);
+        let (meta, state) = sample();
+        assert_eq!(encode("alpha", &meta, &state).unwrap(), bytes, "and written alike");
+    }
+
+    fn sample() -> (SnapshotMeta, State) {
+        use crate::command::{Command, SoftBatch};
+        use crate::record::Strike;
+        use crate::types::{LogId, Membership, StoredMembership};
+        use std::collections::BTreeSet;
+
+        let mut state = State::default();
+        let ticket = crate::state::Ticket { node: 2, boot: 3, seq: 4 };
+        state.apply_once(Some(ticket), &Command::DeleteExApp { id: "app".into() });
+        let strike = Strike { node: 1, address: [192, 0, 2, 7].into(), at: 900 };
+        state.apply(&Command::Soft(SoftBatch {
+            now: 1000,
+            strikes: vec![strike],
+            ..SoftBatch::default()
+        }));
+        let id = |index| LogId::new(openraft::CommittedLeaderId::new(5, 1), index);
+        let voters = BTreeSet::from([1, 2, 3]);
+        let membership = Membership::new(vec![voters.clone()], voters);
+        let meta = SnapshotMeta {
+            last_log_id: Some(id(300)),
+            last_membership: StoredMembership::new(Some(id(0)), membership),
+            snapshot_id: "300-5-1".into(),
+        };
+        (meta, state)
     }
 
     #[test]

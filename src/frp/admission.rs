@@ -1,42 +1,55 @@
 //! How many connections that have not proved anything yet are worked on, in all and per address.
 //!
 //! A takeover brings every client at once, often from one address behind NAT: the surplus waits
-//! for its turn, holding a socket and nothing else. Only what exceeds [`MAX_WAITING`] is closed.
+//! for its turn, holding a socket and nothing else. Only what exceeds the queue is closed.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cluster::record::ban_key;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections accepted and not yet logged in.
+/// Connections accepted and not yet logged in, silent ones included.
 const MAX_WAITING: usize = 4096;
 
-/// Of those, the ones being worked on: each may hold buffers and a TLS handshake.
+/// Of those, the ones of one address (IPv6: one /64).
+const MAX_WAITING_PER_ADDRESS: usize = 1024;
+
+/// Connections being worked on: each may hold buffers and a TLS handshake.
 const MAX_ACTIVE: usize = 512;
 
-/// Of those, the ones of one address (IPv6: one /64).
-const MAX_PER_ADDRESS: usize = 64;
+/// Of those, the ones of one address.
+const MAX_ACTIVE_PER_ADDRESS: usize = 64;
 
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
-    waiting: Arc<Semaphore>,
     active: Arc<Semaphore>,
-    by_address: Arc<Mutex<HashMap<IpAddr, Arc<Semaphore>>>>,
+    table: Arc<Mutex<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    waiting: usize,
+    by_address: HashMap<IpAddr, Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    waiting: usize,
+    active: Arc<Semaphore>,
 }
 
 /// A place in the queue; given back on drop.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    _waiting: OwnedSemaphorePermit,
     address: IpAddr,
+    own: Arc<Semaphore>,
     admission: Admission,
-    /// Counts the tickets of the address; `None` only while being dropped.
-    own: Option<Arc<Semaphore>>,
 }
 
-/// The right to be worked on; given back on drop, before the ticket looks whether it was the last.
+/// The right to be worked on; given back on drop.
 #[derive(Debug)]
 pub(super) struct Turn {
     _active: OwnedSemaphorePermit,
@@ -46,31 +59,38 @@ pub(super) struct Turn {
 
 impl Admission {
     pub(super) fn new() -> Self {
-        Self {
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
-            active: Arc::new(Semaphore::new(MAX_ACTIVE)),
-            by_address: Arc::default(),
-        }
+        Self { active: Arc::new(Semaphore::new(MAX_ACTIVE)), table: Arc::default() }
     }
 
     /// A place for a new connection, or `None` when too many have not proved anything.
     pub(super) fn admit(&self, address: IpAddr) -> Option<Ticket> {
-        let waiting = self.waiting.clone().try_acquire_owned().ok()?;
         let address = ban_key(address);
-        let mut table = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = table
-            .entry(address)
-            .or_insert_with(|| Arc::new(Semaphore::new(MAX_PER_ADDRESS)))
-            .clone();
-        drop(table);
-        Some(Ticket { _waiting: waiting, address, admission: self.clone(), own: Some(own) })
+        let mut guard = self.table();
+        let table = &mut *guard;
+        if table.waiting >= MAX_WAITING {
+            return None;
+        }
+        let place = table.by_address.entry(address).or_insert_with(|| Place {
+            waiting: 0,
+            active: Arc::new(Semaphore::new(MAX_ACTIVE_PER_ADDRESS)),
+        });
+        if place.waiting >= MAX_WAITING_PER_ADDRESS {
+            return None;
+        }
+        place.waiting += 1;
+        table.waiting += 1;
+        Some(Ticket { address, own: place.active.clone(), admission: self.clone() })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Ticket {
     /// Waits for its turn; first come, first served.
     pub(super) async fn turn(self) -> Option<Turn> {
-        let own = self.own.clone()?.acquire_owned().await.ok()?;
+        let own = self.own.clone().acquire_owned().await.ok()?;
         let active = self.admission.active.clone().acquire_owned().await.ok()?;
         Some(Turn { _active: active, _own: own, _ticket: self })
     }
@@ -78,11 +98,13 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut table = self.admission.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        self.own = None;
-        // The one that is left is the table's own.
-        if table.get(&self.address).is_some_and(|own| Arc::strong_count(own) == 1) {
-            table.remove(&self.address);
+        let mut table = self.admission.table();
+        table.waiting -= 1;
+        if let Entry::Occupied(mut place) = table.by_address.entry(self.address) {
+            place.get_mut().waiting -= 1;
+            if place.get().waiting == 0 {
+                place.remove();
+            }
         }
     }
 }
@@ -96,7 +118,7 @@ mod tests {
         let admission = Admission::new();
         let (noisy, quiet) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let mut turns = Vec::new();
-        for _ in 0..MAX_PER_ADDRESS {
+        for _ in 0..MAX_ACTIVE_PER_ADDRESS {
             turns.push(admission.admit(noisy).unwrap().turn().await.unwrap());
         }
         let next = tokio::spawn(admission.admit(noisy).unwrap().turn());
@@ -106,7 +128,8 @@ mod tests {
         turns.remove(0);
         drop(next.await.unwrap().unwrap());
         turns.clear();
-        assert!(admission.by_address.lock().unwrap().is_empty());
+        assert!(admission.table().by_address.is_empty());
+        assert_eq!(admission.table().waiting, 0);
     }
 
     #[test]
@@ -115,5 +138,8 @@ mod tests {
         let address = |n: u32| IpAddr::V4(n.into());
         let held: Vec<_> = (0..5000).filter_map(|n| admission.admit(address(n))).collect();
         assert_eq!(held.len(), MAX_WAITING);
+        drop(held);
+        let held: Vec<_> = (0..5000).filter_map(|_| admission.admit(address(1))).collect();
+        assert_eq!(held.len(), MAX_WAITING_PER_ADDRESS, "one address leaves room for others");
     }
 }

@@ -27,6 +27,7 @@ use super::wire::{Codec, WireError};
 use crate::net::Stream;
 use crate::secret::Secret;
 
+/// Longest time for connecting, and for the TLS handshake after it.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -107,6 +108,13 @@ impl Default for Retry {
 }
 
 impl Retry {
+    /// How long the TCP connection may take after `failures` failed attempts. Short at first: a
+    /// SYN sent while the virtual IP is between two nodes is lost, and the kernel would repeat it
+    /// only after a second.
+    fn patience(failures: u32) -> Duration {
+        (Duration::from_millis(500) * failures.saturating_add(1).min(6)).min(CONNECT_WITHIN)
+    }
+
     /// The wait before the attempt that follows `failures` failed ones.
     pub fn wait(&self, failures: u32) -> Duration {
         if failures == 0 {
@@ -180,7 +188,7 @@ pub async fn run(
             report(event);
         };
         let Err(loss) = tokio::select! {
-            loss = connection(&config, &mut run_id, &mut tell) => loss,
+            loss = connection(&config, failures, &mut run_id, &mut tell) => loss,
             () = stop.cancelled() => return,
         };
         report(ClientEvent::Lost(loss.to_string()));
@@ -196,21 +204,21 @@ pub async fn run(
 /// One control connection, from dialling to its end. Its work connections end with it.
 async fn connection(
     config: &Arc<ClientConfig>,
+    failures: u32,
     run_id: &mut String,
     report: &mut (impl FnMut(ClientEvent) + Send),
 ) -> Result<Infallible, Loss> {
     const HEARTBEAT: Duration = Duration::from_secs(30);
     const HEARTBEAT_LIMIT: Duration = Duration::from_secs(90);
 
-    let mut stream = dial(config).await?;
+    let mut stream = dial(config, Retry::patience(failures)).await?;
     let mut codec = Codec::new();
     let mut out = BytesMut::new();
     codec.encode(&Message::Login(login(config, run_id)), &mut out);
     stream.write_all(&out).await?;
     stream.flush().await?;
     out.clear();
-    let answer = timeout(ANSWER_WITHIN, read(&mut stream, &mut codec)).await;
-    match answer.map_err(|_elapsed| Loss::Silent)?? {
+    match soon(ANSWER_WITHIN, read(&mut stream, &mut codec)).await?? {
         Message::LoginResp(answer) if answer.error.is_empty() => *run_id = answer.run_id,
         Message::LoginResp(answer) => return Err(Loss::Login(answer.error)),
         other => return Err(Loss::Unexpected(other.name())),
@@ -289,7 +297,7 @@ async fn work(config: Arc<ClientConfig>, run_id: String) {
 }
 
 async fn carry(config: &ClientConfig, run_id: String) -> Result<(), Loss> {
-    let mut stream = dial(config).await?;
+    let mut stream = dial(config, CONNECT_WITHIN).await?;
     let mut codec = Codec::new();
     let mut out = BytesMut::new();
     let hello = NewWorkConn { run_id, ..NewWorkConn::default() };
@@ -313,20 +321,22 @@ async fn carry(config: &ClientConfig, run_id: String) -> Result<(), Loss> {
             LocalTarget::Unix(path) => Ok(Stream::new(UnixStream::connect(path).await?)),
         }
     };
-    let mut local = timeout(CONNECT_WITHIN, connect).await.map_err(|_elapsed| Loss::Silent)??;
+    let mut local = soon(CONNECT_WITHIN, connect).await??;
     copy_bidirectional(&mut user, &mut local).await?;
     Ok(())
 }
 
-async fn dial(config: &ClientConfig) -> Result<Stream, Loss> {
-    let connect = async {
-        let tcp = TcpStream::connect(&config.server).await?;
-        tcp.set_nodelay(true)?;
-        let Some(tls) = &config.tls else { return Ok(Stream::new(tcp)) };
-        let name = ServerName::try_from(config.server_name.clone())?;
-        Ok(Stream::new(TlsConnector::from(tls.clone()).connect(name, tcp).await?))
-    };
-    timeout(CONNECT_WITHIN, connect).await.map_err(|_elapsed| Loss::Silent)?
+async fn dial(config: &ClientConfig, within: Duration) -> Result<Stream, Loss> {
+    let tcp = soon(within, TcpStream::connect(&config.server)).await??;
+    tcp.set_nodelay(true)?;
+    let Some(tls) = &config.tls else { return Ok(Stream::new(tcp)) };
+    let name = ServerName::try_from(config.server_name.clone())?;
+    let tls = TlsConnector::from(tls.clone());
+    Ok(Stream::new(soon(CONNECT_WITHIN, tls.connect(name, tcp)).await??))
+}
+
+async fn soon<T>(within: Duration, step: impl Future<Output = T>) -> Result<T, Loss> {
+    timeout(within, step).await.map_err(|_elapsed| Loss::Silent)
 }
 
 async fn read(stream: &mut Stream, codec: &mut Codec) -> Result<Message, Loss> {

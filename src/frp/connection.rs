@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +79,7 @@ enum Rejected {
     Wire(#[from] WireError),
     #[error("the first message is {0}, expected Login or NewWorkConn")]
     Message(&'static str),
-    #[error("login refused: {0}")]
+    #[error("login refused: {}", .0.cause())]
     Login(#[from] LoginError),
     #[error("no session has that run id")]
     NoSession,
@@ -94,6 +95,32 @@ struct Origin {
     grip: Grip,
     /// Whether the layer below is a mux, which does its own heartbeat.
     mux: bool,
+}
+
+/// What a first message led to.
+enum First {
+    Login(Box<LoggedIn>),
+    /// A work connection, handed to its session.
+    Work,
+}
+
+/// A client that has a seat and waits for its answer.
+struct LoggedIn {
+    session: Session,
+    run_id: String,
+    client: SocketAddr,
+}
+
+impl LoggedIn {
+    async fn run(self) {
+        let Self { session, run_id, client } = self;
+        let end = session.run().await;
+        if matches!(end, SessionEnd::Killed) {
+            tracing::debug!(run_id, client.addr = %client, "session ended by this side");
+        } else {
+            tracing::info!(run_id, client.addr = %client, reason = %end, "tunnel client lost");
+        }
+    }
 }
 
 impl Door {
@@ -114,8 +141,9 @@ impl Door {
         let grip = socket.grip();
         self.tunnels.track(grip.clone());
         let server = socket.local_addr()?;
-        let turn = within(ticket.turn()).await?.ok_or(Rejected::Ended)?;
         let first = within(socket.peek()).await??.ok_or(Rejected::Ended)?;
+        // Only now: one that says nothing needs no turn, and must not keep others from theirs.
+        let turn = within(ticket.turn()).await?.ok_or(Rejected::Ended)?;
         let (stream, inside) = match Preface::of(first) {
             preface @ (Preface::Tls | Preface::CustomTls) => {
                 self.handshake(socket, preface == Preface::CustomTls).await?
@@ -128,8 +156,15 @@ impl Door {
         };
         let origin = Origin { client, server, grip, mux: inside == Preface::Mux };
         match inside {
-            Preface::Mux => self.multiplexed(stream, origin, turn).await,
-            Preface::V1 => self.first_message(stream, &origin, Some(turn)).await,
+            Preface::Mux => self.multiplexed(stream, &origin, turn).await,
+            Preface::V1 => match self.first_message(stream, &origin).await? {
+                First::Login(session) => {
+                    drop(turn);
+                    session.run().await;
+                    Ok(())
+                }
+                First::Work => Ok(()),
+            },
             Preface::Refused(refusal) => Err(refusal.into()),
             // TLS within TLS.
             Preface::Tls => Err(Refusal::Garbage(0x16).into()),
@@ -163,54 +198,64 @@ impl Door {
     async fn multiplexed(
         &self,
         stream: Stream,
-        origin: Origin,
+        origin: &Origin,
         turn: Turn,
     ) -> Result<(), Rejected> {
         let (mut incoming, control) = mux::serve(stream, mux::Config::default());
         let first = within(incoming.accept()).await?.ok_or(Rejected::Ended)?;
-        let session = self.first_message(Stream::new(first), &origin, Some(turn));
+        // Further streams are left alone until this one has logged in.
+        let First::Login(session) = self.first_message(Stream::new(first), origin).await? else {
+            return Err(Rejected::Message("NewWorkConn"));
+        };
+        drop(turn);
+        let session = session.run();
         tokio::pin!(session);
-        let mut works = tokio::task::JoinSet::new();
-        let outcome = loop {
+        let mut works = JoinSet::new();
+        loop {
             tokio::select! {
-                outcome = &mut session => break outcome,
+                () = &mut session => break,
                 Some(_) = works.join_next() => {}
                 stream = incoming.accept() => match stream {
                     Some(stream) => {
-                        let tunnels = self.tunnels.clone();
-                        works.spawn(deliver(Stream::new(stream), tunnels));
+                        works.spawn(deliver(Stream::new(stream), self.tunnels.clone()));
                     }
-                    None => break session.await,
+                    None => {
+                        let reason = control.closed().await;
+                        tracing::debug!(client.addr = %origin.client, %reason, "mux session ended");
+                        session.await;
+                        break;
+                    }
                 },
             }
-        };
+        }
+        // Work connections in users' hands end with the session.
         control.abort();
-        outcome
+        Ok(())
     }
 
     /// Reads the first message of a connection or of a mux session's first stream.
-    async fn first_message(
-        &self,
-        mut stream: Stream,
-        origin: &Origin,
-        turn: Option<Turn>,
-    ) -> Result<(), Rejected> {
+    async fn first_message(&self, mut stream: Stream, origin: &Origin) -> Result<First, Rejected> {
         let mut codec = Codec::new();
         match within(read_message(&mut stream, &mut codec)).await?? {
-            Message::Login(login) => self.login(stream, codec, login, origin, turn).await,
-            Message::NewWorkConn(work) => hand_over(stream, codec, &work, &self.tunnels).await,
+            Message::Login(login) => {
+                let client = self.login(stream, codec, login, origin).await?;
+                Ok(First::Login(Box::new(client)))
+            }
+            Message::NewWorkConn(work) => {
+                hand_over(stream, codec, &work, &self.tunnels).await.map(|()| First::Work)
+            }
             other => Err(Rejected::Message(other.name())),
         }
     }
 
+    /// Seats the client, or tells it why not.
     async fn login(
         &self,
         mut stream: Stream,
         mut codec: Codec,
         login: Login,
         origin: &Origin,
-        turn: Option<Turn>,
-    ) -> Result<(), Rejected> {
+    ) -> Result<LoggedIn, Rejected> {
         let address = origin.client.ip();
         let banned = self.guard.is_banned(address);
         let verdict = login::verify(&login, &self.config.auth_token, banned, |offered| {
@@ -228,7 +273,6 @@ impl Door {
             let _ = timeout(LINGER, say_goodbye(&mut stream, &out)).await;
             return Err(error.into());
         }
-        drop(turn);
         let iv = random::<IV_LEN>()?;
         let run_id = match login.run_id {
             known if (1..=MAX_RUN_ID).contains(&known.len()) => known,
@@ -263,14 +307,8 @@ impl Door {
         };
         let control = Control::new(start, Instant::now());
         let tunnels = self.tunnels.clone();
-        let end =
-            Session { id, tunnels, control, codec, stream, out, input: inputs, kill }.run().await;
-        if matches!(end, SessionEnd::Killed) {
-            tracing::debug!(run_id, client.addr = %origin.client, "session ended by this side");
-        } else {
-            tracing::info!(run_id, client.addr = %origin.client, reason = %end, "tunnel client lost");
-        }
-        Ok(())
+        let session = Session { id, tunnels, control, codec, stream, out, input: inputs, kill };
+        Ok(LoggedIn { session, run_id, client: origin.client })
     }
 
     fn tell(&self, client: SocketAddr, rejected: &Rejected) {

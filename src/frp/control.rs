@@ -6,7 +6,7 @@
 //! A work connection belongs to the client, not to a proxy, and answers no particular request:
 //! any one serves the user that has waited longest. frpc drops a work connection that is started
 //! before it has read our `NewProxyResp`, so users of a new proxy are held until one arrives that
-//! was asked for after that response, at most [`SETTLE`].
+//! was asked for after that response, at most 50 ms.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

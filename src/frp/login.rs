@@ -27,6 +27,15 @@ pub enum LoginError {
 }
 
 impl LoginError {
+    /// What an operator has to know, which the client is not told.
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::Banned => "the address has failed too often lately",
+            Self::WrongSharedKey => "metadatas.token is missing or not the shared key",
+            Self::WrongPrivilegeKey => "auth.token is not the one configured here",
+        }
+    }
+
     /// Whether the attempt counts against the address. One that is banned already does not
     /// prolong its ban by trying.
     pub fn is_strike(self) -> bool {

@@ -37,7 +37,7 @@ pub(super) enum Input {
 pub(super) enum SessionEnd {
     #[error("the client closed the connection")]
     Closed,
-    #[error("the connection failed: {0}")]
+    #[error("{0}")]
     Io(#[from] io::Error),
     #[error("the client broke the protocol: {0}")]
     Wire(#[from] WireError),

@@ -1,6 +1,7 @@
 //! The server and the built-in client against each other over the loopback, and the server
 //! against a hand-driven client.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cluster::Handle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -131,10 +132,11 @@ async fn echo_server() -> SocketAddr {
 /// Sends `size` bytes and expects them back.
 async fn echo(stream: Stream, size: usize) {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..=250).cycle().take(size).collect();
     let sent = bytes.clone();
     let sending = tokio::spawn(async move {
         writer.write_all(&sent).await.unwrap();
+        writer.flush().await.unwrap();
         writer
     });
     let mut back = vec![0; size];
@@ -232,7 +234,123 @@ impl Peer {
     }
 }
 
+/// One mux connection driven by hand, frame by frame.
+struct MuxPeer {
+    tcp: TcpStream,
+    received: HashMap<u32, (Codec, Vec<u8>)>,
+}
+
+impl MuxPeer {
+    const DATA: u8 = 0;
+    const WINDOW_UPDATE: u8 = 1;
+    const SYN: u16 = 1;
+
+    async fn connect(server: &Server) -> Self {
+        let tcp = TcpStream::connect(server.address).await.unwrap();
+        Self { tcp, received: HashMap::new() }
+    }
+
+    async fn frame(&mut self, kind: u8, flags: u16, stream: u32, length: u32, data: &[u8]) {
+        let mut frame = vec![0, kind];
+        frame.extend(flags.to_be_bytes());
+        frame.extend(stream.to_be_bytes());
+        frame.extend(length.to_be_bytes());
+        frame.extend(data);
+        self.tcp.write_all(&frame).await.unwrap();
+    }
+
+    async fn open(&mut self, stream: u32) {
+        self.frame(Self::WINDOW_UPDATE, Self::SYN, stream, 0, &[]).await;
+        self.received.insert(stream, Default::default());
+    }
+
+    async fn send(&mut self, stream: u32, message: Message) {
+        let mut out = BytesMut::new();
+        self.received.get_mut(&stream).unwrap().0.encode(&message, &mut out);
+        self.data(stream, &out).await;
+    }
+
+    async fn data(&mut self, stream: u32, bytes: &[u8]) {
+        let length = bytes.len().try_into().unwrap();
+        self.frame(Self::DATA, 0, stream, length, bytes).await;
+    }
+
+    /// Reads one frame into its stream.
+    async fn pump(&mut self) {
+        let mut header = [0; 12];
+        timeout(PATIENCE, self.tcp.read_exact(&mut header)).await.unwrap().unwrap();
+        if header[1] == Self::DATA {
+            let stream = u32::from_be_bytes(header[4..8].try_into().unwrap());
+            let length = u32::from_be_bytes(header[8..].try_into().unwrap());
+            let mut data = vec![0; length.try_into().unwrap()];
+            self.tcp.read_exact(&mut data).await.unwrap();
+            self.received.get_mut(&stream).unwrap().1.extend(data);
+        }
+    }
+
+    async fn receive(&mut self, stream: u32) -> Message {
+        loop {
+            let (codec, bytes) = self.received.get_mut(&stream).unwrap();
+            codec.push(&std::mem::take(bytes));
+            if let Some(message) = codec.next().unwrap() {
+                return message;
+            }
+            self.pump().await;
+        }
+    }
+}
+
 #[tokio::test]
+async fn a_mux_session_logs_in_on_its_first_stream_and_works_on_the_others() {
+    let server = Server::plain().await;
+    let mut peer = MuxPeer::connect(&server).await;
+    peer.open(1).await;
+    let login = Login {
+        privilege_key: privilege_key("", 1),
+        timestamp: 1,
+        metas: [("token".to_owned(), "shared".to_owned())].into(),
+        ..Login::default()
+    };
+    peer.send(1, Message::Login(login)).await;
+    let Message::LoginResp(answer) = peer.receive(1).await else { panic!("no answer") };
+    assert_eq!(answer.error, "");
+    let control = &mut peer.received.get_mut(&1).unwrap().0;
+    let key = Key::derive(b"");
+    control.start_reading_cipher(&key);
+    control.start_writing_cipher(&key, [7; 16]);
+    let proxy =
+        NewProxy { proxy_name: "app".into(), remote_port: PORT.into(), ..NewProxy::default() };
+    peer.send(1, Message::NewProxy(proxy)).await;
+    let Message::NewProxyResp(answer) = peer.receive(1).await else { panic!("no answer") };
+    assert_eq!((answer.remote_addr.as_str(), answer.error.as_str()), (":23001", ""));
+
+    let tunnels = server.tunnels.clone();
+    let user = tokio::spawn(async move {
+        let mut stream = tunnels.dial(&Target::Tunnel(PORT)).await.unwrap();
+        stream.write_all(b"question").await.unwrap();
+        let mut answer = [0; 6];
+        stream.read_exact(&mut answer).await.unwrap();
+        answer
+    });
+    assert!(matches!(peer.receive(1).await, Message::ReqWorkConn(_)));
+    peer.open(3).await;
+    let hello =
+        NewWorkConn { run_id: server.tunnels.status()[0].run_id.clone(), ..Default::default() };
+    peer.send(3, Message::NewWorkConn(hello)).await;
+    let Message::StartWorkConn(start) = peer.receive(3).await else { panic!("no start") };
+    assert_eq!(start.proxy_name, "app");
+    let (codec, mut bytes) = peer.received.remove(&3).unwrap();
+    bytes.splice(0..0, codec.into_rest());
+    peer.received.insert(3, (Codec::new(), bytes));
+    while peer.received[&3].1.len() < 8 {
+        peer.pump().await;
+    }
+    assert_eq!(peer.received[&3].1, b"question");
+    peer.data(3, b"answer").await;
+    assert_eq!(&timeout(PATIENCE, user).await.unwrap().unwrap(), b"answer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn megabytes_come_back_whole_over_mutual_tls() {
     let server = Server::start(Config::default()).await;
     let mut config = server.client(echo_server().await);
@@ -244,7 +362,7 @@ async fn megabytes_come_back_whole_over_mutual_tls() {
     client.stop.cancel();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_users_at_once_are_served_without_tls_too() {
     let server = Server::plain().await;
     let mut client = Client::run(server.client(echo_server().await));
@@ -261,6 +379,49 @@ async fn many_users_at_once_are_served_without_tls_too() {
     for user in users {
         timeout(PATIENCE, user).await.unwrap().unwrap();
     }
+    client.stop.cancel();
+}
+
+#[tokio::test]
+async fn users_are_led_to_a_unix_socket_and_see_its_absence_at_once() {
+    let server = Server::plain().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("exapp.sock");
+    let mut config = server.client(server.address);
+    config.local = LocalTarget::Unix(path.clone());
+    let mut client = Client::run(config);
+    client.started().await;
+
+    let mut stream = server.dial().await.unwrap();
+    let mut nothing = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut nothing)).await.unwrap().unwrap();
+    assert!(nothing.is_empty());
+
+    let listener = UnixListener::bind(&path).unwrap();
+    let exapp = async {
+        let (mut exapp, _) = listener.accept().await.unwrap();
+        exapp.write_all(b"hello").await.unwrap();
+    };
+    let (stream, ()) = tokio::join!(server.dial(), exapp);
+    let mut hello = String::new();
+    timeout(PATIENCE, stream.unwrap().read_to_string(&mut hello)).await.unwrap().unwrap();
+    assert_eq!(hello, "hello");
+    client.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_client_that_loses_its_server_finds_it_again() {
+    let server = Server::plain().await;
+    let mut client = Client::run(server.client(echo_server().await));
+    client.started().await;
+    let before = server.tunnels.status()[0].clone();
+    server.tunnels.abandon(&[std::net::IpAddr::from([127, 0, 0, 1])]);
+    client.wait_for(|event| matches!(event, ClientEvent::Lost(_))).await;
+    client.started().await;
+    let after = server.tunnels.status()[0].clone();
+    assert_eq!(before.run_id, after.run_id);
+    assert_ne!(before.client, after.client);
+    echo(server.dial().await.unwrap(), 1000).await;
     client.stop.cancel();
 }
 
@@ -334,7 +495,7 @@ async fn the_same_run_id_replaces_its_old_session_at_once() {
     assert!(matches!(new.receive().await, Some(Message::Pong(_))));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_client_takes_over_and_a_stranger_does_not() {
     let server = Server::plain().await;
     let (mut old, _) = Peer::login(&server, "").await;
@@ -348,7 +509,7 @@ async fn a_restarted_client_takes_over_and_a_stranger_does_not() {
     assert_eq!(server.tunnels.status()[0].run_id, run_id);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_work_connection_costs_the_user_nothing() {
     let server = Server::plain().await;
     let (mut peer, run_id) = Peer::login(&server, "").await;

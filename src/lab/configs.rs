@@ -24,7 +24,7 @@ pub(super) const APP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 30);
 pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
 /// Where `/exapps/` is served.
 pub(super) const EXAPPS_PORT: u16 = 8780;
-const FRP_PORT: u16 = 8782;
+pub(super) const FRP_PORT: u16 = 8782;
 /// The ExApp's id, the name of its proxy, and its remote port.
 pub(super) const APP_ID: &str = "labapp";
 pub(super) const APP_PORT: u16 = 23_000;

@@ -231,5 +231,4 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-#[path = "exapp_tests.rs"]
 mod tests;

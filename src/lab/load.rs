@@ -65,7 +65,6 @@ struct Book {
 /// Everything a finished load has seen.
 pub(super) struct Harvest {
     pub(super) records: Vec<Record>,
-    pub(super) sockets_open: u64,
     pub(super) sockets_broken: u64,
 }
 
@@ -102,11 +101,7 @@ impl Load {
         self.quit.cancel();
         self.thread.result().await;
         let records = std::mem::take(&mut *lock(&self.book.records));
-        Harvest {
-            records,
-            sockets_open: self.sockets.opened(),
-            sockets_broken: self.sockets.broken(),
-        }
+        Harvest { records, sockets_broken: self.sockets.broken() }
     }
 }
 
@@ -230,5 +225,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;

@@ -26,11 +26,10 @@ mod rounds;
 mod run;
 mod sockets;
 mod topology;
-mod trace;
+pub mod trace;
 mod tunnel;
 
 pub use error::Error;
 pub use options::{Fault, Options};
 pub use report::Outcome;
 pub use run::run;
-pub use trace::{Hole, Sample, largest_hole};

@@ -223,7 +223,7 @@ impl Host {
     pub fn reboot(&self) -> io::Result<()> {
         self.kill_all()?;
         // The pair of interfaces goes first: the namespace itself dies asynchronously.
-        ip_in(&self.switch.space.name, &["link", "del", &self.name])?;
+        ip_in(&self.switch.space.name, &["link", "del", "dev", &self.name])?;
         ip(&["netns", "del", &self.space.name])?;
         ip(&["netns", "add", &self.space.name])?;
         self.plug_in()
@@ -235,8 +235,8 @@ impl Host {
         let own = self.space.name.as_str();
         let switch = self.switch.space.name.as_str();
         let peer = ["type", "veth", "peer", "name", INTERFACE, "address", &hardware, "netns", own];
-        ip_in(switch, &[&["link", "add", &self.name], &peer[..]].concat())?;
-        ip_in(switch, &["link", "set", &self.name, "master", "bridge", "up"])?;
+        ip_in(switch, &[&["link", "add", "name", &self.name], &peer[..]].concat())?;
+        ip_in(switch, &["link", "set", "dev", &self.name, "master", "bridge", "up"])?;
         let prefix = format!("{}/24", self.address);
         ip_in(own, &["link", "set", "lo", "up"])?;
         ip_in(own, &["address", "add", &prefix, "dev", INTERFACE])?;
@@ -381,5 +381,4 @@ pub async fn wait_until<E>(
 }
 
 #[cfg(test)]
-#[path = "namespaces_tests.rs"]
 mod tests;

@@ -324,5 +324,4 @@ fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<
 }
 
 #[cfg(test)]
-#[path = "nextcloud_tests.rs"]
 mod tests;

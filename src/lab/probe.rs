@@ -158,8 +158,6 @@ mod tests {
         let client = lan.host("client", Ipv4Addr::new(10, 79, 0, 50)).unwrap();
         let one = lan.host("one", Ipv4Addr::new(10, 79, 0, 11)).unwrap();
         let two = lan.host("two", Ipv4Addr::new(10, 79, 0, 12)).unwrap();
-        // A new owner without an announcement is found only when the neighbour entry is refreshed.
-        two.sysctl("net.ipv4.conf.eth0.arp_notify", "1").unwrap();
         one.set_address(MOVING, true).unwrap();
         let probe = Probe::start(&client, MOVING, Duration::from_millis(1)).unwrap();
         let limit = Duration::from_secs(20);
@@ -182,8 +180,7 @@ mod tests {
         assert!(hole.until.is_some());
     }
 
-    /// `ip neighbour` of the client learns the new owner from any ARP request it sends with the
-    /// moved address as its source.
+    /// The client learns the new owner from the ARP request that precedes this datagram.
     fn announce(address: Ipv4Addr) {
         let socket = std::net::UdpSocket::bind((address, 0)).unwrap();
         socket.send_to(b"here", (Ipv4Addr::new(10, 79, 0, 50), 9)).unwrap();

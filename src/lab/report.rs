@@ -1,4 +1,4 @@
-//! ○ From measurements to figures: the table for people and the JSON for tools.
+//! Sans-io: from measurements to figures, the table for people and the JSON for tools.
 //!
 //! The shape of the JSON is stable; `docs/reference/lab.md` defines every key.
 

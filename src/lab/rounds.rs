@@ -10,7 +10,7 @@ use super::load::{Harvest, Load};
 use super::probe::Probe;
 use super::report::{Round, milliseconds};
 use super::topology::{Lab, NodeIndex};
-use super::trace::{Sample, largest_hole, steady};
+use super::trace::{Hole, Sample, largest_hole, steady};
 use super::{Error, Fault, Options, faults};
 
 const VIP_PROBE_EVERY: Duration = Duration::from_millis(1);
@@ -90,9 +90,8 @@ async fn run_one(lab: &mut Lab, fault: Fault, console: &Console) -> Result<Round
         (_, Some(hole)) => hole.until.map_or(Back::Never, Back::At),
     };
     let tally = Tally::of(&harvest, back);
-    let length = |hole: Option<super::Hole>| {
-        milliseconds(hole.map_or(Duration::ZERO, |hole| hole.length(end)))
-    };
+    let length =
+        |hole: Option<Hole>| milliseconds(hole.map_or(Duration::ZERO, |hole| hole.length(end)));
     let round = Round {
         fault: fault.to_string(),
         vip_outage_ms: length(vip_hole),
@@ -244,7 +243,6 @@ mod tests {
                 record(300, 5, true),
                 record(310, 1000, false),
             ],
-            sockets_open: 0,
             sockets_broken: 0,
         };
         let back = start + Duration::from_millis(250);

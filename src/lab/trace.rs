@@ -1,4 +1,4 @@
-//! ○ What a train of probes says about an outage. No clock, no sockets.
+//! Sans-io: what a train of probes says about an outage.
 //!
 //! An outage is the time between two consecutive answers, if at least one probe sent in between
 //! was lost or late. Without that condition the pace of the probes and every hiccup of the

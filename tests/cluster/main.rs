@@ -1,5 +1,11 @@
 //! Three real processes: two nodes and a witness, on loopback, over mutual TLS.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot set itself up fails, and shows the logs of what it started"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

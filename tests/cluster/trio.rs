@@ -16,8 +16,8 @@ use crate::support::node::KEY;
 use crate::support::{eventually, free_port};
 
 /// The cluster; members are numbered 1, 2 (nodes) and 3 (witness).
-pub struct Trio {
-    pub nextcloud: Nextcloud,
+pub(crate) struct Trio {
+    pub(crate) nextcloud: Nextcloud,
     dir: TempDir,
     http: [SocketAddr; 2],
     control: [SocketAddr; 3],
@@ -27,7 +27,7 @@ pub struct Trio {
 
 impl Trio {
     /// Starts all three and waits until both nodes can serve.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let nextcloud = Nextcloud::new(Directory::new(Secret::new(KEY)));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -62,19 +62,19 @@ impl Trio {
         trio
     }
 
-    pub fn http(&self, member: usize) -> SocketAddr {
+    pub(crate) fn http(&self, member: usize) -> SocketAddr {
         self.http[member - 1]
     }
 
-    pub fn control(&self, member: usize) -> SocketAddr {
+    pub(crate) fn control(&self, member: usize) -> SocketAddr {
         self.control[member - 1]
     }
 
-    pub async fn status(&self, member: usize) -> Option<Status> {
+    pub(crate) async fn status(&self, member: usize) -> Option<Status> {
         admin::client::status(&self.dir.path().join(format!("{member}.sock"))).await.ok()
     }
 
-    pub async fn has_record(&self, member: usize, app: &str) {
+    pub(crate) async fn has_record(&self, member: usize, app: &str) {
         eventually(&format!("member {member} knows {app}"), || async {
             let status = self.status(member).await?;
             status.exapps.iter().any(|id| id == app).then_some(())
@@ -83,7 +83,7 @@ impl Trio {
     }
 
     /// The node that leads; a witness that leads hands over by itself.
-    pub async fn leader_among_nodes(&self) -> usize {
+    pub(crate) async fn leader_among_nodes(&self) -> usize {
         eventually("a node leads", || async {
             let leader = usize::try_from(self.status(1).await?.cluster.leader?).ok()?;
             (leader <= 2).then_some(leader)
@@ -91,14 +91,14 @@ impl Trio {
         .await
     }
 
-    pub fn kill(&mut self, member: usize) {
+    pub(crate) fn kill(&mut self, member: usize) {
         if let Some(mut process) = self.processes[member - 1].take() {
             process.kill().unwrap();
             process.wait().unwrap();
         }
     }
 
-    pub fn launch(&mut self, member: usize) {
+    pub(crate) fn launch(&mut self, member: usize) {
         let log = File::options().create(true).append(true).open(self.log(member)).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_trigon"))
             .args(["run", "--config"])

@@ -8,21 +8,21 @@ use super::eventually;
 use super::node::{KEY, Node, TUNNEL};
 
 /// Both ends of the range of versions ExApps bring along.
-pub const VERSIONS: [&str; 2] = ["0.61.1", "0.70.1"];
+pub(crate) const VERSIONS: [&str; 2] = ["0.61.1", "0.70.1"];
 
 /// What to put into frpc's configuration.
-pub struct Setup<'a> {
-    pub token: &'a str,
-    pub proxy: &'a str,
-    pub port: u16,
-    pub transport: Transport,
+pub(crate) struct Setup<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) proxy: &'a str,
+    pub(crate) port: u16,
+    pub(crate) transport: Transport,
     /// Directory with `ca.crt`, `client.crt`, `client.key`, for TLS with certificates.
-    pub certificates: Option<PathBuf>,
+    pub(crate) certificates: Option<PathBuf>,
 }
 
 /// frpc's `transport` table.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// TLS with client certificates.
     Tls,
     /// TLS with the extra first byte 0x17.
@@ -48,14 +48,14 @@ impl Default for Setup<'_> {
 }
 
 /// A running frpc; ends with the value.
-pub struct Frpc {
+pub(crate) struct Frpc {
     process: Child,
     log: PathBuf,
 }
 
 impl Frpc {
     /// Starts frpc of `version` against `node`, in front of the node's ExApp.
-    pub fn start(version: &str, node: &Node, setup: &Setup<'_>) -> Self {
+    pub(crate) fn start(version: &str, node: &Node, setup: &Setup<'_>) -> Self {
         let name = format!("frpc-{version}-{}-{}", setup.proxy, setup.port);
         let dir = node.dir().join(name);
         std::fs::create_dir_all(&dir).unwrap();
@@ -76,12 +76,12 @@ impl Frpc {
     }
 
     /// Everything frpc has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
     /// Waits until frpc logs `text`.
-    pub async fn says(&self, text: &str) {
+    pub(crate) async fn says(&self, text: &str) {
         eventually(&format!("frpc says {text:?}"), || async {
             self.log().contains(text).then_some(())
         })

@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// Sends `request` to `to`; `None` when the connection is refused or closed without an answer.
-pub async fn send(to: SocketAddr, request: Request<Full<Bytes>>) -> Option<Response<Bytes>> {
+pub(crate) async fn send(to: SocketAddr, request: Request<Full<Bytes>>) -> Option<Response<Bytes>> {
     let stream = TcpStream::connect(to).await.ok()?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
@@ -22,12 +22,12 @@ pub async fn send(to: SocketAddr, request: Request<Full<Bytes>>) -> Option<Respo
 }
 
 /// A GET with extra headers.
-pub fn get(path: &str, headers: &[(&str, &str)]) -> Request<Full<Bytes>> {
+pub(crate) fn get(path: &str, headers: &[(&str, &str)]) -> Request<Full<Bytes>> {
     request("GET", path, headers, Bytes::new())
 }
 
 /// Any request.
-pub fn request(
+pub(crate) fn request(
     method: &str,
     path: &str,
     headers: &[(&str, &str)],

@@ -3,21 +3,21 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of this module")]
 
-pub mod frpc;
-pub mod http;
-pub mod node;
+pub(crate) mod frpc;
+pub(crate) mod http;
+pub(crate) mod node;
 
 use std::future::Future;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 /// A port nobody listens on now.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Polls until `probe` gives a value; fails the test after a generous limit, telling `what`.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut probe: impl FnMut() -> F,
 ) -> T {

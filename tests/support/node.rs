@@ -15,22 +15,22 @@ use trigon::secret::Secret;
 
 use super::{eventually, free_port, http};
 
-pub const KEY: &str = "a-shared-key-for-tests";
-pub const APP: &str = "labapp";
-pub const APP_TOKEN: &str = "the-apps-own-secret-token";
+pub(crate) const KEY: &str = "a-shared-key-for-tests";
+pub(crate) const APP: &str = "labapp";
+pub(crate) const APP_TOKEN: &str = "the-apps-own-secret-token";
 /// Port the ExApp's tunnel registers.
-pub const TUNNEL: u16 = 23_007;
+pub(crate) const TUNNEL: u16 = 23_007;
 /// Cookie of the user alice.
-pub const ALICE: &str = "nc_session_id=s1; oc_sessionPassphrase=alice-passphrase";
+pub(crate) const ALICE: &str = "nc_session_id=s1; oc_sessionPassphrase=alice-passphrase";
 /// Cookie of an administrator.
-pub const ADMIN: &str = "nc_session_id=s2; oc_sessionPassphrase=admin-passphrase";
+pub(crate) const ADMIN: &str = "nc_session_id=s2; oc_sessionPassphrase=admin-passphrase";
 
 /// A single node and what stands around it.
-pub struct Node {
-    pub http: SocketAddr,
-    pub frp: SocketAddr,
-    pub nextcloud: Nextcloud,
-    pub exapp_socket: PathBuf,
+pub(crate) struct Node {
+    pub(crate) http: SocketAddr,
+    pub(crate) frp: SocketAddr,
+    pub(crate) nextcloud: Nextcloud,
+    pub(crate) exapp_socket: PathBuf,
     dir: TempDir,
     process: Option<Child>,
     tasks: Vec<JoinHandle<()>>,
@@ -38,7 +38,7 @@ pub struct Node {
 
 impl Node {
     /// Starts a node; `extra` is appended to its `[frp]` section.
-    pub async fn start(frp_extra: &str) -> Self {
+    pub(crate) async fn start(frp_extra: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut directory = Directory::new(Secret::new(KEY));
         directory.apps.insert(APP.into(), app());
@@ -74,7 +74,7 @@ impl Node {
     }
 
     /// Starts the process (again).
-    pub fn launch(&mut self) {
+    pub(crate) fn launch(&mut self) {
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_trigon"))
             .args(["run", "--config"])
@@ -88,7 +88,7 @@ impl Node {
     }
 
     /// Waits until the node can serve.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         let socket = self.dir.path().join("admin.sock");
         eventually("the node is ready", || async {
             let status = trigon::admin::client::status(&socket).await.ok()?;
@@ -98,7 +98,7 @@ impl Node {
     }
 
     /// Kills the process without a goodbye.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
             process.wait().unwrap();
@@ -106,17 +106,17 @@ impl Node {
     }
 
     /// The node's directory: `frp/` holds the exported certificates.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Everything the process has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap()
     }
 
     /// Resident memory of the process in KiB.
-    pub fn resident_kib(&self) -> u64 {
+    pub(crate) fn resident_kib(&self) -> u64 {
         let pid = self.process.as_ref().unwrap().id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -124,7 +124,7 @@ impl Node {
     }
 
     /// Waits until a page of the ExApp comes through the tunnel.
-    pub async fn page_answers(&self) {
+    pub(crate) async fn page_answers(&self) {
         eventually("the ExApp answers through the tunnel", || async {
             let answer = http::send(self.http, http::get("/exapps/labapp/public/", &[])).await?;
             (answer.status() == 200 && answer.body() == exapp::PAGE).then_some(())
@@ -206,4 +206,4 @@ listen = "{frp}"
 }
 
 /// How long a test lets something run that must not have an effect.
-pub const A_MOMENT: Duration = Duration::from_millis(500);
+pub(crate) const A_MOMENT: Duration = Duration::from_millis(500);

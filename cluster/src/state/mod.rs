@@ -131,10 +131,10 @@ impl State {
         for (key, session) in &batch.sessions {
             self.sessions.insert(*key, session, batch.now);
         }
-        self.strikes.forget(batch.now);
         for strike in &batch.strikes {
             self.strikes.insert(strike, batch.now);
         }
+        self.strikes.forget(batch.now);
     }
 }
 

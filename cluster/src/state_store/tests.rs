@@ -83,7 +83,7 @@ async fn a_directory_of_another_node_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(dir.path());
     let busy = log_file::open(dir.path(), "alpha", 1).err().unwrap().to_string();
-    assert!(busy.contains("raft.redb"), "{busy}");
+    assert!(busy.contains("another trigon runs on this directory"), "{busy}");
     closed(log).await;
     let foreign = log_file::open(dir.path(), "alpha", 2).err().unwrap().to_string();
     assert!(foreign.contains("belongs to node 1 of cluster \"alpha\""), "{foreign}");
@@ -155,4 +155,56 @@ async fn a_damaged_snapshot_falls_back_to_the_older_when_the_log_still_reaches_i
         assert!(refused.contains("new node id"), "{refused}");
         assert!(files[0].exists(), "nothing is touched when the start is refused");
     }
+}
+
+/// Memory that stops accepting syncs, as a dying disk does.
+#[derive(Debug, Default)]
+struct DyingDisk {
+    memory: redb::backends::InMemoryBackend,
+    dead: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl redb::StorageBackend for DyingDisk {
+    fn len(&self) -> std::io::Result<u64> {
+        self.memory.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.memory.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.memory.set_len(len)
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        if self.dead.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(std::io::Error::other("no more syncs"));
+        }
+        self.memory.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.memory.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_is_never_reported_as_stored_and_stops_the_node() {
+    let disk = DyingDisk::default();
+    let dead = Arc::clone(&disk.dead);
+    let database = redb::Database::builder().create_with_backend(disk).unwrap();
+    let opened = log_file::Opened {
+        database,
+        vote: None,
+        committed: None,
+        purged: None,
+        last: None,
+        boot: 1,
+    };
+    let fatal = Fatal::new();
+    let mut log = LogStore::new(opened, fatal.clone());
+    log.blocking_append([entry(0)]).await.unwrap();
+    dead.store(true, std::sync::atomic::Ordering::Relaxed);
+    log.blocking_append([entry(1)]).await.unwrap_err();
+    assert!(fatal.raised().await.contains("the log cannot be written"));
+    dead.store(false, std::sync::atomic::Ordering::Relaxed);
+    log.blocking_append([entry(1)]).await.unwrap_err();
+    log.save_vote(&crate::types::Vote::new(3, 1)).await.unwrap_err();
 }

@@ -73,3 +73,47 @@ impl fmt::Debug for Decryptor {
         f.write_str("Decryptor")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn keys_equal_those_frp_derives() {
+        let table = [
+            ("", "cdc9dc4c472c37331281df4c232a8407"),
+            ("s3cret", "98d40315f7ae4d22a12d1f4879bd5ca9"),
+            ("some_very_secure_password", "6ce79b5287d6c232244a6d7d866c87da"),
+        ];
+        for (token, expect) in table {
+            assert_eq!(hex(&Key::derive(token.as_bytes()).0), expect, "{token}");
+        }
+    }
+
+    #[test]
+    fn a_stream_may_be_cut_anywhere() {
+        let key = Key::derive(b"s3cret");
+        let iv = [7; IV_LEN];
+        let plain: Vec<u8> = (0..=255).collect();
+        let mut whole = plain.clone();
+        Encryptor::new(&key, &iv).apply(&mut whole);
+        for step in 1..40 {
+            let mut cut = plain.clone();
+            let mut encryptor = Encryptor::new(&key, &iv);
+            cut.chunks_mut(step).for_each(|chunk| encryptor.apply(chunk));
+            assert_eq!(cut, whole, "{step}");
+            let mut decryptor = Decryptor::new(&key, &iv);
+            cut.chunks_mut(41 - step).for_each(|chunk| decryptor.apply(chunk));
+            assert_eq!(cut, plain, "{step}");
+        }
+    }
+
+    #[test]
+    fn a_key_never_prints_itself() {
+        assert_eq!(format!("{:?}", Key::derive(b"")), "Key(***)");
+    }
+}

@@ -7,6 +7,8 @@ use tokio::net::TcpStream;
 
 use super::*;
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 fn user(id: &str, level: u8) -> User {
     User { user_id: id.into(), access_level: level }
 }
@@ -43,7 +45,7 @@ async fn call(
     to: SocketAddr,
     method: &str,
     path: &str,
-    headers: &[(&str, &str)],
+    headers: Headers<'_>,
 ) -> (u16, HeaderMap, String) {
     let stream = TcpStream::connect(to).await.unwrap();
     let (mut sender, connection) =
@@ -96,7 +98,7 @@ async fn user_info_knows_visitors_by_cookie_password_and_token() {
     let (right, wrong) = (basic("root:pass"), basic("root:nope"));
     let alice = r#"{"user_id":"alice","access_level":1}"#;
     let nobody = r#"{"user_id":"","access_level":0}"#;
-    let table: [(&[(&str, &str)], u16, &str, u64); 9] = [
+    let table: [(Headers<'_>, u16, &str, u64); 9] = [
         (&[("cookie", "oc_sessionPassphrase=alice-cookie")], 200, alice, 0),
         (&[("cookie", "a=b; oc_sessionPassphrase=alice-cookie")], 200, alice, 0),
         (

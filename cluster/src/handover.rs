@@ -1,0 +1,66 @@
+//! A witness that came to lead lets go as soon as a serving node can take over.
+//!
+//! The engine has no transfer of leadership: the witness stops its heartbeats and does not stand
+//! for election until it sees another leader. It must stay electable otherwise, because it may be
+//! the only one left that has an entry the others need.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use openraft::ServerState;
+use tokio::time::{Instant, sleep};
+
+use crate::config::Role;
+use crate::engine::{Engine, Standing};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A node this close behind is caught up.
+const CLOSE: u64 = 16;
+
+/// How many leases to stay silent before taking leadership back.
+const PATIENCE: u32 = 6;
+
+impl Engine {
+    /// Watches until dropped; only for witnesses.
+    pub(crate) async fn run_handover(self: Arc<Self>) {
+        loop {
+            sleep(PAUSE).await;
+            if self.standing() == Standing::Leads && self.has_heir() {
+                self.let_go().await;
+            }
+        }
+    }
+
+    /// Whether a serving node is reachable and caught up.
+    fn has_heir(&self) -> bool {
+        self.status().voters.iter().any(|voter| {
+            voter.role == Role::Node
+                && voter.reachable == Some(true)
+                && voter.lag.is_some_and(|lag| lag <= CLOSE)
+        })
+    }
+
+    async fn let_go(&self) {
+        tracing::info!("witness leads and a node is ready, handing leadership over");
+        // New entries would go out like heartbeats and renew the leases.
+        self.letting_go.store(true, Ordering::Relaxed);
+        self.raft.runtime_config().heartbeat(false);
+        self.raft.runtime_config().elect(false);
+        let deadline = Instant::now() + PATIENCE * self.lease();
+        while Instant::now() < deadline && !self.sees_other_leader() {
+            sleep(PAUSE / 10).await;
+        }
+        self.raft.runtime_config().elect(true);
+        self.raft.runtime_config().heartbeat(true);
+        self.letting_go.store(false, Ordering::Relaxed);
+    }
+
+    fn sees_other_leader(&self) -> bool {
+        let metrics = self.metrics();
+        metrics.state != ServerState::Leader
+            && metrics.current_leader.is_some_and(|leader| leader != self.config.node_id)
+    }
+}

@@ -1,0 +1,303 @@
+//! Asking peers: a few kept connections per peer, one deadline per request.
+//!
+//! Every failure becomes `Unreachable` for the engine, because only that makes it back off; on
+//! anything else it tries again in a hot loop. The engine's request may be dropped at any time
+//! (its own deadline is one heartbeat): dialling goes on in the background so that a slow
+//! handshake still ends in a kept connection.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use openraft::AnyError;
+use openraft::error::{InstallSnapshotError, RPCError, RaftError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::connection::{self, ConnectionError};
+use super::message::{Answer, Envelope, Request, snapshot_answer};
+use crate::identity::Identity;
+use crate::record::NodeId;
+use crate::types::Types;
+
+/// Connections kept open per peer: replication, votes, forwarded changes.
+const KEPT: usize = 4;
+
+/// A kept connection older than this may have been closed by the peer (it does so after twice as
+/// long) and is not used again.
+const FRESH: Duration = Duration::from_secs(30);
+
+/// Handshakes under way per peer.
+const DIALLING: usize = 2;
+
+/// Longest a handshake may take.
+const DIAL_LIMIT: Duration = Duration::from_secs(3);
+
+/// Pause of the engine after a failure.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// Why a peer did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("node {0} is not a peer")]
+    NotAPeer(NodeId),
+    #[error("no answer in time")]
+    Deadline,
+    #[error("cannot connect")]
+    Dial(#[source] std::io::Error),
+    #[error("connection failed")]
+    Connection(#[from] ConnectionError),
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+impl CallError {
+    /// Whether the request surely never reached the peer.
+    pub(crate) fn is_undelivered(&self) -> bool {
+        matches!(self, Self::NotAPeer(_) | Self::Dial(_))
+    }
+}
+
+type Stream = TlsStream<TcpStream>;
+
+/// The way to every peer.
+pub(crate) struct Peers {
+    me: NodeId,
+    peers: BTreeMap<NodeId, Arc<Peer>>,
+}
+
+struct Peer {
+    id: NodeId,
+    address: SocketAddr,
+    identity: Identity,
+    kept: Mutex<Vec<(Stream, Instant)>>,
+    dialling: Arc<Semaphore>,
+    answered: Mutex<Option<Instant>>,
+}
+
+impl Peers {
+    /// Knows the peers; connects when first asked. Never holds a way to this node itself.
+    pub(crate) fn new(
+        me: NodeId,
+        identity: Option<&Identity>,
+        addresses: impl IntoIterator<Item = (NodeId, SocketAddr)>,
+    ) -> Self {
+        let peers = addresses
+            .into_iter()
+            .filter(|(id, _)| *id != me)
+            .filter_map(|(id, address)| Some((id, address, identity?.clone())))
+            .map(|(id, address, identity)| {
+                let peer = Peer {
+                    id,
+                    address,
+                    identity,
+                    kept: Mutex::default(),
+                    dialling: Arc::new(Semaphore::new(DIALLING)),
+                    answered: Mutex::default(),
+                };
+                (id, Arc::new(peer))
+            })
+            .collect();
+        Self { me, peers }
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.keys().copied()
+    }
+
+    /// Time since the peer last answered anything.
+    pub(crate) fn silent_for(&self, id: NodeId) -> Option<Duration> {
+        let answered = *lock(&self.peers.get(&id)?.answered);
+        answered.map(|at| at.elapsed())
+    }
+
+    /// Asks a peer and waits at most `within`.
+    pub(crate) async fn call(
+        &self,
+        to: NodeId,
+        request: Request,
+        within: Duration,
+    ) -> Result<Answer, CallError> {
+        let peer = self.peers.get(&to).ok_or(CallError::NotAPeer(to))?;
+        let envelope = Envelope { from: self.me, to, request };
+        let answer = tokio::time::timeout(within, peer.exchange(&envelope));
+        let answer = answer.await.map_err(|_| CallError::Deadline)??;
+        *lock(&peer.answered) = Some(Instant::now());
+        match answer {
+            Answer::Refused(text) => Err(CallError::Refused(text)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Closes every kept connection.
+    pub(crate) fn close(&self) {
+        for peer in self.peers.values() {
+            lock(&peer.kept).clear();
+        }
+    }
+}
+
+impl Peer {
+    async fn exchange(self: &Arc<Self>, envelope: &Envelope) -> Result<Answer, CallError> {
+        if let Some(stream) = self.take() {
+            // The peer may have restarted since: then the connection fails at once, and a fresh
+            // one has to be tried. A repeated request does no harm: the engine's are idempotent
+            // and a proposal has its ticket.
+            match self.exchange_on(stream, envelope).await {
+                Err(CallError::Connection(ConnectionError::Io(_) | ConnectionError::Closed)) => {}
+                done => return done,
+            }
+        }
+        let stream = self.dial().await?;
+        self.exchange_on(stream, envelope).await
+    }
+
+    async fn exchange_on(
+        &self,
+        mut stream: Stream,
+        envelope: &Envelope,
+    ) -> Result<Answer, CallError> {
+        connection::write(&mut stream, envelope).await?;
+        let answer = connection::read(&mut stream).await?;
+        self.keep(stream);
+        Ok(answer)
+    }
+
+    fn take(&self) -> Option<Stream> {
+        let mut kept = lock(&self.kept);
+        kept.retain(|(_, since)| since.elapsed() < FRESH);
+        kept.pop().map(|(stream, _)| stream)
+    }
+
+    fn keep(&self, stream: Stream) {
+        let mut kept = lock(&self.kept);
+        if kept.len() < KEPT {
+            kept.push((stream, Instant::now()));
+        }
+    }
+
+    async fn dial(self: &Arc<Self>) -> Result<Stream, CallError> {
+        let failed = |error: String| CallError::Dial(std::io::Error::other(error));
+        let permit = Arc::clone(&self.dialling).acquire_owned().await;
+        let permit = permit.map_err(|error| failed(error.to_string()))?;
+        if let Some(stream) = self.take() {
+            return Ok(stream);
+        }
+        let (give, wait) = tokio::sync::oneshot::channel();
+        let peer = Arc::clone(self);
+        tokio::spawn(async move {
+            let dialled = tokio::time::timeout(DIAL_LIMIT, peer.handshake()).await;
+            let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+            // Nobody waits any more: the next request will use it.
+            if let Err(Ok(stream)) = give.send(dialled) {
+                peer.keep(stream);
+            }
+            drop(permit);
+        });
+        let dialled = wait.await.map_err(|error| failed(error.to_string()))?;
+        dialled.map_err(CallError::Dial)
+    }
+
+    async fn handshake(&self) -> std::io::Result<Stream> {
+        let name = self.identity.name_of(self.id).ok_or(std::io::ErrorKind::InvalidInput)?;
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let connector = TlsConnector::from(Arc::clone(&self.identity.client));
+        let stream = connector.connect(name, stream).await?;
+        let (_, session) = stream.get_ref();
+        // The name was checked by rustls; this also refuses a certificate with several names.
+        if self.identity.node_of(session.peer_certificates()) != Some(self.id) {
+            return Err(std::io::Error::other(format!("{} is not node {}", self.address, self.id)));
+        }
+        Ok(stream)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives the engine its way to each peer.
+pub(crate) struct PeerClients(pub(crate) Arc<Peers>);
+
+impl RaftNetworkFactory<Types> for PeerClients {
+    type Network = PeerClient;
+
+    async fn new_client(&mut self, target: NodeId, (): &()) -> PeerClient {
+        PeerClient { peers: Arc::clone(&self.0), target }
+    }
+}
+
+/// The engine's way to one peer.
+pub(crate) struct PeerClient {
+    peers: Arc<Peers>,
+    target: NodeId,
+}
+
+impl PeerClient {
+    async fn ask(&self, request: Request, option: &RPCOption) -> Result<Answer, Unreachable> {
+        let answer = self.peers.call(self.target, request, option.hard_ttl()).await;
+        answer.map_err(|error| {
+            tracing::debug!(
+                peer = self.target,
+                error = &error as &dyn std::error::Error,
+                "peer did not answer"
+            );
+            Unreachable::new(&error)
+        })
+    }
+}
+
+fn unexpected(answer: &Answer) -> Unreachable {
+    Unreachable::from(AnyError::error(format!("unexpected answer {answer:?}")))
+}
+
+impl RaftNetwork<Types> for PeerClient {
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<NodeId>, RPCError<NodeId, (), RaftError<NodeId>>> {
+        match self.ask(Request::Append((&request).into()), &option).await? {
+            Answer::Append(answer) => Ok(answer.into()),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<NodeId>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<NodeId>, RPCError<NodeId, (), RaftError<NodeId>>> {
+        match self.ask(Request::Vote((&request).into()), &option).await? {
+            Answer::Vote(answer) => Ok(answer.into()),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        request: InstallSnapshotRequest<Types>,
+        option: RPCOption,
+    ) -> Result<
+        InstallSnapshotResponse<NodeId>,
+        RPCError<NodeId, (), RaftError<NodeId, InstallSnapshotError>>,
+    > {
+        match self.ask(Request::Snapshot(request.into()), &option).await? {
+            Answer::Snapshot(vote) => Ok(snapshot_answer(vote)),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(BACKOFF))
+    }
+}

@@ -1,0 +1,217 @@
+//! What peers ask and answer, in our own layout. Sans-io.
+
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Reply, SoftBatch};
+use crate::dto::{EntryDto, LogIdDto, SnapshotMetaDto, VoteDto};
+use crate::error::ProposeError;
+use crate::record::NodeId;
+use crate::types::{Entry, LogId, Proposal, Types, Vote};
+
+/// One request, from the node the certificate names to the node that is asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Envelope {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) request: Request,
+}
+
+/// What can be asked. Variants are only ever added at the end.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Append(AppendDto),
+    Vote(VoteRequestDto),
+    Snapshot(ChunkDto),
+    /// A follower hands a proposal to the leader.
+    Propose {
+        proposal: Proposal,
+        within_ms: u64,
+    },
+    /// A follower hands soft changes to the leader.
+    Share(SoftBatch),
+    /// Whether the asked node already belongs to a cluster that once had a leader.
+    Established,
+}
+
+/// What can be answered. Variants are only ever added at the end.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Append(AppendAnswerDto),
+    Vote(VoteAnswerDto),
+    Snapshot(VoteDto),
+    /// The proposal was applied as the entry `index`.
+    Proposed {
+        reply: Reply,
+        index: u64,
+    },
+    /// The proposal was not confirmed.
+    Unconfirmed(Unconfirmed),
+    /// Soft changes were taken over.
+    Shared,
+    Established(bool),
+    /// The request was not carried out.
+    Refused(String),
+}
+
+/// Why a forwarded proposal was not confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Unconfirmed {
+    /// Surely not applied: the asked node does not lead, or cannot reach a quorum.
+    NotLeader,
+    /// Surely not applied: too many wait already.
+    Busy,
+    /// Perhaps applied later.
+    Unknown,
+}
+
+impl From<Unconfirmed> for ProposeError {
+    fn from(reason: Unconfirmed) -> Self {
+        match reason {
+            Unconfirmed::Busy => Self::Busy,
+            Unconfirmed::NotLeader | Unconfirmed::Unknown => Self::NoQuorum,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AppendDto {
+    vote: VoteDto,
+    previous: Option<LogIdDto>,
+    entries: Vec<EntryDto>,
+    committed: Option<LogIdDto>,
+}
+
+impl From<&AppendEntriesRequest<Types>> for AppendDto {
+    fn from(request: &AppendEntriesRequest<Types>) -> Self {
+        Self {
+            vote: request.vote.into(),
+            previous: request.prev_log_id.map(LogIdDto::from),
+            entries: request.entries.iter().map(EntryDto::from).collect(),
+            committed: request.leader_commit.map(LogIdDto::from),
+        }
+    }
+}
+
+impl From<AppendDto> for AppendEntriesRequest<Types> {
+    fn from(request: AppendDto) -> Self {
+        Self {
+            vote: request.vote.into(),
+            prev_log_id: request.previous.map(LogId::from),
+            entries: request.entries.into_iter().map(Entry::from).collect(),
+            leader_commit: request.committed.map(LogId::from),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum AppendAnswerDto {
+    Success,
+    Partial(Option<LogIdDto>),
+    Conflict,
+    HigherVote(VoteDto),
+}
+
+impl From<AppendEntriesResponse<NodeId>> for AppendAnswerDto {
+    fn from(answer: AppendEntriesResponse<NodeId>) -> Self {
+        match answer {
+            AppendEntriesResponse::Success => Self::Success,
+            AppendEntriesResponse::PartialSuccess(id) => Self::Partial(id.map(LogIdDto::from)),
+            AppendEntriesResponse::Conflict => Self::Conflict,
+            AppendEntriesResponse::HigherVote(vote) => Self::HigherVote(vote.into()),
+        }
+    }
+}
+
+impl From<AppendAnswerDto> for AppendEntriesResponse<NodeId> {
+    fn from(answer: AppendAnswerDto) -> Self {
+        match answer {
+            AppendAnswerDto::Success => Self::Success,
+            AppendAnswerDto::Partial(id) => Self::PartialSuccess(id.map(LogId::from)),
+            AppendAnswerDto::Conflict => Self::Conflict,
+            AppendAnswerDto::HigherVote(vote) => Self::HigherVote(vote.into()),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct VoteRequestDto {
+    vote: VoteDto,
+    last: Option<LogIdDto>,
+}
+
+impl From<&VoteRequest<NodeId>> for VoteRequestDto {
+    fn from(request: &VoteRequest<NodeId>) -> Self {
+        Self { vote: request.vote.into(), last: request.last_log_id.map(LogIdDto::from) }
+    }
+}
+
+impl From<VoteRequestDto> for VoteRequest<NodeId> {
+    fn from(request: VoteRequestDto) -> Self {
+        Self::new(request.vote.into(), request.last.map(LogId::from))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct VoteAnswerDto {
+    vote: VoteDto,
+    granted: bool,
+    last: Option<LogIdDto>,
+}
+
+impl From<VoteResponse<NodeId>> for VoteAnswerDto {
+    fn from(answer: VoteResponse<NodeId>) -> Self {
+        Self {
+            vote: answer.vote.into(),
+            granted: answer.vote_granted,
+            last: answer.last_log_id.map(LogIdDto::from),
+        }
+    }
+}
+
+impl From<VoteAnswerDto> for VoteResponse<NodeId> {
+    fn from(answer: VoteAnswerDto) -> Self {
+        Self::new(Vote::from(answer.vote), answer.last.map(LogId::from), answer.granted)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ChunkDto {
+    vote: VoteDto,
+    meta: SnapshotMetaDto,
+    pub(crate) offset: u64,
+    pub(crate) data: Vec<u8>,
+    done: bool,
+}
+
+impl From<InstallSnapshotRequest<Types>> for ChunkDto {
+    fn from(request: InstallSnapshotRequest<Types>) -> Self {
+        Self {
+            vote: request.vote.into(),
+            meta: (&request.meta).into(),
+            offset: request.offset,
+            data: request.data,
+            done: request.done,
+        }
+    }
+}
+
+impl From<ChunkDto> for InstallSnapshotRequest<Types> {
+    fn from(chunk: ChunkDto) -> Self {
+        Self {
+            vote: chunk.vote.into(),
+            meta: chunk.meta.into(),
+            offset: chunk.offset,
+            data: chunk.data,
+            done: chunk.done,
+        }
+    }
+}
+
+/// The only part of a snapshot answer: the vote of the receiver.
+pub(crate) fn snapshot_answer(vote: VoteDto) -> InstallSnapshotResponse<NodeId> {
+    InstallSnapshotResponse { vote: vote.into() }
+}

@@ -1,0 +1,13 @@
+//! Peers talking to each other: framed requests and answers over mutual TLS 1.3.
+//!
+//! One connection carries one request at a time; a peer keeps a few of them open.
+
+mod client;
+mod connection;
+mod frame;
+mod message;
+mod server;
+
+pub(crate) use client::{PeerClients, Peers};
+pub(crate) use message::{Answer, Request, Unconfirmed};
+pub(crate) use server::{Server, ServerStats, Service};

@@ -1,0 +1,124 @@
+//! Bringing a change to the leader, wherever it is, and waiting until it shows here.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use openraft::error::{ClientWriteError, RaftError};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::codec;
+use crate::command::{Command, Reply};
+use crate::engine::{Engine, Standing};
+use crate::error::ProposeError;
+use crate::network::{Answer, Request, Unconfirmed};
+use crate::record::NodeId;
+use crate::state::{Ticket, WINDOW};
+use crate::types::Proposal;
+
+/// Largest encoded command in one log entry, in bytes.
+pub(crate) const MAX_COMMAND: usize = 64 << 10;
+
+/// Pause before trying again while an election is under way.
+const RETRY: Duration = Duration::from_millis(50);
+
+impl Engine {
+    /// Proposes a change of this node: to the engine here, or over the wire to the leader. The
+    /// same ticket goes with every attempt, so trying again after a lost leader is safe.
+    pub(crate) async fn propose(
+        &self,
+        command: Command,
+        within: Duration,
+    ) -> Result<Reply, ProposeError> {
+        let deadline = Instant::now() + within;
+        let proposal = {
+            fits(&command)?;
+            let seq = self.seq.fetch_add(1, Ordering::Relaxed);
+            let ticket = Ticket { node: self.config.node_id, boot: self.boot, seq };
+            Proposal { ticket: Some(ticket), command: Arc::new(command) }
+        };
+        let _permit = self.own_open.try_acquire().map_err(|_| ProposeError::Busy)?;
+        loop {
+            // A leader that died silently must not use up all the time there is.
+            let attempt_ends = deadline.min(Instant::now() + 2 * self.lease());
+            let outcome = match self.standing() {
+                Standing::Leads => self.write(proposal.clone(), attempt_ends).await,
+                Standing::Follows(leader) => self.forward(leader, &proposal, attempt_ends).await,
+                Standing::Leaderless => Err(Unconfirmed::NotLeader),
+                Standing::Stopped => return Err(ProposeError::Stopped),
+            };
+            match outcome {
+                Ok((reply, index)) => {
+                    // Confirmed even if this node does not see it in time.
+                    let _ = timeout_at(deadline, self.view.wait_for(index)).await;
+                    return Ok(reply);
+                }
+                Err(Unconfirmed::Busy) => return Err(ProposeError::Busy),
+                Err(reason) => {
+                    let retry = Instant::now() + RETRY;
+                    if retry >= deadline || self.is_outdated(&proposal) {
+                        return Err(reason.into());
+                    }
+                    sleep_until(retry).await;
+                }
+            }
+        }
+    }
+
+    /// Writes a proposal, of this node or forwarded, if this node leads with a quorum.
+    pub(crate) async fn write(
+        &self,
+        proposal: Proposal,
+        deadline: Instant,
+    ) -> Result<(Reply, u64), Unconfirmed> {
+        if self.standing() != Standing::Leads {
+            return Err(Unconfirmed::NotLeader);
+        }
+        match timeout_at(deadline, self.raft.client_write(proposal)).await {
+            Ok(Ok(written)) => Ok((written.data, written.log_id.index)),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+                Err(Unconfirmed::NotLeader)
+            }
+            Ok(Err(_)) | Err(_) => Err(Unconfirmed::Unknown),
+        }
+    }
+
+    async fn forward(
+        &self,
+        leader: NodeId,
+        proposal: &Proposal,
+        deadline: Instant,
+    ) -> Result<(Reply, u64), Unconfirmed> {
+        let within = deadline.saturating_duration_since(Instant::now());
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let request = Request::Propose { proposal: proposal.clone(), within_ms };
+        match self.peers.call(leader, request, within).await {
+            Ok(Answer::Proposed { reply, index }) => Ok((reply, index)),
+            Ok(Answer::Unconfirmed(reason)) => Err(reason),
+            Ok(_) => Err(Unconfirmed::Unknown),
+            Err(error) => {
+                tracing::debug!(
+                    leader,
+                    error = &error as &dyn std::error::Error,
+                    "proposal not forwarded"
+                );
+                Err(Unconfirmed::Unknown)
+            }
+        }
+    }
+
+    /// Whether the state may soon have forgotten this ticket.
+    fn is_outdated(&self, proposal: &Proposal) -> bool {
+        let newest = self.seq.load(Ordering::Relaxed);
+        proposal.ticket.is_some_and(|ticket| newest.saturating_sub(ticket.seq) > WINDOW / 2)
+    }
+}
+
+/// Whether the command fits one entry.
+pub(crate) fn fits(command: &Command) -> Result<(), ProposeError> {
+    let found = codec::encode(command).map_or(usize::MAX, |bytes| bytes.len());
+    if found > MAX_COMMAND {
+        return Err(ProposeError::TooLarge { found, limit: MAX_COMMAND });
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! Real nodes in one process: files in a temporary directory, TLS over loopback.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails must fail its test")]
+
+mod link;
+mod membership;
+mod partition;
+mod single;
+mod strangers;
+mod support;
+mod three;
