@@ -142,7 +142,7 @@ impl Frontend {
                 drain: config.drain,
                 ..server::Config::default()
             },
-            rooms: Arc::new(Rooms { proxy, api: Api::new(directory) }),
+            rooms: Arc::new(Rooms { proxy, api: Api::new(directory, timeouts.client) }),
             upgrades,
             drain: config.drain,
         }

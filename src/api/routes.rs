@@ -1,5 +1,7 @@
 //! Table of the control API: path and method to work, outcome to answer (contract 3).
 
+use std::time::Duration;
+
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -17,6 +19,7 @@ pub const MAX_BODY: usize = 16 * 1024 * 1024;
 /// The control API of one node.
 pub struct Api {
     directory: Directory,
+    body_idle: Duration,
 }
 
 /// What a path stands for.
@@ -29,9 +32,9 @@ enum Resource<'p> {
 }
 
 impl Api {
-    /// Over these records.
-    pub fn new(directory: Directory) -> Self {
-        Self { directory }
+    /// Over these records; callers may pause for `body_idle` while they send a body.
+    pub fn new(directory: Directory, body_idle: Duration) -> Self {
+        Self { directory, body_idle }
     }
 
     /// Answers one call; `path` is without the `/exapps/app_api` prefix.
@@ -60,16 +63,15 @@ impl Api {
     }
 
     async fn push(&self, id: &str, request: Request<Incoming>) -> Response<Body> {
-        match read_whole(request.into_body(), MAX_BODY).await {
+        match read_whole(request.into_body(), MAX_BODY, self.body_idle).await {
             Ok(body) => {
                 stored(storage::post(&self.directory, &AppId::from_display(id), &body).await)
             }
             Err(BodyError::TooLong(_)) => {
                 text(StatusCode::PAYLOAD_TOO_LARGE, "413: the body is larger than 16 MiB")
             }
-            Err(BodyError::Broken(_) | BodyError::Idle(_)) => {
-                text(StatusCode::BAD_REQUEST, "400: the body broke off")
-            }
+            Err(BodyError::Idle(_)) => text(StatusCode::REQUEST_TIMEOUT, "408: the body stalled"),
+            Err(BodyError::Broken(_)) => text(StatusCode::BAD_REQUEST, "400: the body broke off"),
         }
     }
 }

@@ -162,3 +162,91 @@ fn now() -> Millis {
 fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::nextcloud::testing::{KEY, Nextcloud};
+
+    const ALICE: &str =
+        "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=alice-session";
+    const LIFETIME: Duration = Duration::from_secs(3);
+
+    fn visitor(cookies: &str, authorization: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, cookies.parse().unwrap());
+        if let Some(value) = authorization {
+            headers.insert(AUTHORIZATION, value.parse().unwrap());
+        }
+        headers
+    }
+
+    async fn start() -> (Arc<Nextcloud>, nextcloud::Client) {
+        let (nextcloud, url) = Nextcloud::start().await;
+        nextcloud.register("demo", "127.0.0.1", 23001, &[]);
+        let key = Secret::new(KEY);
+        (nextcloud, nextcloud::Client::new(nextcloud::Config::new(url, key)).unwrap())
+    }
+
+    async fn id(sessions: &Sessions, cookies: &str) -> Option<String> {
+        let headers = visitor(cookies, None);
+        let app = AppId::from_display("demo");
+        sessions.user(&app, &headers, || headers.clone()).await.unwrap().map(|user| user.id)
+    }
+
+    #[tokio::test]
+    async fn what_one_node_has_asked_another_knows() {
+        let (nextcloud, client) = start().await;
+        let cluster = Handle::in_memory(1);
+        let key = Secret::new(KEY);
+        let here = Sessions::new(&key, LIFETIME, cluster.clone(), client.clone());
+        let there = Sessions::new(&key, LIFETIME, cluster, client);
+        assert_eq!(id(&here, ALICE).await.as_deref(), Some("alice"));
+        assert_eq!(id(&there, ALICE).await.as_deref(), Some("alice"));
+        assert_eq!(nextcloud.user_calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_lifetime_of_zero_asks_every_time() {
+        let (nextcloud, client) = start().await;
+        let sessions =
+            Sessions::new(&Secret::new(KEY), Duration::ZERO, Handle::in_memory(1), client);
+        for _ in 0..3 {
+            assert_eq!(id(&sessions, ALICE).await.as_deref(), Some("alice"));
+        }
+        assert_eq!(nextcloud.user_calls.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn whatever_nextcloud_tells_visitors_apart_by_is_in_the_key() {
+        let (_nextcloud, client) = start().await;
+        let with_key = |key: &str| {
+            Sessions::new(&Secret::new(key), LIFETIME, Handle::in_memory(1), client.clone())
+        };
+        let sessions = with_key(KEY);
+        let key = |cookies: &str, authorization: Option<&str>| {
+            sessions.session_key(&visitor(cookies, authorization))
+        };
+        let alice = key(ALICE, None);
+        assert!(alice.is_some());
+        assert_eq!(alice, key(&format!("theme=dark; {ALICE}; ga=1"), None));
+        let remembered = format!("{ALICE}; nc_token=t");
+        let strict = format!("{ALICE}; __Host-nc_sameSiteCookiestrict=true");
+        for (cookies, authorization) in [
+            ("oc_sessionPassphrase=q; nc_sameSiteCookielax=true; ocinstance=alice-session", None),
+            ("oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=bob-session", None),
+            ("oc_sessionPassphrase=p; ocinstance=alice-session", None),
+            (&remembered, None),
+            (&strict, None),
+            (ALICE, Some("Bearer x")),
+        ] {
+            assert_ne!(alice, key(cookies, authorization), "{cookies} {authorization:?}");
+        }
+        assert_ne!(alice, with_key("another key").session_key(&visitor(ALICE, None)));
+        for nobody in ["nc_session_id=x", "oc_sessionPassphrase=; ocinstance=x", "theme=dark"] {
+            assert_eq!(key(nobody, None), None, "{nobody}");
+        }
+    }
+}

@@ -647,3 +647,53 @@ async fn old_and_odd_clients_are_served() {
         assert!(first.ends_with(status), "{:?}: {answer}", String::from_utf8_lossy(head));
     }
 }
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let bed = Bed::start().await;
+    let both = b"GET /exapps/demo/public?1 HTTP/1.1\r\nhost: h\r\n\r\n\
+        GET /exapps/demo/public?2 HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+    let answer = raw(bed.address, both).await;
+    let (first, second) = (answer.find("/public?1"), answer.find("/public?2"));
+    assert!(first.is_some() && first < second, "{answer}");
+}
+
+#[tokio::test]
+async fn a_stop_announces_itself_on_answers_that_are_still_due() {
+    let bed = Bed::start().await;
+    bed.tunnels.lost(23001);
+    let waiting = bed.get("/exapps/demo/public", &[]);
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        bed.stop.cancel();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        bed.tunnels.up(23001, bed.exapp.address);
+    };
+    let response = tokio::join!(waiting, stop).0;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["connection"], "close");
+    timeout(LONG, bed.served).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn upgraded_connections_count_against_the_limit_and_end_with_the_drain() {
+    let bed = Bed::with(|config| {
+        config.max_connections = 1;
+        config.drain = Duration::from_millis(100);
+    })
+    .await;
+    let headers = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let mut response = bed.get("/exapps/demo/ws", &headers).await;
+    let upgraded = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+    let second = bed.get("/exapps/demo/public", &[]);
+    assert!(timeout(Duration::from_millis(100), second).await.is_err());
+    bed.stop.cancel();
+    timeout(LONG, async { while let Some(Ok(_)) = socket.next().await {} }).await.unwrap();
+    timeout(LONG, bed.served).await.unwrap().unwrap();
+}

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -170,23 +170,23 @@ impl Idle {
     }
 }
 
-/// Reads a whole body of at most `limit` bytes.
+/// Reads a whole body of at most `limit` bytes from a peer that may pause for `idle`.
 ///
 /// # Errors
-/// [`BodyError::TooLong`] as soon as the limit is passed, [`BodyError::Broken`] when the peer
-/// went away.
-pub async fn read_whole(incoming: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+/// [`BodyError::TooLong`] as soon as the limit is passed, else why the body broke off.
+pub async fn read_whole(
+    incoming: Incoming,
+    limit: usize,
+    idle: Duration,
+) -> Result<Bytes, BodyError> {
     if incoming.size_hint().lower() > limit as u64 {
         return Err(BodyError::TooLong(limit));
     }
-    match Limited::new(incoming, limit).collect().await {
+    match Limited::new(Body::stream(incoming, idle), limit).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) => match error.downcast::<hyper::Error>() {
-            Ok(broken) => Err(BodyError::Broken(*broken)),
-            Err(other) => {
-                debug_assert!(other.is::<LengthLimitError>());
-                Err(BodyError::TooLong(limit))
-            }
-        },
+        Err(error) => Err(match error.downcast::<BodyError>() {
+            Ok(broken) => *broken,
+            Err(_length_limit) => BodyError::TooLong(limit),
+        }),
     }
 }
