@@ -173,7 +173,10 @@ impl Dial for Tunnels {
                     let address = self.live(*port).await?;
                     Ok(Stream::new(TcpStream::connect(address).await?))
                 }
-                Target::Tcp { .. } => TcpDial { within: Duration::from_secs(1) }.dial(to).await,
+                Target::Tcp { .. } => {
+                    let within = Duration::from_secs(1);
+                    TcpDial { within, refuse_loopback: false }.dial(to).await
+                }
             }
         })
     }
