@@ -3,7 +3,8 @@
 //! What a request means is the service's business. Framing is hyper's, with these guarantees
 //! (each has a test): differing `Content-Length` lines, a `Content-Length` beside a
 //! `Transfer-Encoding` or a `Transfer-Encoding` that does not end in `chunked` get 400 and the
-//! connection closes, as it does at a bad chunk; too many or too large headers get 431. A head that is not complete within the deadline closes the connection.
+//! connection closes, as it does at a bad chunk; too many or too large headers get 431. A head
+//! that is not complete within the deadline closes the connection.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -18,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -33,6 +35,9 @@ use crate::net::listen;
 pub struct Config {
     /// Longest wait for a complete request head; also the keep-alive idle time.
     pub head: Duration,
+    /// Longest time a client may leave what we send unacknowledged or unread. Without it one that
+    /// stops reading keeps its place, an upstream connection and the buffers between for ever.
+    pub unread: Duration,
     /// Most header lines.
     pub max_headers: usize,
     /// Most bytes of a request head.
@@ -48,6 +53,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(30),
+            unread: Duration::from_secs(60),
             max_headers: 200,
             max_head_bytes: 64 * 1024,
             max_connections: 8192,
@@ -92,6 +98,9 @@ pub async fn serve<S, F>(
     let accepting = async {
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             let (stream, peer) = listen::accept(&listener).await;
+            // The kernel keeps this clock, also over a window that stays shut. A socket that
+            // refuses the option works without.
+            let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(config.unread));
             let connection = Connection { peer, slot: Arc::new(place) };
             let one = one(builder.clone(), stream, connection, stop.clone(), service.clone());
             let cut = cut.clone();
