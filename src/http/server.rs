@@ -3,8 +3,9 @@
 //! What a request means is the service's business. Framing is hyper's, with these guarantees
 //! (each has a test): differing `Content-Length` lines, a `Content-Length` beside a
 //! `Transfer-Encoding` or a `Transfer-Encoding` that does not end in `chunked` get 400 and the
-//! connection closes, as it does at a bad chunk; too many or too large headers get 431. A head
-//! that is not complete within the deadline closes the connection.
+//! connection closes, as it does at a bad chunk; more than 100 headers (hyper's own number, which
+//! it parses without an allocation, and HaRP's) or too large ones get 431. A head that is not
+//! complete within the deadline closes the connection.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -38,8 +39,6 @@ pub struct Config {
     /// Longest time a client may leave what we send unacknowledged or unread. Without it one that
     /// stops reading keeps its place, an upstream connection and the buffers between for ever.
     pub unread: Duration,
-    /// Most header lines.
-    pub max_headers: usize,
     /// Most bytes of a request head.
     pub max_head_bytes: usize,
     /// Most connections at a time, upgraded ones included. Further ones wait in the kernel's
@@ -54,7 +53,6 @@ impl Default for Config {
         Self {
             head: Duration::from_secs(30),
             unread: Duration::from_secs(60),
-            max_headers: 200,
             max_head_bytes: 64 * 1024,
             max_connections: 8192,
             drain: Duration::from_secs(30),
@@ -130,7 +128,6 @@ fn builder(config: &Config) -> http1::Builder {
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(config.head)
-        .max_headers(config.max_headers)
         .max_header_size(config.max_head_bytes)
         // Bounds what an unfinished head may pile up; also the largest single read of a body.
         .max_buf_size(config.max_head_bytes.saturating_mul(2).max(8192))
