@@ -8,10 +8,12 @@
 
 mod frame;
 mod handle;
+mod keepalive;
 mod session;
 mod shell;
 mod stream;
+mod terms;
 
 pub use handle::{Control, Incoming, MuxStream};
-pub use session::{CloseReason, Config, Violation};
 pub use shell::serve;
+pub use terms::{CloseReason, Config, Violation};
