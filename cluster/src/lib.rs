@@ -1,11 +1,18 @@
 //! The replicated memory of Trigon's nodes.
 //!
 //! * Replicated and durable: ExApp records, tunnel registrations, the FRP certificates
-//!   ([`Handle::propose`]).
-//! * Replicated, may be lost: validated sessions, failures ([`Handle::share`]).
+//!   ([`Handle::propose`], needs a quorum).
+//! * Replicated, may be lost: validated sessions, failures ([`Handle::share`], never waits).
 //! * Never here: sockets, cookies, request bodies.
 //!
 //! Reading ([`Handle::view`]) is local and lock-free and needs no quorum; only proposing does.
+//!
+//! How a change travels: `propose` finds the leader (`network/client` to `network/server` and
+//! `service` when it is another node) → the raft engine → `log_store` and `log_writer` on every
+//! voter → `state_store` applies it to [`State`] → `view` shows it. Pure and without I/O:
+//! `record`, `command`, `state`, `batch`, `codec`, `dto`, `config`, `network/frame` and
+//! `network/message`. The engine's types stay inside `types`, `dto`, the stores, `network` and
+//! `engine` with its neighbours; no other crate sees them.
 
 pub mod command;
 pub mod identity;

@@ -337,16 +337,22 @@ fn enter(namespace: &fs::File) -> io::Result<()> {
 
 /// Removes namespaces of `prefix` whose maker no longer exists (it was killed hard).
 fn sweep(prefix: &str) {
-    let Ok(names) = fs::read_dir(NAMES) else { return };
-    for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        let maker = name
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.strip_prefix('-')?.split('-').next()?.parse::<u32>().ok());
-        if maker.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
-            tracing::info!(namespace = name, "removing what an earlier run left behind");
-            drop(Space { name });
-        }
+    for name in left_behind(Path::new(NAMES), prefix) {
+        tracing::info!(namespace = name, "removing what an earlier run left behind");
+        drop(Space { name });
     }
+}
+
+/// Entries of a directory called `<prefix>-<process id>-…` whose process no longer exists.
+pub(super) fn left_behind(directory: &Path, prefix: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let maker = |name: &str| {
+        let rest = name.strip_prefix(prefix)?.strip_prefix('-')?;
+        rest.split('-').next()?.parse::<u32>().ok()
+    };
+    let gone = |process: u32| !Path::new(&format!("/proc/{process}")).exists();
+    names.filter(|name| maker(name).is_some_and(gone)).collect()
 }
 
 fn ip_in(namespace: &str, arguments: &[&str]) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! One `trigon run` process on a host of its own.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,12 +22,13 @@ pub(super) struct Node {
     directory: PathBuf,
     config: PathBuf,
     process: Option<Child>,
+    powered: bool,
 }
 
 impl Node {
     /// Not started yet. `config` lies in the machine's directory.
     pub(super) fn new(host: Host, directory: PathBuf, config: PathBuf) -> Self {
-        Self { host, directory, config, process: None }
+        Self { host, directory, config, process: None, powered: true }
     }
 
     pub(super) fn host(&self) -> &Host {
@@ -36,6 +38,15 @@ impl Node {
     /// Where its configuration, state, log and admin socket lie.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Whether this machine runs and owns `address`. After a power cut the kernel of the
+    /// namespace lives on and may still have it, but that machine is no more.
+    pub(super) fn holds(&self, address: Ipv4Addr) -> Result<bool, Error> {
+        if !self.powered {
+            return Ok(false);
+        }
+        self.host.holds(address).map_err(self.network("addresses"))
     }
 
     /// Starts `trigon run`; its log is appended to the machine's own file.
@@ -69,6 +80,7 @@ impl Node {
         // Looking them up takes milliseconds and must not lie between the two blows.
         let processes = self.host.processes().map_err(self.network("processes"))?;
         self.host.link(false).map_err(self.network("link"))?;
+        self.powered = false;
         for process in processes {
             // It may have ended by itself since.
             let _ = kill_process(process, Signal::KILL);
@@ -81,6 +93,7 @@ impl Node {
     /// Power is back: an empty machine with the old disk, and trigon starts on it.
     pub(super) fn restore_power(&mut self) -> Result<(), Error> {
         self.host.reboot().map_err(self.network("reboot"))?;
+        self.powered = true;
         self.start()
     }
 

@@ -39,7 +39,7 @@ pub(super) async fn run(
 ) -> Result<Vec<Round>, Error> {
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
-        lab.settle().await?;
+        lab.settle(console).await?;
         console.progress(&format!(
             "round {number} of {}: stable, node a is Active; load starts",
             options.rounds
@@ -53,7 +53,7 @@ pub(super) async fn run(
         }
     }
     if options.keep && rounds.iter().all(|round| round.recovered) {
-        lab.settle().await?;
+        lab.settle(console).await?;
     }
     Ok(rounds)
 }

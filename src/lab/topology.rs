@@ -16,7 +16,7 @@ use super::configs::{
 };
 use super::console::Console;
 use super::load::{Target, answers};
-use super::namespaces::{Entered, Host, Lan, wait_until};
+use super::namespaces::{Entered, Host, Lan, left_behind, wait_until};
 use super::nextcloud::{App, Directory, Nextcloud, Route, User};
 use super::node::Node;
 use super::tunnel::{Choice, TunnelClient};
@@ -25,8 +25,12 @@ use crate::admin::Status;
 use crate::net::listen;
 use crate::secret::Secret;
 
+/// Namespaces and directories of every lab begin like this.
+const PREFIX: &str = "trigon-lab";
 /// How long the cluster may take to become whole after a start or a repair.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// After how long a wait is explained to the reader, again and again.
+const EXPLAIN_EVERY: Duration = Duration::from_secs(5);
 /// The passphrase cookie of the only user.
 const SESSION: &str = "lab-session";
 /// Answers of the ExApp in a row that count as stable.
@@ -57,17 +61,11 @@ impl Lab {
         tunnel: &Choice,
         console: &Console,
     ) -> Result<Self, Error> {
-        let directory =
-            tempfile::Builder::new().prefix("trigon-lab-").tempdir().map_err(|reason| {
-                Error::File {
-                    path: std::env::temp_dir(),
-                    what: "no directory could be made in it",
-                    reason,
-                }
-            })?;
-        let files = Files::new(directory.path(), options.advert_every())?;
         console.progress("building the network: switch, client, a, b, witness, app, nextcloud");
-        let lan = Lan::new("trigon-lab").map_err(Error::network("the switch"))?;
+        // First the network: it ends what a hard killed lab left running on its files.
+        let lan = Lan::new(PREFIX).map_err(Error::network("the switch"))?;
+        let directory = private_directory()?;
+        let files = Files::new(directory.path(), options.advert_every())?;
         let host = |name: &str, address| {
             lan.host(name, address).map_err(Error::network(format!("host {name}")))
         };
@@ -137,8 +135,7 @@ impl Lab {
     pub(super) fn holder(&self) -> Result<Option<NodeIndex>, Error> {
         let mut holder = None;
         for (index, node) in self.nodes.iter().enumerate() {
-            let host = node.host();
-            if host.holds(VIP).map_err(Error::network(format!("host {}", host.name())))? {
+            if node.holds(VIP)? {
                 if holder.is_some() {
                     return Ok(None);
                 }
@@ -150,8 +147,9 @@ impl Lab {
 
     /// Waits for the state a round starts from: everything ready, a quorum, node a Active and
     /// node b Backup, the ExApp answering steadily through the address.
-    pub(super) async fn settle(&mut self) -> Result<(), Error> {
+    pub(super) async fn settle(&mut self, console: &Console) -> Result<(), Error> {
         let end = Instant::now() + SETTLE_LIMIT;
+        let mut explain = Instant::now() + EXPLAIN_EVERY;
         self.app_answers.begin();
         loop {
             self.nodes.iter_mut().chain([&mut self.witness]).try_for_each(Node::check_alive)?;
@@ -165,6 +163,10 @@ impl Lab {
                     seconds: SETTLE_LIMIT.as_secs(),
                     logs: logs + &self.tunnel.log_tail(),
                 });
+            }
+            if Instant::now() >= explain {
+                explain += EXPLAIN_EVERY;
+                console.progress(&format!("still waiting for {missing}"));
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -270,6 +272,21 @@ impl AnswerWatch {
     fn is_steady(&self) -> bool {
         self.shared.in_a_row.load(Ordering::Relaxed) >= IN_A_ROW
     }
+}
+
+/// Makes the directory for all files, and removes those of labs that were killed hard.
+fn private_directory() -> Result<TempDir, Error> {
+    let place = std::env::temp_dir();
+    for name in left_behind(&place, PREFIX) {
+        // Another lab may be sweeping the same one.
+        let _ = std::fs::remove_dir_all(place.join(name));
+    }
+    let prefix = format!("{PREFIX}-{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(&place).map_err(|reason| Error::File {
+        path: place,
+        what: "no directory could be made in it",
+        reason,
+    })
 }
 
 fn start_nextcloud(

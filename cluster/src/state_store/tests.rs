@@ -208,3 +208,21 @@ async fn a_failed_sync_is_never_reported_as_stored_and_stops_the_node() {
     log.blocking_append([entry(1)]).await.unwrap_err();
     log.save_vote(&crate::types::Vote::new(3, 1)).await.unwrap_err();
 }
+
+#[tokio::test]
+async fn a_reader_that_comes_after_a_truncation_or_purge_gets_what_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let fatal = Fatal::new();
+    let opened = log_file::open(dir.path(), "alpha", 1).unwrap();
+    let mut log = LogStore::new(opened, fatal.clone());
+    log.blocking_append((0..10).map(entry)).await.unwrap();
+    let mut reader = log.get_log_reader().await;
+    log.truncate(entry(5).log_id).await.unwrap();
+    log.purge(entry(1).log_id).await.unwrap();
+    for (start, end, expected) in [(3, 10, vec![3, 4]), (7, 10, vec![]), (0, 4, vec![2, 3])] {
+        let entries = reader.limited_get_log_entries(start, end).await.unwrap();
+        let found: Vec<_> = entries.iter().map(|entry| entry.log_id.index).collect();
+        assert_eq!(found, expected, "{start}..{end}");
+    }
+    assert!(!fatal.is_raised());
+}
