@@ -1,4 +1,4 @@
-//! When to ping a peer and when to give it up.
+//! When to ping a peer and when to give it up. Sans-io.
 //!
 //! Any input counts as life, so a reply stuck behind a peer's own upload harms nobody. One ping is
 //! out at a time.

@@ -1,5 +1,5 @@
 //! The yamux session as a value: bytes and times in, frames, events and stream contents out.
-//! Sans-io.
+//! Sans-io. What a received frame does is in `inbound`.
 //!
 //! ```text
 //!            SYN: answered by ACK at once          both FINs out and in,
