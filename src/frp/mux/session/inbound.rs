@@ -1,7 +1,7 @@
 //! The receiving half of a session: cuts the bytes into frames, and does what each one says.
 //!
-//! Sans-io. Payload goes to its stream as it arrives, so a frame as large as a window needs no room of its
-//! own.
+//! Sans-io. Payload goes to its stream as it arrives, so a frame as large as a window needs no
+//! room of its own.
 
 use std::time::Instant;
 
