@@ -80,6 +80,8 @@ pub(super) struct Session {
     events: VecDeque<Event>,
     partial: Partial,
     keepalive: Keepalive,
+    /// Bytes a peer that is not admitted may still send.
+    probation: Option<u32>,
     closed: Option<CloseReason>,
 }
 
@@ -87,6 +89,7 @@ impl Session {
     pub(super) fn new(config: Config, now: Instant) -> Self {
         Self {
             keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, now),
+            probation: config.probation,
             config,
             streams: HashMap::new(),
             wide: 0,
@@ -130,6 +133,11 @@ impl Session {
             }
         }
         None
+    }
+
+    /// The peer has proved itself: from now on only the windows bound what it may send.
+    pub(super) fn admit(&mut self) {
+        self.probation = None;
     }
 
     /// Whether [`Self::poll_transmit`] may have something.

@@ -21,6 +21,9 @@ pub struct Config {
     pub ping_interval: Duration,
     /// How long a peer may stay silent after our ping before it counts as dead.
     pub ping_timeout: Duration,
+    /// Bytes of stream data taken before [`super::Control::admit`]; `None` admits at once. A peer
+    /// that has not proved itself must not make us hold whole windows.
+    pub probation: Option<u32>,
     /// How long a stream we closed waits for the peer to close it too, before it is reset.
     pub linger: Duration,
 }
@@ -34,6 +37,7 @@ impl Default for Config {
             wide_streams: 64,
             ping_interval: Duration::from_secs(15),
             ping_timeout: Duration::from_secs(10),
+            probation: None,
             linger: Duration::from_secs(60),
         }
     }
@@ -52,6 +56,8 @@ pub enum Violation {
     DuplicateStream(u32),
     #[error("stream {0} was sent {1} bytes beyond its window")]
     Window(u32, u32),
+    #[error("more stream data than a login needs")]
+    Probation,
     #[error("answers pile up unread")]
     NotReading,
 }

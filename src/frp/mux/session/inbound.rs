@@ -115,6 +115,10 @@ impl Session {
         body.remaining -= u32::try_from(payload.len()).unwrap_or(body.remaining);
         let over = body.remaining == 0;
         if let Some(serial) = body.serial {
+            if !self.within_probation(payload.len()) {
+                self.close(Violation::Probation.into());
+                return &[];
+            }
             let key = StreamKey { id: body.stream, serial };
             if let Some(stream) = self.stream(key) {
                 stream.receive(payload);
@@ -133,6 +137,13 @@ impl Session {
         rest
     }
 
+    /// Spends what a peer may send before it is admitted; whether it was enough.
+    fn within_probation(&mut self, bytes: usize) -> bool {
+        let Some(left) = &mut self.probation else { return true };
+        let spent = u32::try_from(bytes).ok().and_then(|bytes| left.checked_sub(bytes));
+        spent.map(|rest| *left = rest).is_some()
+    }
+
     fn open(&mut self, id: u32) -> Result<(), Violation> {
         if id.is_multiple_of(2) {
             return Err(Violation::StreamId(id));
@@ -147,7 +158,10 @@ impl Session {
             return Ok(());
         }
         let mut window = INITIAL_WINDOW;
-        if self.wide < self.config.wide_streams && self.config.window > INITIAL_WINDOW {
+        if self.probation.is_none()
+            && self.wide < self.config.wide_streams
+            && self.config.window > INITIAL_WINDOW
+        {
             window = self.config.window;
             self.wide += 1;
         }

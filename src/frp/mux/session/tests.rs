@@ -68,6 +68,27 @@ fn read_all(session: &mut Session, key: StreamKey) -> Vec<u8> {
 }
 
 #[test]
+fn before_it_is_admitted_a_peer_may_send_no_more_than_a_login_needs() {
+    let config = Config { probation: Some(100), ..Config::default() };
+    for (admitted, sizes, ends) in [
+        (false, &[60, 40][..], false),
+        (false, &[60, 41], true),
+        (false, &[101], true),
+        (true, &[60, 60_000], false),
+    ] {
+        let (mut session, now, _) = opened(config.clone(), 1, 0);
+        if admitted {
+            session.admit();
+        }
+        for size in sizes {
+            session.input(now, &data(1, 0, &vec![7; *size]));
+        }
+        let expected = ends.then_some(CloseReason::Violation(Violation::Probation));
+        assert_eq!(session.close_reason().cloned(), expected, "{admitted} {sizes:?}");
+    }
+}
+
+#[test]
 fn a_syn_is_acknowledged_before_anyone_accepts() {
     let (mut session, now) = session(Config::default());
     session.input(now, &frame(Kind::Window, SYN, 1, FRPC_DELTA));
