@@ -7,6 +7,8 @@
 //! Dropping [`Incoming`] ends the session.
 
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handle;
 mod keepalive;
 mod session;
