@@ -27,6 +27,8 @@ mod engine;
 mod error;
 mod fatal;
 mod formation;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handle;
 mod handover;
 mod log_file;

@@ -48,7 +48,7 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
 
     let (mut member, handle) = cluster::Node::start(cluster).await?;
     let guard = Guard::new(serve.guard.clone(), handle.clone());
-    let tcp = TcpDial { within: serve.frontend.timeouts.connect };
+    let tcp = TcpDial { within: serve.frontend.timeouts.connect, refuse_loopback: true };
     let tunnels = frp::Tunnels::new(serve.frp.clone(), tcp, handle.clone());
     let frontend = Frontend::new(
         frontend::Config { drain: LAST_REQUESTS, ..serve.frontend.clone() },

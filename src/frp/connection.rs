@@ -35,6 +35,10 @@ use super::wire::{Codec, WireError};
 use crate::guard::Guard;
 use crate::net::Stream;
 
+/// Stream data a mux session may send before its login was accepted. A Login is at most 10 KiB;
+/// nothing else may come before the answer.
+const PROBATION: u32 = 64 * 1024;
+
 /// Longest time for the first byte, the TLS handshake and the first message, each.
 const STEP: Duration = Duration::from_secs(10);
 
@@ -201,12 +205,14 @@ impl Door {
         origin: &Origin,
         turn: Turn,
     ) -> Result<(), Rejected> {
-        let (mut incoming, control) = mux::serve(stream, mux::Config::default());
+        let config = mux::Config { probation: Some(PROBATION), ..mux::Config::default() };
+        let (mut incoming, control) = mux::serve(stream, config);
         let first = within(incoming.accept()).await?.ok_or(Rejected::Ended)?;
         // Further streams are left alone until this one has logged in.
         let First::Login(session) = self.first_message(Stream::new(first), origin).await? else {
             return Err(Rejected::Message("NewWorkConn"));
         };
+        control.admit();
         drop(turn);
         let session = session.run();
         tokio::pin!(session);

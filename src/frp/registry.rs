@@ -151,6 +151,11 @@ impl Registry {
         self.seats.get(self.by_run_id.get(run_id)?)
     }
 
+    /// What is registered for a port that is live here.
+    pub(super) fn live_at(&self, port: u16) -> Option<&Tunnel> {
+        self.live.get(&port).map(|live| &live.record)
+    }
+
     pub(super) fn is_live(&self, port: u16) -> bool {
         self.live.contains_key(&port)
     }

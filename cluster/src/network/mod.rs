@@ -9,5 +9,9 @@ mod message;
 mod server;
 
 pub(crate) use client::{PeerClients, Peers};
+#[cfg(fuzzing)]
+pub(crate) use frame::length;
+#[cfg(fuzzing)]
+pub(crate) use message::Envelope;
 pub(crate) use message::{Answer, Request, Unconfirmed};
 pub(crate) use server::{Server, ServerStats, Service};

@@ -130,6 +130,11 @@ impl Control {
         Self { shared }
     }
 
+    /// Lifts [`super::Config::probation`]: the peer has proved itself.
+    pub fn admit(&self) {
+        self.shared.with(|state| state.session.admit());
+    }
+
     /// Drops the connection and every stream now; what was queued is lost.
     pub fn abort(&self) {
         self.shared.with(|state| state.session.close(CloseReason::Aborted));

@@ -7,11 +7,15 @@
 //! Dropping [`Incoming`] ends the session.
 
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handle;
+mod keepalive;
 mod session;
 mod shell;
 mod stream;
+mod terms;
 
 pub use handle::{Control, Incoming, MuxStream};
-pub use session::{CloseReason, Config, Violation};
 pub use shell::serve;
+pub use terms::{CloseReason, Config, Violation};

@@ -1,7 +1,7 @@
 //! One stream of a session: its windows, its two queues, and how far each side has closed it.
 //!
-//! Credit is spent when bytes are queued, not when they leave, so whatever waits in `outbox` may
-//! always be sent. Which stream sends next is `session`'s concern.
+//! Sans-io. Credit is spent when bytes are queued, not when they leave, so whatever waits in
+//! `outbox` may always be sent. Which stream sends next is `session`'s concern.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -1,8 +1,8 @@
 //! Bytes in, messages out, and back: framing and control cipher of one connection in one place.
 //!
-//! Each direction starts in clear. The server reads ciphertext from right after Login and writes
-//! it from right after LoginResp; the client mirrors that. A work connection stays in clear, and
-//! after StartWorkConn what was pushed beyond it belongs to the user: [`Codec::into_rest`].
+//! Sans-io. Each direction starts in clear. The server reads ciphertext from right after Login and
+//! writes it from right after LoginResp; the client mirrors that. A work connection stays in clear,
+//! and after StartWorkConn what was pushed beyond it belongs to the user: [`Codec::into_rest`].
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;

@@ -1,0 +1,85 @@
+//! What reads bytes of other nodes and of the disk, for the fuzz targets. Only built under
+//! `cfg(fuzzing)`.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest, VoteResponse,
+};
+
+use crate::codec::{decode, encode};
+use crate::command::Command;
+use crate::dto::{EntryDto, VoteDto};
+use crate::network::{self, Answer, Envelope, Request};
+use crate::snapshot;
+use crate::state::State;
+use crate::types::{Entry, SnapshotMeta, Types, Vote};
+
+/// The length a frame header announces, if it is acceptable.
+pub fn frame_length(header: [u8; 5]) -> Option<usize> {
+    network::length(header).ok()
+}
+
+/// Reads a command as it stands in the log.
+pub fn command(bytes: &[u8]) -> Option<Command> {
+    decode("command", bytes).ok()
+}
+
+/// Writes it as it stands in the log.
+pub fn command_bytes(command: &Command) -> Vec<u8> {
+    encode(command).unwrap_or_default()
+}
+
+/// Reads a request of another node and writes it again; what can be handed to the engine takes
+/// the way through the engine's types.
+pub fn envelope(bytes: &[u8]) -> Option<Vec<u8>> {
+    let Envelope { from, to, request } = decode("request", bytes).ok()?;
+    let request = match request {
+        Request::Append(dto) => {
+            Request::Append((&AppendEntriesRequest::<Types>::from(dto)).into())
+        }
+        Request::Vote(dto) => Request::Vote((&VoteRequest::from(dto)).into()),
+        Request::Snapshot(dto) => {
+            Request::Snapshot(InstallSnapshotRequest::<Types>::from(dto).into())
+        }
+        other => other,
+    };
+    encode(&Envelope { from, to, request }).ok()
+}
+
+/// The same for an answer.
+pub fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
+    let answer = match decode("answer", bytes).ok()? {
+        Answer::Append(dto) => Answer::Append(AppendEntriesResponse::from(dto).into()),
+        Answer::Vote(dto) => Answer::Vote(VoteResponse::from(dto).into()),
+        Answer::Snapshot(dto) => Answer::Snapshot(VoteDto::from(Vote::from(dto))),
+        other => other,
+    };
+    encode(&answer).ok()
+}
+
+/// The same for a log entry.
+pub fn entry(bytes: &[u8]) -> Option<Vec<u8>> {
+    let entry = Entry::from(decode::<EntryDto>("entry", bytes).ok()?);
+    encode(&EntryDto::from(&entry)).ok()
+}
+
+/// Reads a snapshot whose frame (magic and checksum) is right around any `body`; the snapshot
+/// written again.
+pub fn snapshot_with(body: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = b"TRIGSNAP".to_vec();
+    bytes.extend_from_slice(body);
+    let sum = digest(&SHA256, &bytes);
+    bytes.extend_from_slice(sum.as_ref());
+    let content = snapshot::decode("fuzz", &bytes).ok()?;
+    snapshot::encode("fuzz", &content.meta, &content.state).ok()
+}
+
+/// The snapshot of a state.
+pub fn snapshot(state: &State) -> Vec<u8> {
+    snapshot::encode("fuzz", &SnapshotMeta::default(), state).unwrap_or_default()
+}
+
+/// The state in a snapshot.
+pub fn restore(bytes: &[u8]) -> Option<State> {
+    Some(snapshot::decode("fuzz", bytes).ok()?.state)
+}

@@ -1,0 +1,157 @@
+//! The replicated state under any log. A replica that starts from a snapshot in the middle ends
+//! with the same bytes as one that read the whole log, and every table keeps its limit.
+
+#![no_main]
+
+use cluster::command::SoftBatch;
+use cluster::fuzzing::{command, command_bytes, restore, snapshot};
+use cluster::record::{
+    AccessLevel, ExApp, FrpPki, MAX_STRIKES_PER_KEY, Session, SessionKey, Strike, Tunnel, User,
+};
+use cluster::{Command, State};
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::fuzz_target;
+
+#[derive(Arbitrary, Debug)]
+enum Step<'a> {
+    Push(u8),
+    Cache {
+        id: u8,
+        revision: u8,
+    },
+    /// A fetch that began just now.
+    CacheFresh(u8),
+    Delete(u8),
+    Up {
+        port: u8,
+        run: u8,
+    },
+    Down {
+        port: u8,
+        run: u8,
+    },
+    Pki(u8),
+    Soft {
+        now: u32,
+        sessions: Vec<(u8, u32)>,
+        strikes: Vec<(u8, u8, u32)>,
+    },
+    /// Whatever the bytes of a log entry decode to.
+    Raw(&'a [u8]),
+}
+
+fuzz_target!(|input: (u8, Vec<Step<'_>>)| {
+    let (cut, steps) = input;
+    let mut whole = State::default();
+    let mut late = None;
+    for (index, step) in steps.iter().enumerate() {
+        if index == usize::from(cut) {
+            late = restore(&snapshot(&whole));
+            assert!(late.is_some(), "an own snapshot is read");
+        }
+        let Some(command) = command_for(&whole, step) else { continue };
+        let stored = command_bytes(&command);
+        let command = cluster::fuzzing::command(&stored).expect("what is stored is read");
+        assert_eq!(command_bytes(&command), stored);
+        let reply = whole.apply(&command);
+        if let Some(late) = &mut late {
+            assert_eq!(late.apply(&command), reply, "replicas answer alike");
+        }
+        check(&whole, step);
+    }
+    if let Some(late) = late {
+        assert_eq!(snapshot(&late), snapshot(&whole), "replicas are alike");
+    }
+});
+
+fn check(state: &State, step: &Step<'_>) {
+    match step {
+        Step::Push(id) => assert!(state.exapp(&id.to_string()).is_some()),
+        Step::Delete(id) => assert!(state.exapp(&id.to_string()).is_none()),
+        Step::Up { port, .. } => assert!(state.tunnel((*port).into()).is_some()),
+        Step::Down { port, run } => {
+            let left = state.tunnel((*port).into());
+            assert!(left.is_none_or(|tunnel| tunnel.run_id != run.to_string()));
+        }
+        Step::Soft { now, sessions, strikes } => {
+            let now = u64::from(*now);
+            for (key, _) in sessions {
+                let found = state.session(&SessionKey([*key; 16]), now);
+                assert!(found.is_none_or(|session| session.expires_at > now));
+            }
+            for (node, address, _) in strikes {
+                let address = [192, 0, 2, *address].into();
+                let all = state.strikes(address, 0, u64::MAX);
+                assert!(state.strikes(address, 0, u64::from(*node)) <= all);
+                assert!(all <= 256 * MAX_STRIKES_PER_KEY);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn command_for(state: &State, step: &Step<'_>) -> Option<Command> {
+    Some(match step {
+        Step::Push(id) => Command::PushExApp(record(*id)),
+        Step::Cache { id, revision } => {
+            Command::CacheExApp { record: record(*id), revision: (*revision).into() }
+        }
+        Step::CacheFresh(id) => {
+            let revision = state.exapp_revision(&id.to_string());
+            Command::CacheExApp { record: record(*id), revision }
+        }
+        Step::Delete(id) => Command::DeleteExApp { id: id.to_string() },
+        Step::Up { port, run } => Command::TunnelUp(Tunnel {
+            port: (*port).into(),
+            proxy: port.to_string(),
+            run_id: run.to_string(),
+            node: 1,
+            client: ([192, 0, 2, *run], 40_000).into(),
+            server: ([192, 0, 2, 1], 8782).into(),
+            since: 0,
+        }),
+        Step::Down { port, run } => {
+            Command::TunnelDown { port: (*port).into(), run_id: run.to_string() }
+        }
+        Step::Pki(mark) => Command::InitPki(FrpPki {
+            ca_certificate: mark.to_string(),
+            ca_key: vec![*mark],
+            server_certificate: String::new(),
+            server_key: Vec::new(),
+            client_certificate: String::new(),
+            client_key: Vec::new(),
+        }),
+        Step::Soft { now, sessions, strikes } => Command::Soft(SoftBatch {
+            now: (*now).into(),
+            sessions: sessions
+                .iter()
+                .map(|(key, expires_at)| (SessionKey([*key; 16]), session((*expires_at).into())))
+                .collect(),
+            strikes: strikes
+                .iter()
+                .map(|(node, address, at)| Strike {
+                    node: (*node).into(),
+                    address: [192, 0, 2, *address].into(),
+                    at: (*at).into(),
+                })
+                .collect(),
+        }),
+        Step::Raw(bytes) => command(&[&[1], *bytes].concat())?,
+    })
+}
+
+fn record(id: u8) -> ExApp {
+    ExApp {
+        id: id.to_string(),
+        token: "token".into(),
+        version: "1".into(),
+        host: "127.0.0.1".into(),
+        port: 23000,
+        routes: Vec::new(),
+    }
+}
+
+fn session(expires_at: u64) -> Session {
+    let user = User { id: "alice".into(), level: AccessLevel::User };
+    Session { user, validated_at: 0, expires_at }
+}
