@@ -43,6 +43,7 @@ mod snapshot;
 mod state;
 mod state_store;
 mod status;
+mod story;
 mod types;
 mod view;
 

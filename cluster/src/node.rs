@@ -83,6 +83,7 @@ impl Node {
         }
         tasks.spawn(Arc::clone(&engine).run_formation());
         tasks.spawn(Arc::clone(&engine).run_sharing());
+        tasks.spawn(Arc::clone(&engine).run_story());
         tasks.spawn(run_snapshots(Arc::clone(&engine)));
         tasks.spawn(run_fatal(Arc::clone(&engine)));
         if engine.config.role() == Role::Witness {

@@ -34,9 +34,10 @@ impl Default for Config {
 pub const EXPECTED: &str = "\"error\", \"warn\", \"info\", \"debug\", \"trace\", \"off\", or directives \
      such as \"info,trigon::frp=debug\"";
 
-/// The consensus engine tells each of its steps as `info`; what an operator needs of them is told
-/// by the cluster. A directive for it in the filter wins.
-const QUIET: &str = "openraft=warn";
+/// The consensus engine tells each of its steps as `info`, and each attempt to reach a dead peer as
+/// `error`, several times a second. What an operator needs of it is told by the cluster. A
+/// directive for it in the filter wins.
+const QUIET: &str = "openraft=off";
 
 /// Whether the text is a filter. A word alone must be a level: the library would take it for the
 /// name of a module, and a mistyped level would silence everything else.
