@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use cluster::record::{Millis, Tunnel};
@@ -186,7 +186,7 @@ impl Tunnels {
 
     pub(super) fn claim(&self, id: SessionId, proxy: &NewProxy) -> Result<(), Refusal> {
         let node = self.inner.cluster.node_id();
-        let claimed = self.inner.registry().claim(id, proxy, node, now_millis())?;
+        let claimed = self.inner.registry().claim(id, proxy, node, cluster::clock::now())?;
         if let Some(record) = claimed {
             self.inner.bump();
             self.inner.spawn_register(record);
@@ -414,10 +414,4 @@ async fn forget_lost(inner: Weak<Inner>) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn now_millis() -> Millis {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX))
 }
