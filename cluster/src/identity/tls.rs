@@ -237,7 +237,13 @@ mod tests {
             ("key is not PEM", ca, &certificate, "hello", "node.key"),
             ("other authority", ca, &strange, &strange_key, "not accepted under the authority"),
             ("other node", ca, &other, &other_key, "must name node-1.alpha.trigon.internal"),
-            ("other key", ca, &certificate, &other_key, "cluster.key: does not belong to cluster.certificate"),
+            (
+                "other key",
+                ca,
+                &certificate,
+                &other_key,
+                "cluster.key: does not belong to cluster.certificate",
+            ),
         ];
         for (name, ca, certificate, key, expected) in table {
             let on_disk = write(ca, certificate, key);
