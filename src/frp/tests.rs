@@ -578,6 +578,23 @@ async fn a_restarted_client_takes_over_and_a_stranger_does_not() {
     assert_eq!(server.tunnels.status()[0].run_id, run_id);
 }
 
+#[tokio::test]
+async fn two_living_clients_do_not_throw_each_other_out_in_turns() {
+    let server = Server::plain().await;
+    let (mut first, run_id) = Peer::login(&server, "").await;
+    assert_eq!(first.register("app", PORT).await, "");
+    let (mut second, _) = Peer::login(&server, "").await;
+    assert_eq!(second.register("app", PORT).await, "", "may be the first one, restarted");
+    assert_eq!(first.receive().await, None);
+    let (mut first, _) = Peer::login(&server, &run_id).await;
+    assert_eq!(first.register("app", PORT).await, "port already used");
+    drop(second);
+    while server.tunnels.is_live(PORT) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(first.register("app", PORT).await, "");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_work_connection_costs_the_user_nothing() {
     let server = Server::plain().await;
