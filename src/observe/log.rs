@@ -47,8 +47,9 @@ pub fn is_filter(text: &str) -> bool {
 
 fn parse(text: &str) -> Option<EnvFilter> {
     let is_module = |directive: &str| directive.contains(['=', ':', '[']);
-    let mut directives = text.split(',').map(str::trim);
-    let sound = directives.all(|d| is_module(d) || d.parse::<LevelFilter>().is_ok());
+    // Nothing at all would be a level for the library.
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let sound = text.split(',').map(str::trim).all(|part| is_module(part) || is_level(part));
     let filter = EnvFilter::try_new(format!("{QUIET},{text}")).ok();
     filter.filter(|_| sound)
 }
@@ -59,8 +60,8 @@ fn parse(text: &str) -> Option<EnvFilter> {
 /// A filter that does not parse, or logging that was started before; the text says which.
 pub fn start(config: &Config) -> Result<(), String> {
     let (source, directives) = match std::env::var("TRIGON_LOG") {
-        Ok(directives) => ("TRIGON_LOG", directives),
-        Err(_unset) => ("log.level", config.filter.clone()),
+        Ok(directives) if !directives.is_empty() => ("TRIGON_LOG", directives),
+        _ => ("log.level", config.filter.clone()),
     };
     let filter = parse(&directives)
         .ok_or_else(|| format!("{source}: found \"{directives}\", expected {EXPECTED}"))?;
