@@ -40,7 +40,12 @@ pub(super) async fn run(
 ) -> Result<Vec<Round>, Error> {
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
-        lab.settle(console).await?;
+        lab.settle().await?;
+        if number > 1 {
+            // Only now: the repair moved the address once more.
+            lab.refresh_tunnel_client()?;
+            lab.settle().await?;
+        }
         console.progress(&format!(
             "round {number} of {}: stable, node a is Active; load starts",
             options.rounds
@@ -84,7 +89,7 @@ async fn run_one(
     let at = faults::strike(fault, active, moment).await?;
     console.progress(&format!("fault {fault} on node {}", lab.nodes[struck].host().name()));
     let scene = Scene { probe: &probe, load: &load, fault, at, struck };
-    let recovered = scene.watch(lab, console).await?;
+    let Seen { recovered, moved } = scene.watch(lab, console).await?;
 
     let end = Instant::now();
     let (vip, tunnel) = (probe.samples(), load.probes());
@@ -95,7 +100,7 @@ async fn run_one(
     }
     let vip_hole = largest_hole(&vip, VIP_LATE, at, end);
     let tunnel_hole = largest_hole(&tunnel, TUNNEL_LATE, at, end);
-    let tally = Tally::of(&harvest, Excuse::of(fault, at, vip_hole));
+    let tally = Tally::of(&harvest, Excuse::of(fault, moved.unwrap_or(at), vip_hole));
     let length =
         |hole: Option<Hole>| milliseconds(hole.map_or(Duration::ZERO, |hole| hole.length(end)));
     let round = Round {
@@ -127,15 +132,26 @@ struct Scene<'a> {
     struck: NodeIndex,
 }
 
+/// What was seen after the fault.
+struct Seen {
+    /// Whether service came back.
+    recovered: bool,
+    /// When the address was first seen on the other node.
+    moved: Option<Instant>,
+}
+
 impl Scene<'_> {
     /// Watches until service is back and stable, or the limit; tells about it once a second.
-    async fn watch(&self, lab: &Lab, console: &Console) -> Result<bool, Error> {
-        let mut told = self.at;
+    async fn watch(&self, lab: &Lab, console: &Console) -> Result<Seen, Error> {
+        let (mut told, mut moved) = (self.at, None);
         let mut ended = self.load.ended();
         loop {
             sleep(LOOK_EVERY).await;
             let now = Instant::now();
             let holder = lab.holder()?;
+            if moved.is_none() && holder.is_some_and(|node| node != self.struck) {
+                moved = Some(now);
+            }
             let (vip, tunnel) = (self.probe.samples(), self.load.probes());
             if now.duration_since(told) >= TELL_EVERY {
                 let rate =
@@ -144,10 +160,10 @@ impl Scene<'_> {
                 console.progress(&self.story(lab, holder, rate, &vip, &tunnel, now));
             }
             if self.is_back(holder, &vip, &tunnel, now) {
-                return Ok(true);
+                return Ok(Seen { recovered: true, moved });
             }
             if now.duration_since(self.at) >= LIMIT {
-                return Ok(false);
+                return Ok(Seen { recovered: false, moved });
             }
         }
     }
@@ -203,12 +219,12 @@ enum Excuse {
 }
 
 impl Excuse {
-    /// A fault excuses what was sent before the virtual IP answered again, and at least what was
-    /// under way when it struck: a planned hand-over may leave no hole at all.
-    fn of(fault: Fault, at: Instant, vip_hole: Option<Hole>) -> Self {
+    /// A fault excuses what was sent before the virtual IP answered again. A planned hand-over may
+    /// leave no hole at all: then it excuses what was sent before the address had `moved`.
+    fn of(fault: Fault, moved: Instant, vip_hole: Option<Hole>) -> Self {
         match (fault, vip_hole) {
             (Fault::None, _) => Self::None,
-            (_, None) => Self::Before(at),
+            (_, None) => Self::Before(moved),
             (_, Some(hole)) => hole.until.map_or(Self::All, Self::Before),
         }
     }

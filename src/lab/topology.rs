@@ -122,6 +122,11 @@ impl Lab {
         })
     }
 
+    /// Gives the next round a tunnel client without a past.
+    pub(super) fn refresh_tunnel_client(&mut self) -> Result<(), Error> {
+        self.tunnel.refresh(&self.app_host)
+    }
+
     /// Where the load goes.
     pub(super) fn target() -> Target {
         Target {

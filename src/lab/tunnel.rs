@@ -65,10 +65,9 @@ impl Choice {
         let kind = match self {
             Self::BuiltIn => Kind::BuiltIn(start_built_in(host, files, &log)?),
             Self::Stock { path, .. } => {
-                let mut command = host.command(path);
-                command.arg("-c").arg(files.write_frpc()?);
-                let process = start_logged(command, &log).map_err(failed("started"))?;
-                Kind::Stock(process)
+                let config = files.write_frpc()?;
+                let process = start_stock(host, path, &config, &log)?;
+                Kind::Stock { process, path: path.clone(), config }
             }
         };
         Ok(TunnelClient { kind, log })
@@ -84,13 +83,26 @@ pub(super) struct TunnelClient {
 enum Kind {
     /// Held for its drop, which ends the client.
     BuiltIn(#[expect(dead_code, reason = "held for its drop")] Entered<()>),
-    Stock(Child),
+    Stock {
+        process: Child,
+        path: PathBuf,
+        config: PathBuf,
+    },
 }
 
 impl TunnelClient {
+    /// Starts a stock client anew. It counts every connection it ever lost and waits longer after
+    /// each; rounds in quick succession would measure that, and not a failure in a good week.
+    pub(super) fn refresh(&mut self, host: &Host) -> Result<(), Error> {
+        let Kind::Stock { process, path, config } = &mut self.kind else { return Ok(()) };
+        process.kill().and_then(|()| process.wait()).map_err(failed("ended"))?;
+        *process = start_stock(host, path, config, &self.log)?;
+        Ok(())
+    }
+
     /// Fails if it has ended by itself.
     pub(super) fn check_alive(&mut self) -> Result<(), Error> {
-        let Kind::Stock(process) = &mut self.kind else { return Ok(()) };
+        let Kind::Stock { process, .. } = &mut self.kind else { return Ok(()) };
         match process.try_wait().map_err(failed("watched"))? {
             None => Ok(()),
             Some(status) => Err(Error::Died {
@@ -109,11 +121,17 @@ impl TunnelClient {
 
 impl Drop for TunnelClient {
     fn drop(&mut self) {
-        if let Kind::Stock(process) = &mut self.kind {
+        if let Kind::Stock { process, .. } = &mut self.kind {
             let _ = process.kill();
             let _ = process.wait();
         }
     }
+}
+
+fn start_stock(host: &Host, path: &Path, config: &Path, log: &Path) -> Result<Child, Error> {
+    let mut command = host.command(path);
+    command.arg("-c").arg(config);
+    start_logged(command, log).map_err(failed("started"))
 }
 
 fn failed(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
