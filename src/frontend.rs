@@ -56,6 +56,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Until a client has sent its request head, and between pieces of its body.
     pub client: Duration,
+    /// Until a client has taken what was sent to it.
+    pub unread: Duration,
     /// Until the ExApp answers, and between pieces of its answer.
     pub server: Duration,
     /// Without a byte in either direction after a protocol upgrade.
@@ -68,6 +70,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(30),
             client: Duration::from_secs(30),
+            unread: Duration::from_secs(60),
             server,
             tunnel: server,
         }
@@ -138,6 +141,7 @@ impl Frontend {
         Self {
             server: server::Config {
                 head: timeouts.client,
+                unread: timeouts.unread,
                 max_connections: config.max_connections,
                 drain: config.drain,
                 ..server::Config::default()

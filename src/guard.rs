@@ -7,8 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use cluster::clock::{millis, now};
 use cluster::record::{MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Millis, Strike, ban_key};
 use cluster::{Handle, Soft};
 
@@ -143,14 +144,6 @@ impl OwnStrikes {
             self.times.remove(address);
         }
     }
-}
-
-fn now() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn a_wrong_value_is_told_with_file_line_key_found_and_expected() {
         ),
         (
             "[[vrrp]]\ninterface = 'eth0'\nvrid = 0\naddresses = ['192.0.2.1']\n",
-            "trigon.toml:5: vrrp[0].vrid: found 0 is not a virtual router id",
+            "trigon.toml:7: vrrp[0].vrid: 0 is not a virtual router id; use 1-255",
         ),
         (
             "[[vrrp]]\ninterface = 'eth0'\nvrid = 1\naddresses = ['192.0.2']\n",
@@ -91,7 +91,7 @@ fn a_wrong_value_is_told_with_file_line_key_found_and_expected() {
         ),
         (
             "[[vrrp]]\ninterface='eth0'\nvrid=1\npriority=255\naddresses=['192.0.2.1']\n",
-            "trigon.toml:5: vrrp[0].priority: found 255 is not allowed",
+            "trigon.toml:8: vrrp[0].priority: 255 is not allowed",
         ),
     ] {
         let found = problems(&format!("{good}{extra}"));
@@ -120,5 +120,5 @@ fn a_cluster_needs_itself_among_its_members() {
                    key='k'\n[[cluster.members]]\nid=1\naddress='10.0.0.1:7443'\n";
     let found = problems(&format!("{}{cluster}", good(dir.path())));
     assert!(found.iter().any(|p| p.contains("3 is not among cluster.members")), "{found:#?}");
-    assert!(found.iter().any(|p| p.contains("cluster.certificate")), "{found:#?}");
+    assert!(found.iter().any(|p| p.contains("cluster.ca: c: ")), "{found:#?}");
 }

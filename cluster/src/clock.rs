@@ -1,12 +1,16 @@
-//! The only place of this crate that reads wall-clock time. It travels inside commands; applying
+//! The only place that reads wall-clock time for records. It travels inside commands; applying
 //! them never asks for it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::record::Millis;
 
 /// Milliseconds since the Unix epoch.
-pub(crate) fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+pub fn now() -> Millis {
+    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// A length of time in the unit of the records; the longest there is when it does not fit.
+pub fn millis(length: Duration) -> Millis {
+    Millis::try_from(length.as_millis()).unwrap_or(Millis::MAX)
 }

@@ -1,7 +1,7 @@
 //! What a node of the cluster is told at start, and what is wrong with it. Sans-io.
 //!
 //! Values arrive finished; whoever reads the configuration file builds this. Keys in problems
-//! are the ones of the `[cluster]` table.
+//! are the ones of that file.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -176,7 +176,7 @@ impl Config {
         }
         if !ids.contains(&self.node_id) {
             report(
-                "cluster.node_id",
+                "node.id",
                 format!("{} is not among cluster.members {ids:?}; add it there", self.node_id),
             );
         }
@@ -185,7 +185,7 @@ impl Config {
         }
         if self.members.len() > 1 && self.tls.is_none() {
             report(
-                "cluster.tls",
+                "cluster.certificate",
                 "missing; peers only talk over mutual TLS, set ca, certificate and key".into(),
             );
         }
@@ -194,7 +194,7 @@ impl Config {
 }
 
 /// Whether the name can stand in a certificate as one DNS label.
-fn is_label(name: &str) -> bool {
+pub(crate) fn is_label(name: &str) -> bool {
     (1..=40).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !name.starts_with('-')
@@ -230,11 +230,11 @@ mod tests {
             ("alone", |c| c.members.clear(), &[]),
             ("capital name", |c| c.cluster_name = "Alpha".into(), &["cluster.name"]),
             ("empty name", |c| c.cluster_name.clear(), &["cluster.name"]),
-            ("not a member", |c| c.node_id = 9, &["cluster.node_id"]),
+            ("not a member", |c| c.node_id = 9, &["node.id"]),
             ("twice", |c| c.members[1].id = 1, &["cluster.members"]),
             ("port 0", |c| c.members[1].address.set_port(0), &["cluster.members"]),
             ("a snapshot each entry", |c| c.snapshot_every = 1, &["cluster.snapshot_every"]),
-            ("no tls", |c| c.tls = None, &["cluster.tls"]),
+            ("no tls", |c| c.tls = None, &["cluster.certificate"]),
             (
                 "hasty elections",
                 |c| c.timers.election_min = Duration::from_millis(200),

@@ -46,7 +46,7 @@ pub enum StartError {
     },
     /// The state directory belongs to someone else.
     #[error(
-        "cluster.state_dir: {} belongs to node {found_node} of cluster {found_cluster:?}, \
+        "node.state_dir: {} belongs to node {found_node} of cluster {found_cluster:?}, \
          this is node {node} of {cluster:?}; point it to this node's own directory",
         dir.display()
     )]
@@ -63,7 +63,7 @@ pub enum StartError {
         cluster: String,
     },
     /// The state directory cannot be read or written.
-    #[error("cluster.state_dir: {}: {text}", path.display())]
+    #[error("node.state_dir: {}: {text}", path.display())]
     Storage {
         /// File or directory.
         path: PathBuf,

@@ -34,9 +34,7 @@ pub fn command_bytes(command: &Command) -> Vec<u8> {
 pub fn envelope(bytes: &[u8]) -> Option<Vec<u8>> {
     let Envelope { from, to, request } = decode("request", bytes).ok()?;
     let request = match request {
-        Request::Append(dto) => {
-            Request::Append((&AppendEntriesRequest::<Types>::from(dto)).into())
-        }
+        Request::Append(dto) => Request::Append((&AppendEntriesRequest::<Types>::from(dto)).into()),
         Request::Vote(dto) => Request::Vote((&VoteRequest::from(dto)).into()),
         Request::Snapshot(dto) => {
             Request::Snapshot(InstallSnapshotRequest::<Types>::from(dto).into())

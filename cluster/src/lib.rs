@@ -14,12 +14,12 @@
 //! `network/message`. The engine's types stay inside `types`, `dto`, the stores, `network` and
 //! `engine` with its neighbours; no other crate sees them.
 
+pub mod clock;
 pub mod command;
 pub mod identity;
 pub mod record;
 
 mod batch;
-mod clock;
 mod codec;
 mod config;
 mod dto;
@@ -43,6 +43,7 @@ mod snapshot;
 mod state;
 mod state_store;
 mod status;
+mod story;
 mod types;
 mod view;
 

@@ -83,6 +83,7 @@ impl Node {
         }
         tasks.spawn(Arc::clone(&engine).run_formation());
         tasks.spawn(Arc::clone(&engine).run_sharing());
+        tasks.spawn(Arc::clone(&engine).run_story());
         tasks.spawn(run_snapshots(Arc::clone(&engine)));
         tasks.spawn(run_fatal(Arc::clone(&engine)));
         if engine.config.role() == Role::Witness {
@@ -92,10 +93,20 @@ impl Node {
         Ok((Self { engine, log_closed: Box::pin(log_closed), tasks }, handle))
     }
 
-    /// Waits until the node has stopped by itself, because its storage failed, and tells why.
-    /// The process should then end: only a restart can find out what is on disk.
-    pub async fn failed(&self) -> String {
-        self.engine.fatal.raised().await
+    /// Waits until the node has stopped by itself, because its storage failed or a task of it
+    /// panicked, and tells why. The process should then end: only a restart can find out what is
+    /// on disk. Dropping the future loses nothing.
+    pub async fn failed(&mut self) -> String {
+        loop {
+            tokio::select! {
+                biased;
+                reason = self.engine.fatal.raised() => return reason,
+                // One that ended in order has raised its reason or had nothing more to do.
+                Some(ended) = self.tasks.join_next() => if let Err(error) = ended {
+                    return format!("a task of the cluster broke: {error}");
+                },
+            }
+        }
     }
 
     /// Stores a snapshot, stops and closes the files. Handles answer

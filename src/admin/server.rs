@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,21 +17,27 @@ use super::Status;
 pub type Source = Arc<dyn Fn() -> Status + Send + Sync>;
 
 /// Opens the socket at `path`, readable and writable by its owner only. A socket left behind by
-/// a killed process is replaced; one that is still answered is not.
+/// a killed process is replaced; one that is still answered is not, nor is any other kind of file.
 ///
 /// # Errors
-/// `AddrInUse` when another process answers there, else the file system's own error.
+/// `AddrInUse` when another process answers there, `AlreadyExists` when something else lies
+/// there, otherwise the file system's own error.
 pub async fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
     if tokio::net::UnixStream::connect(path).await.is_ok() {
-        let text = format!("{}: another trigon answers on this socket", path.display());
+        let text = "another trigon answers here; stop it first";
         return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => {
+            let text = "this is not a socket; it was left as it is";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
@@ -46,5 +52,25 @@ pub async fn serve(listener: UnixListener, source: Source, stop: CancellationTok
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "the admin socket failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_a_live_one_and_a_file_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/admin.sock");
+        let first = bind(&path).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(bind(&path).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        drop(bind(&path).await.unwrap());
+        let file = dir.path().join("precious");
+        std::fs::write(&file, "kept").unwrap();
+        assert_eq!(bind(&file).await.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&file).unwrap(), b"kept");
     }
 }

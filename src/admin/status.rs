@@ -71,6 +71,8 @@ pub struct Cluster {
     pub applied: u64,
     /// Ids of the voters.
     pub voters: Vec<u64>,
+    /// Those that do not answer; only the leader can tell.
+    pub silent: Vec<u64>,
 }
 
 /// One registered tunnel.
@@ -121,6 +123,9 @@ impl fmt::Display for Status {
             "cluster  node {} is {}, leader {leader}, term {}, {quorum}, applied {}",
             cluster.node_id, cluster.state, cluster.term, cluster.applied
         )?;
+        for id in &cluster.silent {
+            writeln!(f, "         node {id} does not answer")?;
+        }
         for tunnel in &self.tunnels {
             let place = if tunnel.live_here { "live here" } else { "not connected here" };
             writeln!(

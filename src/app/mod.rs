@@ -2,14 +2,14 @@
 
 mod node;
 mod status;
-
 mod witness;
 
 use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Config;
+use crate::config::{Config, Speakers};
 
-/// Runs a node or a witness until SIGTERM or SIGINT.
+/// Runs a node or a witness until SIGTERM, SIGINT or SIGHUP.
 ///
 /// # Errors
 /// Why it could not start, or why it could not go on.
@@ -26,29 +26,52 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// Removes every configured virtual address from this machine; tells how many there were.
+/// Removes the addresses of these virtual routers from this machine; tells how many there were.
+/// An interface that is gone took its addresses along.
 ///
 /// # Errors
-/// The first interface whose addresses could not be removed.
-pub fn release_addresses(config: &Config) -> anyhow::Result<usize> {
+/// The first interface whose addresses could not be removed; those of the others are removed all
+/// the same.
+pub fn release_addresses(speakers: &Speakers) -> anyhow::Result<usize> {
     let mut removed = 0;
-    let speakers = config.serve.iter().flat_map(|serve| &serve.speakers);
+    let mut failed = None;
     for (interface, routers) in speakers {
         let addresses: Vec<_> = routers.iter().flat_map(|r| r.addresses()).copied().collect();
-        removed += vrrp::release(interface, &addresses)
-            .with_context(|| format!("interface {interface}"))?;
+        match vrrp::release(interface, &addresses) {
+            Ok(count) => removed += count,
+            Err(vrrp::Error::NoInterface(_)) => {}
+            Err(error) => {
+                let error = anyhow::Error::new(error).context(format!("interface {interface}"));
+                failed.get_or_insert(error);
+            }
+        }
     }
-    Ok(removed)
+    failed.map_or(Ok(removed), Err)
 }
 
-/// Resolves when the process is told to end.
-async fn told_to_stop() -> anyhow::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = term.recv() => Ok("SIGTERM"),
-        _ = int.recv() => Ok("SIGINT"),
+/// The signals that end the process in order. There is nothing to reload, so SIGHUP does too:
+/// left alone it would end the process without giving the address away.
+struct Signals([(&'static str, Signal); 3]);
+
+impl Signals {
+    /// From now on they no longer end the process by themselves.
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be received");
+        Ok(Self([
+            ("SIGTERM", listen(SignalKind::terminate())?),
+            ("SIGINT", listen(SignalKind::interrupt())?),
+            ("SIGHUP", listen(SignalKind::hangup())?),
+        ]))
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        let [(term, on_term), (int, on_int), (hang_up, on_hang_up)] = &mut self.0;
+        tokio::select! {
+            _ = on_term.recv() => term,
+            _ = on_int.recv() => int,
+            _ = on_hang_up.recv() => hang_up,
+        }
     }
 }
 

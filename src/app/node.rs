@@ -1,11 +1,12 @@
 //! A node: the virtual address, the HTTP port, the FRP port, and its part of the cluster.
 //!
-//! Start: the VRRP threads first (they clear addresses a killed predecessor left behind, and
-//! hold no permission yet), then the cluster, then the listeners. The address may come once the
-//! FRP certificates exist, because from then on everything behind it is served.
-//! Stop: the address first, so that the peer answers before anything here goes away.
+//! Start: the admin socket first (a second trigon started by mistake ends there and touches no
+//! address), then the VRRP threads (they clear addresses a killed predecessor left behind, and
+//! hold no permission yet), the cluster, the listeners. The address may come once the FRP
+//! certificates exist, because from then on everything behind it is served.
+//! Stop, for whatever reason: the address first, so that the peer answers before anything here
+//! goes away.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::status::{Facts, Speaker};
+use crate::config::Speakers;
 use crate::config::parse::{Node, Serve};
 use crate::failover::{Effects, Watch};
 use crate::frontend::{self, Frontend};
@@ -29,18 +31,24 @@ use crate::{admin, frp, nextcloud};
 /// virtual address cannot end any more: their segments already go to the peer.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
+/// How often it is made sure that the VRRP threads live.
+const LOOK_AT_SPEAKERS: Duration = Duration::from_millis(500);
+
 /// Tasks without which the node is no node; each ends with the reason.
 type Tasks = JoinSet<anyhow::Result<()>>;
 
 pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> anyhow::Result<()> {
+    let admin_socket = admin::server::bind(&node.admin_socket)
+        .await
+        .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
     make_private_dir(&node.state_dir)?;
     let (reports, events) = mpsc::unbounded_channel();
     let speakers = Arc::new(Mutex::new(start_speakers(&serve.speakers, &reports)?));
     drop(reports);
 
-    let (member, handle) = cluster::Node::start(cluster).await.context("the cluster")?;
+    let (mut member, handle) = cluster::Node::start(cluster).await?;
     let guard = Guard::new(serve.guard.clone(), handle.clone());
-    let tcp = TcpDial { within: serve.frontend.timeouts.connect };
+    let tcp = TcpDial { within: serve.frontend.timeouts.connect, refuse_loopback: true };
     let tunnels = frp::Tunnels::new(serve.frp.clone(), tcp, handle.clone());
     let frontend = Frontend::new(
         frontend::Config { drain: LAST_REQUESTS, ..serve.frontend.clone() },
@@ -54,14 +62,14 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
         .with_context(|| format!("exapps.listen {}", serve.frontend.listen))?;
     let frp_port = listen::bind(serve.frp.listen)
         .with_context(|| format!("frp.listen {}", serve.frp.listen))?;
-    let admin_socket = admin::server::bind(&node.admin_socket)
-        .await
-        .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
 
+    // Until now a signal ends the process at once, and there is nothing to give away.
+    let mut signals = super::Signals::listen()?;
     let stop = CancellationToken::new();
     let ready = CancellationToken::new();
     let mut tasks = Tasks::new();
     spawn_watch(&mut tasks, &handle, &tunnels, events, &stop);
+    tasks.spawn(speakers_end(speakers.clone(), stop.clone()));
     let facts = Facts::node(
         node.name.clone(),
         handle.clone(),
@@ -81,7 +89,10 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
     tracing::info!(node = node.name, "node started");
     super::notify(&[NotifyState::Ready]);
     let outcome = tokio::select! {
-        signal = super::told_to_stop() => signal.map(|signal| tracing::info!(signal, "stopping")),
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
+            Ok(())
+        }
         reason = member.failed() => Err(anyhow::anyhow!("the cluster stopped: {reason}")),
         Some(ended) = tasks.join_next() => Err(match ended {
             Ok(Ok(())) => anyhow::anyhow!("a service ended although nobody asked it to"),
@@ -110,7 +121,7 @@ fn make_private_dir(path: &PathBuf) -> anyhow::Result<()> {
 }
 
 fn start_speakers(
-    wanted: &BTreeMap<String, Vec<vrrp::RouterConfig>>,
+    wanted: &Speakers,
     reports: &mpsc::UnboundedSender<vrrp::Report>,
 ) -> anyhow::Result<Vec<Speaker>> {
     let mut speakers = Vec::new();
@@ -135,6 +146,24 @@ fn start_speakers(
         });
     }
     Ok(speakers)
+}
+
+/// Fails when a VRRP thread has ended although nobody asked it to: a node that can never hold the
+/// address is of no use, and a restart is.
+async fn speakers_end(
+    speakers: Arc<Mutex<Vec<Speaker>>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(LOOK_AT_SPEAKERS) => {}
+        }
+        let speakers = speakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ended) = speakers.iter().find(|speaker| !speaker.handle.is_running()) {
+            anyhow::bail!("vrrp on interface {} ended by itself", ended.interface);
+        }
+    }
 }
 
 fn spawn(tasks: &mut Tasks, service: impl Future<Output = ()> + Send + 'static) {

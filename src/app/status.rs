@@ -104,6 +104,7 @@ impl Facts {
             RaftState::Learner => "learner",
             RaftState::Shutdown => "shutdown",
         };
+        let silent = status.voters.iter().filter(|voter| voter.reachable == Some(false));
         Cluster {
             node_id: status.node_id,
             state: state.to_owned(),
@@ -112,6 +113,7 @@ impl Facts {
             quorum: status.quorum,
             applied: status.last_applied.unwrap_or(0),
             voters: status.voters.iter().map(|voter| voter.id).collect(),
+            silent: silent.map(|voter| voter.id).collect(),
         }
     }
 }

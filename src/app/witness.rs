@@ -11,11 +11,14 @@ use crate::admin;
 use crate::config::parse::Node;
 
 pub(super) async fn run(node: Node, cluster: cluster::Config) -> anyhow::Result<()> {
-    let (member, handle) = cluster::Node::start(cluster).await.context("the cluster")?;
+    let listener = admin::server::bind(&node.admin_socket)
+        .await
+        .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
+    let (mut member, handle) = cluster::Node::start(cluster).await?;
     let stop = CancellationToken::new();
     let facts = Facts::witness(node.name.clone(), handle);
-    let listener = admin::server::bind(&node.admin_socket).await.context("node.admin_socket")?;
-    let served = tokio::spawn(admin::server::serve(
+    let mut signals = super::Signals::listen()?;
+    let mut served = tokio::spawn(admin::server::serve(
         listener,
         Arc::new(move || facts.status()),
         stop.clone(),
@@ -23,12 +26,19 @@ pub(super) async fn run(node: Node, cluster: cluster::Config) -> anyhow::Result<
     tracing::info!(node = node.name, "witness started");
     super::notify(&[NotifyState::Ready]);
     let outcome = tokio::select! {
-        signal = super::told_to_stop() => signal.map(|signal| tracing::info!(signal, "stopping")),
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
+            Ok(())
+        }
         reason = member.failed() => Err(anyhow::anyhow!("the cluster stopped: {reason}")),
+        _ = &mut served => Err(anyhow::anyhow!("the admin socket ended")),
     };
     super::notify(&[NotifyState::Stopping]);
     stop.cancel();
     member.shutdown().await;
-    let _ = served.await;
+    if !served.is_finished() {
+        let _ = served.await;
+    }
+    tracing::info!("stopped");
     outcome
 }

@@ -1,8 +1,9 @@
 //! `trigon certs`: a certificate authority for the control link and one certificate per node.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -37,13 +38,19 @@ pub(super) fn run(options: &Options) -> ExitCode {
 
 fn write(options: &Options) -> anyhow::Result<()> {
     let out = &options.out;
-    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    fs::set_permissions(out, fs::Permissions::from_mode(0o700))?;
+    // Only a directory made here gets this mode: an existing one may be anything.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(out)
+        .with_context(|| out.display().to_string())?;
+    refuse_known(options)?;
     let authority = authority(out, &options.cluster)?;
     for id in &options.nodes {
         let (certificate, key) = authority.issue(*id)?;
-        write_new(&out.join(format!("node-{id}.crt")), 0o644, &certificate)?;
-        write_new(&out.join(format!("node-{id}.key")), 0o600, &key)?;
+        let [certificate_file, key_file] = node_files(out, *id);
+        write_new(&certificate_file, 0o644, &certificate)?;
+        write_new(&key_file, 0o600, &key)?;
     }
     say(&format!(
         "wrote {}: copy ca.crt and its own node-ID.crt and node-ID.key to each member, and keep \
@@ -51,6 +58,28 @@ fn write(options: &Options) -> anyhow::Result<()> {
         out.display()
     ));
     Ok(())
+}
+
+/// Found out before anything is written: a half of what was asked for helps nobody.
+fn refuse_known(options: &Options) -> anyhow::Result<()> {
+    let mut asked = BTreeSet::new();
+    for id in &options.nodes {
+        anyhow::ensure!(asked.insert(id), "--nodes: {id} is there twice");
+        for path in node_files(&options.out, *id) {
+            anyhow::ensure!(
+                !path.exists(),
+                "{}: exists already and is never overwritten; name only new nodes in --nodes, or \
+                 move the old files of node {id} away to renew them",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Certificate and key of a node.
+fn node_files(out: &Path, id: u64) -> [PathBuf; 2] {
+    ["crt", "key"].map(|kind| out.join(format!("node-{id}.{kind}")))
 }
 
 /// The authority of an earlier run, or a new one.

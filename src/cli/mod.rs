@@ -8,10 +8,12 @@ mod run;
 mod status;
 mod vip_release;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config;
 
 /// Exit code for a wrong configuration or wrong arguments.
 const USAGE: u8 = 2;
@@ -78,8 +80,13 @@ fn complain(text: &dyn std::fmt::Display) {
 
 impl ConfigFile {
     /// The finished configuration, or every problem printed and the exit code for it.
-    fn load(&self) -> Result<crate::config::Config, ExitCode> {
-        crate::config::load(&self.config).map_err(|problems| {
+    fn load(&self) -> Result<config::Config, ExitCode> {
+        self.read(config::load)
+    }
+
+    /// The same with another reader, which may want less of the file.
+    fn read<T>(&self, reader: fn(&Path) -> Result<T, config::Problems>) -> Result<T, ExitCode> {
+        reader(&self.config).map_err(|problems| {
             for problem in &problems.0 {
                 complain(problem);
             }

@@ -1,17 +1,19 @@
-//! `trigon vip-release`: leaves no virtual address behind, however the process ended.
+//! `trigon vip-release`: leaves no virtual address behind, however the process ended and whatever
+//! else is wrong with its configuration.
 
 use std::process::ExitCode;
 
 use super::{ConfigFile, complain, say};
+use crate::{app, config};
 
 pub(super) fn run(file: &ConfigFile) -> ExitCode {
-    let config = match file.load() {
-        Ok(config) => config,
+    let speakers = match file.read(config::load_speakers) {
+        Ok(speakers) => speakers,
         Err(code) => return code,
     };
-    match crate::app::release_addresses(&config) {
+    match app::release_addresses(&speakers) {
         Ok(removed) => {
-            say(&format!("removed {removed} virtual addresses"));
+            say(&format!("virtual addresses removed: {removed}"));
             ExitCode::SUCCESS
         }
         Err(error) => {

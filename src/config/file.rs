@@ -94,11 +94,6 @@ impl<'f, 't> Section<'f, 't> {
 
     /// A key that may be left out.
     pub fn optional<T: Value>(&mut self, key: &'static str) -> Option<T> {
-        self.optional_at(key).map(|(value, _)| value)
-    }
-
-    /// The same with the place it stands at, for checks the caller makes itself.
-    pub fn optional_at<T: Value>(&mut self, key: &'static str) -> Option<(T, Range<usize>)> {
         self.asked.insert(key);
         let raw = self.table?.get(key)?;
         let value = T::read(raw.get_ref());
@@ -106,23 +101,18 @@ impl<'f, 't> Section<'f, 't> {
             let found = self.excerpt(raw);
             self.file.problem(&raw.span(), self.key(key), found, T::EXPECTED.to_owned());
         }
-        value.map(|value| (value, raw.span()))
+        value
     }
 
     /// A key that must be there.
     pub fn required<T: Value>(&mut self, key: &'static str) -> Option<T> {
-        self.required_at(key).map(|(value, _)| value)
-    }
-
-    /// The same with its place.
-    pub fn required_at<T: Value>(&mut self, key: &'static str) -> Option<(T, Range<usize>)> {
         if self.table.is_none_or(|table| !table.contains_key(key)) {
             self.asked.insert(key);
             let expected = T::EXPECTED.to_owned();
             self.file.problem(&self.span, self.key(key), "nothing".to_owned(), expected);
             return None;
         }
-        self.optional_at(key)
+        self.optional(key)
     }
 
     /// A list of values; absent means empty.
@@ -149,12 +139,12 @@ impl<'f, 't> Section<'f, 't> {
 
     /// One of a few words; `default` when left out.
     pub fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)], default: T) -> T {
-        let Some((word, span)) = self.optional_at::<String>(key) else { return default };
+        let Some(word) = self.optional::<String>(key) else { return default };
         if let Some((_, value)) = words.iter().find(|(known, _)| *known == word) {
             return *value;
         }
         let known: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-        self.file.problem(&span, self.key(key), format!("\"{word}\""), known.join(" or "));
+        self.wrong(key, format!("\"{word}\""), &known.join(" or "));
         default
     }
 
@@ -198,9 +188,37 @@ impl<'f, 't> Section<'f, 't> {
     }
 
     /// Records that a value is well written but wrong.
-    pub fn wrong(&self, key: &str, at: &Range<usize>, found: String, expected: &str) {
-        let at = if at.is_empty() { &self.span } else { at };
-        self.file.problem(at, self.key(key), found, expected.to_owned());
+    pub fn wrong(&self, key: &str, found: impl Into<String>, expected: &str) {
+        let written = self.table.and_then(|table| table.get(key)).map(Spanned::span);
+        let at = written.unwrap_or_else(|| self.span.clone());
+        self.file.problem(&at, self.key(key), found.into(), expected.to_owned());
+    }
+
+    /// The same for a sentence that says what was found and what to do; `key` is dotted from the
+    /// top and may lie in another section.
+    pub fn complaint(&self, key: &str, text: String) {
+        match key.strip_prefix(&self.path).and_then(|rest| rest.strip_prefix('.')) {
+            Some(own) => self.wrong(own, text, ""),
+            None => self.file.problem(&self.span, key.to_owned(), text, String::new()),
+        }
+    }
+
+    /// A key that has no place here under these circumstances.
+    pub fn refuse(&mut self, key: &'static str, found: &str, expected: &str) {
+        if self.table.is_some_and(|table| table.contains_key(key)) {
+            self.asked.insert(key);
+            self.wrong(key, found, expected);
+        }
+    }
+
+    /// A key of this section that must be more than nothing when it is there.
+    pub fn positive<T: Value + Default + PartialEq>(&mut self, key: &'static str) -> Option<T> {
+        let value = self.optional::<T>(key)?;
+        if value != T::default() {
+            return Some(value);
+        }
+        self.wrong(key, "0", "more than that");
+        None
     }
 
     /// Reports every key that was never asked for.

@@ -6,9 +6,8 @@
 
 pub mod file;
 pub mod parse;
-
 pub mod problem;
 pub mod value;
 
-pub use parse::{Config, load};
+pub use parse::{Config, Speakers, load, load_speakers};
 pub use problem::{Problem, Problems};

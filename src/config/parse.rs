@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,26 +46,53 @@ pub struct Serve {
     pub frp: frp::Config,
     /// The HTTP port and the way to the ExApps.
     pub frontend: frontend::Config,
-    /// Virtual routers, by interface.
-    pub speakers: BTreeMap<String, Vec<vrrp::RouterConfig>>,
+    /// Virtual routers.
+    pub speakers: Speakers,
 }
+
+/// Virtual routers by interface.
+pub type Speakers = BTreeMap<String, Vec<vrrp::RouterConfig>>;
 
 /// Reads and checks a configuration file.
 ///
 /// # Errors
 /// Every problem at once.
 pub fn load(path: &Path) -> Result<Config, Problems> {
+    let (name, text) = read_text(path)?;
+    parse(&name, &text)
+}
+
+/// Reads nothing but the virtual routers: for cleaning up, which must work although a key file is
+/// gone or another section is broken.
+///
+/// # Errors
+/// Every problem of that part.
+pub fn load_speakers(path: &Path) -> Result<Speakers, Problems> {
+    let (name, text) = read_text(path)?;
+    let file = File::new(&name, &text);
+    let document = file.parse()?;
+    // Neither priority nor state directory matters to addresses.
+    let alone = cluster::Config::single(1, PathBuf::new());
+    let speakers = read_speakers(file.root(&document).sections("vrrp"), &alone);
+    drop(document);
+    match file.into_problems() {
+        problems if problems.is_empty() => Ok(speakers),
+        problems => Err(Problems(problems)),
+    }
+}
+
+fn read_text(path: &Path) -> Result<(String, String), Problems> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Problems(vec![Problem {
-            file: name.clone(),
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(Problems(vec![Problem {
+            file: name,
             line: 0,
             key: "--config".into(),
             found: error.to_string(),
             expected: "a readable TOML file".into(),
-        }])
-    })?;
-    parse(&name, &text)
+        }])),
+    }
 }
 
 /// The same for a text already read; `name` is used in messages.
@@ -98,21 +124,29 @@ fn read(mut root: Section<'_, '_>) -> Option<Config> {
     section.finish();
     let log = read_log(root.section("log"));
     let cluster = read_cluster(root.section("cluster"), id, &node.state_dir, witness);
-    let serve = if witness { None } else { read_serve(&mut root, &cluster) };
+    let serve = if witness {
+        for key in ["nextcloud", "exapps", "frp", "vrrp"] {
+            root.refuse(key, "a section a witness has no use for", "only [node], [log], [cluster]");
+        }
+        None
+    } else {
+        read_serve(&mut root, &cluster)
+    };
     root.finish();
     (witness || serve.is_some()).then_some(Config { node, log, cluster, serve })
 }
 
 fn read_log(mut section: Section<'_, '_>) -> observe::log::Config {
     use observe::log::Format;
-    let config = observe::log::Config {
-        filter: section.optional("level").unwrap_or_else(|| "info".into()),
-        format: section.choice(
-            "format",
-            &[("text", Format::Text), ("json", Format::Json)],
-            Format::Text,
-        ),
-    };
+    let mut config = observe::log::Config::default();
+    if let Some(filter) = section.optional::<String>("level") {
+        if !observe::log::is_filter(&filter) {
+            section.wrong("level", format!("\"{filter}\""), observe::log::EXPECTED);
+        }
+        config.filter = filter;
+    }
+    let formats = [("text", Format::Text), ("json", Format::Json)];
+    config.format = section.choice("format", &formats, config.format);
     section.finish();
     config
 }
@@ -127,7 +161,7 @@ fn read_cluster(
     if !section.is_present() {
         if witness {
             let expected = "a [cluster] section: a witness alone has nothing to vote on";
-            section.wrong("listen", &(0..0), "nothing".into(), expected);
+            section.wrong("listen", "nothing", expected);
         }
         return config;
     }
@@ -157,36 +191,36 @@ fn read_cluster(
 }
 
 fn check_cluster(section: &Section<'_, '_>, config: &cluster::Config, witness: bool) {
-    let nowhere: Range<usize> = 0..0;
     if config.members.is_empty() {
         let expected = "one [[cluster.members]] for every member, this node included";
-        section.wrong("members", &nowhere, "nothing".into(), expected);
+        section.wrong("members", "nothing", expected);
         return;
     }
-    if (config.role() == cluster::Role::Witness) != witness {
+    let is_member = config.members.iter().any(|member| member.id == config.node_id);
+    if is_member && (config.role() == cluster::Role::Witness) != witness {
         let expected = "the same role in [node] and in this node's [[cluster.members]]";
-        section.wrong("members", &nowhere, "two different roles".into(), expected);
+        section.wrong("members", "two different roles", expected);
     }
     for problem in config.problems() {
-        let key = problem.key.strip_prefix("cluster.").unwrap_or(problem.key);
-        section.wrong(key, &nowhere, problem.text, "see docs/reference/config.md");
+        section.complaint(problem.key, problem.text);
     }
     let Some(files) = &config.tls else { return };
     let loaded = cluster::identity::Identity::load(files, &config.cluster_name, config.node_id);
     if let Err(error) = loaded {
-        let expected = "PEM files made by `trigon certs` for this node and cluster";
-        section.wrong("certificate", &nowhere, error.to_string(), expected);
+        let (key, text) = (error.key(), error.to_string());
+        let text = text.strip_prefix(key).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
+        section.complaint(key, format!("{text} (`trigon certs` makes all three files)"));
     }
 }
 
 fn read_serve(root: &mut Section<'_, '_>, cluster: &cluster::Config) -> Option<Serve> {
     let mut section = root.section("nextcloud");
-    let url = section.required_at::<String>("url");
-    let url = url.filter(|(url, at)| {
+    let url = section.required::<String>("url");
+    let url = url.filter(|url| {
         let fine = nextcloud::Config::is_usable_url(url);
         if !fine {
             let expected = "a URL such as \"https://cloud.example.org\"";
-            section.wrong("url", at, format!("\"{url}\""), expected);
+            section.wrong("url", format!("\"{url}\""), expected);
         }
         fine
     });
@@ -200,16 +234,16 @@ fn read_serve(root: &mut Section<'_, '_>, cluster: &cluster::Config) -> Option<S
 
     let frp = read_frp(root.section("frp"));
     let speakers = read_speakers(root.sections("vrrp"), cluster);
-    let nextcloud = nextcloud::Config::new(url?.0, shared_key?);
+    let nextcloud = nextcloud::Config::new(url?, shared_key?);
     Some(Serve { guard: guard?, nextcloud, frp, frontend, speakers })
 }
 
 /// The shared key, with HaRP's rules: trailing newlines are dropped, the rest must be printable
 /// ASCII, because it travels in a header.
 fn read_key(section: &mut Section<'_, '_>) -> Option<Secret> {
-    let (path, at) = section.required_at::<PathBuf>("shared_key_file")?;
+    let path = section.required::<PathBuf>("shared_key_file")?;
     let wrong = |found: String, expected: &str| {
-        section.wrong("shared_key_file", &at, format!("{}: {found}", path.display()), expected);
+        section.wrong("shared_key_file", format!("{}: {found}", path.display()), expected);
     };
     let mut bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -233,28 +267,27 @@ fn read_key(section: &mut Section<'_, '_>) -> Option<Secret> {
 }
 
 fn read_guard(section: &mut Section<'_, '_>, shared_key: Option<Secret>) -> Option<guard::Config> {
-    let count = section.optional("ban_count").unwrap_or(10);
-    let window = section.optional("ban_window").unwrap_or(Duration::from_secs(300));
+    let count = section.positive("ban_count").unwrap_or(10);
+    let window = section.positive("ban_window").unwrap_or(Duration::from_secs(300));
     Some(guard::Config { shared_key: shared_key?, count, window })
 }
 
 fn read_frontend(section: &mut Section<'_, '_>) -> frontend::Config {
     let mut config = frontend::Config::default();
-    let lifetime = section.optional_at::<Duration>("session_lifetime");
-    if let Some((lifetime, at)) = lifetime {
+    if let Some(lifetime) = section.optional::<Duration>("session_lifetime") {
         if lifetime > Duration::from_secs(10) {
-            section.wrong("session_lifetime", &at, format!("{lifetime:?}"), "at most \"10s\"");
+            section.wrong("session_lifetime", format!("{lifetime:?}"), "at most \"10s\"");
         }
         config.session_lifetime = lifetime;
     }
     config.listen = section.optional("listen").unwrap_or(config.listen);
     config.trusted_proxies = section.list("trusted_proxies");
     let times = &mut config.timeouts;
-    times.connect = section.optional("timeout_connect").unwrap_or(times.connect);
-    times.client = section.optional("timeout_client").unwrap_or(times.client);
-    times.server = section.optional("timeout_server").unwrap_or(times.server);
-    times.tunnel = section.optional("timeout_tunnel").unwrap_or(times.server);
-    if let Some(most) = section.optional("max_connections") {
+    times.connect = section.positive("timeout_connect").unwrap_or(times.connect);
+    times.client = section.positive("timeout_client").unwrap_or(times.client);
+    times.server = section.positive("timeout_server").unwrap_or(times.server);
+    times.tunnel = section.positive("timeout_tunnel").unwrap_or(times.server);
+    if let Some(most) = section.positive("max_connections") {
         config.max_connections = most;
     }
     config
@@ -266,7 +299,7 @@ fn read_frp(mut section: Section<'_, '_>) -> frp::Config {
     if section.optional::<bool>("tls") == Some(false) {
         config.tls = frp::TlsMode::Optional;
     }
-    if let Some(days) = section.optional("certificate_days") {
+    if let Some(days) = section.positive("certificate_days") {
         config.certificate_days = days;
     }
     config.tunnel_wait = section.optional("tunnel_wait").unwrap_or(config.tunnel_wait);
@@ -280,11 +313,8 @@ fn read_frp(mut section: Section<'_, '_>) -> frp::Config {
     config
 }
 
-fn read_speakers(
-    sections: Vec<Section<'_, '_>>,
-    cluster: &cluster::Config,
-) -> BTreeMap<String, Vec<vrrp::RouterConfig>> {
-    let mut speakers: BTreeMap<String, Vec<vrrp::RouterConfig>> = BTreeMap::new();
+fn read_speakers(sections: Vec<Section<'_, '_>>, cluster: &cluster::Config) -> Speakers {
+    let mut speakers = Speakers::new();
     for mut section in sections {
         let interface = section.required::<String>("interface");
         let router = read_router(&mut section, default_priority(cluster));
@@ -295,7 +325,7 @@ fn read_speakers(
         let routers = speakers.entry(interface.clone()).or_default();
         routers.push(router);
         if let Err(error) = vrrp::SpeakerConfig::new(interface, routers.clone()) {
-            section.wrong("vrid", &(0..0), error.to_string(), "one of its own per interface");
+            complain(&section, &error);
         }
         section.finish();
     }
@@ -315,13 +345,18 @@ fn read_router(section: &mut Section<'_, '_>, priority: u8) -> Option<vrrp::Rout
         // The address comes only once this node can serve it.
         Ok(router) => Some(router.with_preempt(preempt).with_permission(false)),
         Err(error) => {
-            let text = error.to_string();
-            let (key, found) = text.split_once(": ").unwrap_or(("vrid", &text));
-            let key = if key == "interval" { "advert_interval" } else { key };
-            section.wrong(key, &(0..0), found.to_owned(), "a legal virtual router");
+            complain(section, &error);
             None
         }
     }
+}
+
+/// The texts of this room begin with the value they are about.
+fn complain(section: &Section<'_, '_>, error: &vrrp::ConfigError) {
+    let text = error.to_string();
+    let (key, text) = text.split_once(": ").unwrap_or(("vrid", &text));
+    let key = if key == "interval" { "advert_interval" } else { key };
+    section.wrong(key, text, "");
 }
 
 /// Near the top Skew_Time all but vanishes, and equal priorities are a trap: the lowest id gets

@@ -11,9 +11,9 @@ pub struct Problem {
     pub line: usize,
     /// Dotted key, such as `frp.listen`.
     pub key: String,
-    /// What stands there, as the admin wrote it.
+    /// What stands there, as the admin wrote it, or a whole sentence about it.
     pub found: String,
-    /// What would be right.
+    /// What would be right; empty when `found` is a sentence that says so itself.
     pub expected: String,
 }
 
@@ -23,7 +23,12 @@ impl fmt::Display for Problem {
         if self.line > 0 {
             write!(f, ":{}", self.line)?;
         }
-        write!(f, ": {}: found {}, expected {}", self.key, self.found, self.expected)
+        let Self { key, found, expected, .. } = self;
+        if expected.is_empty() {
+            write!(f, ": {key}: {found}")
+        } else {
+            write!(f, ": {key}: found {found}, expected {expected}")
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! again until it is recorded, or a later push makes it moot.
 
 use std::collections::HashMap;
+use std::error::Error as StdError;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -266,7 +267,10 @@ impl Directory {
                 Ok(None) => {
                     tracing::warn!(app_id = %id, "Nextcloud no longer vouches for a record")
                 }
-                Err(error) => tracing::debug!(app_id = %id, %error, "record not refreshed"),
+                Err(error) => {
+                    let error: &(dyn StdError + 'static) = &error;
+                    tracing::debug!(app_id = %id, error, "record not refreshed");
+                }
             }
         });
     }
@@ -313,11 +317,17 @@ impl Inner {
         if claimed { Stale::Yes } else { Stale::No }
     }
 
+    /// Compiles a record of the view, once however many requests found it new.
     fn compile(&self, record: Arc<ExApp>) -> KnownApp {
+        let _one_writer = self.write.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = self.compiled.load().get(&record.id)
+            && Arc::ptr_eq(&entry.known.record, &record)
+        {
+            return entry.known.clone();
+        }
         let known = KnownApp::new(record);
         let checked = AtomicU64::new(self.uptime());
         let entry = Arc::new(Compiled { known: known.clone(), checked });
-        let _one_writer = self.write.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = HashMap::clone(&self.compiled.load());
         self.cluster.read(|state| table.retain(|id, _| state.exapp(id).is_some()));
         table.insert(known.record.id.clone(), entry);

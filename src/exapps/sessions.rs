@@ -6,10 +6,11 @@
 //! losing them costs one call each.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use cluster::record::{MAX_SESSIONS, Millis, Session, SessionKey, User};
+use cluster::clock::{millis, now};
+use cluster::record::{MAX_SESSIONS, Session, SessionKey, User};
 use cluster::{Handle, Soft};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
@@ -153,14 +154,6 @@ fn is_nextclouds(name: &[u8]) -> bool {
     let name = name.strip_prefix(b"__Host-").unwrap_or(name);
     let name = name.strip_prefix(b"__Secure-").unwrap_or(name);
     name.starts_with(b"oc") || name.starts_with(b"nc_")
-}
-
-fn now() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 #[cfg(test)]

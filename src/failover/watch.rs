@@ -57,10 +57,8 @@ impl Watch {
             let deadline = self.machine.poll_timeout();
             tokio::select! {
                 () = stop.cancelled() => return,
-                report = reports.recv() => match report {
-                    Some(report) => self.take_in(&report),
-                    None => std::future::pending().await,
-                },
+                // Closed when there is no virtual router, or none any more: nothing to take in.
+                Some(report) = reports.recv() => self.take_in(&report),
                 () = sleep_until(deadline) => self.machine.handle_timeout(Instant::now()),
             }
             while let Some(action) = self.machine.poll_action() {
@@ -118,5 +116,31 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_virtual_router_it_still_ends_when_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (member, handle) =
+            cluster::Node::start(cluster::Config::single(1, dir.path())).await.unwrap();
+        let effects = Effects {
+            is_live: Box::new(|_port| false),
+            adopt: Box::new(|| {}),
+            abandon: Box::new(|_addresses| {}),
+        };
+        let (reports, events) = mpsc::unbounded_channel();
+        drop(reports);
+        let stop = CancellationToken::new();
+        let watch = tokio::spawn(Watch::new(handle, effects).run(events, stop.clone()));
+        // Time enough to notice that no report will ever come.
+        tokio::task::yield_now().await;
+        stop.cancel();
+        watch.await.unwrap();
+        member.shutdown().await;
     }
 }

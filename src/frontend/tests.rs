@@ -22,7 +22,7 @@ use crate::proxy::testing::{ExApp, Tunnels, body_of, json_of, raw, send, try_sen
 
 const LONG: Duration = Duration::from_secs(10);
 const ROUTES: [(&str, u8); 4] =
-    [("^/public", 0), ("^/user", 1), ("^/admin", 2), ("^/(echo|ws|sse|status|break)", 0)];
+    [("^/public", 0), ("^/user", 1), ("^/admin", 2), ("^/(echo|whole|ws|sse|status|break)", 0)];
 const ALICE: &str = "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=alice-session";
 const ADMIN: &str = "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=admin-session";
 
@@ -398,9 +398,9 @@ async fn oversized_heads_get_431_and_the_connection_ends() {
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     let just_over = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(65 * 1024));
     assert!(raw(bed.address, just_over.as_bytes()).await.starts_with("HTTP/1.1 431"));
-    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(201));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(101));
     assert!(raw(bed.address, many.as_bytes()).await.starts_with("HTTP/1.1 431"));
-    let allowed = "x: y\r\n".repeat(199);
+    let allowed = "x: y\r\n".repeat(99);
     let allowed = format!("GET /exapps/demo/public HTTP/1.1\r\nconnection: close\r\n{allowed}\r\n");
     assert!(raw(bed.address, allowed.as_bytes()).await.starts_with("HTTP/1.1 200"));
 }
@@ -627,10 +627,39 @@ async fn slow_heads_and_stalled_bodies_are_ended() {
 }
 
 #[tokio::test]
+async fn a_slow_upload_is_not_a_slow_exapp() {
+    let bed = Bed::with(|config| config.timeouts.server = Duration::from_millis(400)).await;
+    let mut stream = TcpStream::connect(bed.address).await.unwrap();
+    let head = b"POST /exapps/demo/whole HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\
+        content-length: 10\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.write_all(b"x").await.unwrap();
+    }
+    let mut answer = String::new();
+    timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("POST 10"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_visitor_that_does_not_read_is_let_go() {
+    let bed = Bed::with(|config| config.timeouts.unread = Duration::from_millis(300)).await;
+    let mut stream = TcpStream::connect(bed.address).await.unwrap();
+    let head = b"POST /exapps/demo/echo HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000000\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    // The echo fills every buffer on the way, then nothing can move any more.
+    let chunk = vec![b'x'; 64 * 1024];
+    let ended = timeout(LONG, async { while stream.write_all(&chunk).await.is_ok() {} }).await;
+    assert!(ended.is_ok(), "the connection outlived a visitor that reads nothing");
+}
+
+#[tokio::test]
 async fn old_and_odd_clients_are_served() {
     let bed = Bed::start().await;
     for (head, status) in [
         (&b"GET /exapps/demo/public HTTP/1.0\r\nhost: h\r\n\r\n"[..], "200 OK"),
+        (b"GET /exapps/demo/public HTTP/1.0\r\n\r\n", "200 OK"),
         (b"GET /exapps/demo/public HTTP/1.1\r\nconnection: close\r\n\r\n", "200 OK"),
         (b"GET http://h/exapps/demo/public HTTP/1.1\r\nconnection: close\r\n\r\n", "200 OK"),
         (b"PROPFIND /exapps/demo/public HTTP/1.1\r\nconnection: close\r\n\r\n", "200 OK"),

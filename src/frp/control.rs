@@ -31,8 +31,14 @@ const MAX_WAITING: usize = 4096;
 /// How long users of a new proxy are held back at most.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// A request for a work connection older than this is not coming back.
-const FORGET_REQUEST: Duration = Duration::from_secs(10);
+/// Most work connections asked for and not delivered yet. The answer to more comes in one rush
+/// that a mux session refuses in part, and what it refused would only be missed; those who wait
+/// get theirs as the first ones arrive.
+const MAX_REQUESTED: usize = 128;
+
+/// A request for a work connection older than this is not coming back. Well below a user's wait,
+/// so that the user a lost request was sent for gets another.
+const FORGET_REQUEST: Duration = Duration::from_secs(3);
 
 /// What a session starts with.
 #[derive(Clone, Copy, Debug)]
@@ -355,12 +361,17 @@ impl Control {
 
     /// Keeps `pool` work connections ready beyond those the waiting users will take.
     fn top_up(&mut self, now: Instant) {
-        while self.idle.len() + self.requested.len() < self.waiting.len() + self.pool {
+        let wanted = (self.waiting.len() + self.pool).saturating_sub(self.idle.len());
+        while self.requested.len() < wanted.min(MAX_REQUESTED) {
             self.request(now);
         }
     }
 
+    /// Asks for one more work connection, unless enough are on their way.
     fn request(&mut self, now: Instant) {
+        if self.requested.len() >= MAX_REQUESTED {
+            return;
+        }
         self.requested.push_back(now);
         self.send(Message::ReqWorkConn(ReqWorkConn {}));
     }

@@ -2,7 +2,7 @@
 //!
 //! Two proofs are asked for: frp's privilege key, which in HaRP's set-up (empty `auth.token`)
 //! proves nothing, and the shared key in `metas.token`, which HaRP checked through an frps
-//! plug-in. Order and texts are theirs (contract 3.1). Counting failures is the guard's part.
+//! plug-in. The texts are theirs (contract 3.1). Counting failures is the guard's part.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use md5::{Digest, Md5};
@@ -15,7 +15,7 @@ pub const VERSION: &str = "0.61.1";
 /// Why a login is refused; the text goes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// The address has failed too often lately.
+    /// The address has failed too often lately, and now again.
     #[error("banned")]
     Banned,
     /// `metas.token` is missing or not the shared key.
@@ -45,6 +45,10 @@ impl LoginError {
 
 /// Judges a login. `is_shared_key` must compare in constant time.
 ///
+/// A ban does not keep out a client with the right key, as it does not keep out AppAPI: visitors
+/// and tunnel clients may share one NAT address, and after a takeover every client has to get
+/// back in (weakness W7).
+///
 /// # Errors
 /// [`LoginError`], the first that applies.
 pub fn verify(
@@ -53,11 +57,8 @@ pub fn verify(
     banned: bool,
     is_shared_key: impl FnOnce(&[u8]) -> bool,
 ) -> Result<(), LoginError> {
-    if banned {
-        return Err(LoginError::Banned);
-    }
     if !login.metas.get("token").is_some_and(|token| is_shared_key(token.as_bytes())) {
-        return Err(LoginError::WrongSharedKey);
+        return Err(if banned { LoginError::Banned } else { LoginError::WrongSharedKey });
     }
     let expected = privilege_key(auth_token, login.timestamp);
     verify_slices_are_equal(expected.as_bytes(), login.privilege_key.as_bytes())
@@ -101,14 +102,15 @@ mod tests {
     }
 
     #[test]
-    fn logins_are_judged_in_harps_order_and_words() {
+    fn logins_are_judged_in_harps_words_and_a_right_key_lifts_a_ban() {
         let key = Secret::new("shared");
         let banned = "banned";
         let plugin = "send Login request to plugin error";
         let privilege = "token in login doesn't match token from configuration";
         let cases = [
             (login(Some("shared"), "t"), false, None),
-            (login(Some("shared"), "t"), true, Some(banned)),
+            (login(Some("shared"), "t"), true, None),
+            (login(Some("shared"), "u"), true, Some(privilege)),
             (login(Some("wrong"), "t"), true, Some(banned)),
             (login(Some("wrong"), "t"), false, Some(plugin)),
             (login(Some(""), "t"), false, Some(plugin)),

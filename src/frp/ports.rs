@@ -3,7 +3,8 @@
 //!
 //! The texts are frps's own, in its order of checks, because operators search for them. Clients
 //! react to none of them: any refusal parks the proxy for 30 s, so a client that comes back is
-//! never refused; it takes over. Who is connected at all is `tunnels.rs`'s business.
+//! never refused; it takes over (a living rival that would do so in turns is stopped by
+//! `registry.rs`). Who is connected at all is `tunnels.rs`'s business.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;

@@ -44,7 +44,20 @@ impl Seat {
 struct Live {
     session: SessionId,
     record: Tunnel,
+    /// The client it was taken over from, if that one is alive after all.
+    rival: Option<Rival>,
 }
+
+#[derive(Debug)]
+struct Rival {
+    run_id: String,
+    /// When it last wanted its tunnel.
+    seen: Millis,
+}
+
+/// A client that lost its tunnel to another one and wants it back within this time is alive: its
+/// successor is no restart but a second copy. frpc asks again every 30 s.
+const RIVALRY: Millis = 60_000;
 
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -100,6 +113,15 @@ impl Registry {
         let port = u16::try_from(proxy.remote_port).map_err(|_range| Refusal::NotAllowed)?;
         // A session that lost its seat a moment ago must not claim what its successor will want.
         let Some(seat) = self.seats.get(&id).cloned() else { return Err(Refusal::PortTaken) };
+        if let Some(rival) = self.live.get_mut(&port).and_then(|live| live.rival.as_mut())
+            && rival.run_id == seat.run_id
+            && since.saturating_sub(rival.seen) < RIVALRY
+        {
+            // Else the two would throw each other out as fast as they can log in.
+            rival.seen = since;
+            return Err(Refusal::PortTaken);
+        }
+        let mut rival = None;
         let wanted = Wanted {
             name: &proxy.proxy_name,
             kind: &proxy.proxy_type,
@@ -119,6 +141,7 @@ impl Registry {
                         "tunnel taken over by a new client of the same name; \
                          if both are alive, one of them must go"
                     );
+                    rival = Some(Rival { run_id: old.run_id, seen: since });
                 }
             }
         }
@@ -131,7 +154,7 @@ impl Registry {
             server: seat.server,
             since,
         };
-        self.live.insert(port, Live { session: id, record: record.clone() });
+        self.live.insert(port, Live { session: id, record: record.clone(), rival });
         Ok(Some(record))
     }
 
@@ -149,6 +172,11 @@ impl Registry {
     /// The session of a run id.
     pub(super) fn by_run_id(&self, run_id: &str) -> Option<&Seat> {
         self.seats.get(self.by_run_id.get(run_id)?)
+    }
+
+    /// What is registered for a port that is live here.
+    pub(super) fn live_at(&self, port: u16) -> Option<&Tunnel> {
+        self.live.get(&port).map(|live| &live.record)
     }
 
     pub(super) fn is_live(&self, port: u16) -> bool {

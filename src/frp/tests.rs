@@ -52,7 +52,7 @@ impl Server {
         let guard = guard::Config { shared_key, count: 3, window: Duration::from_secs(300) };
         let guard = Guard::new(guard, cluster.clone());
         let tls = Arc::new(pki.server_config(config.tls == TlsMode::Required).unwrap());
-        let fallback = TcpDial { within: Duration::from_secs(5) };
+        let fallback = TcpDial { within: Duration::from_secs(5), refuse_loopback: true };
         let tunnels = Tunnels::new(config.clone(), fallback, cluster.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -463,6 +463,75 @@ async fn a_request_waits_for_a_known_tunnel_and_fails_at_once_for_an_unknown_one
 }
 
 #[tokio::test]
+async fn everybody_who_waits_is_served_when_the_tunnel_comes_back() {
+    let config = Config {
+        tls: TlsMode::Optional,
+        tunnel_wait: PATIENCE,
+        work_connection_wait: PATIENCE,
+        ..Config::default()
+    };
+    let server = Server::start(config).await;
+    let (mut peer, _) = Peer::login(&server, "").await;
+    assert_eq!(peer.register("app", PORT).await, "");
+    server.registered(true).await;
+    drop(peer);
+    while server.tunnels.is_live(PORT) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let users: Vec<_> = (0..1000)
+        .map(|_| {
+            let tunnels = server.tunnels.clone();
+            tokio::spawn(async move {
+                let stream = tunnels.dial(&Target::Tunnel(PORT)).await.unwrap();
+                echo(stream, 100).await;
+            })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let client = Client::run(server.client(echo_server().await));
+    for user in users {
+        timeout(PATIENCE, user).await.unwrap().unwrap();
+    }
+    client.stop.cancel();
+}
+
+#[tokio::test]
+async fn time_spent_with_a_dying_session_is_not_time_spent_waiting_for_the_next() {
+    let config = Config {
+        tls: TlsMode::Optional,
+        tunnel_wait: Duration::from_millis(500),
+        ..Config::default()
+    };
+    let server = Server::start(config).await;
+    let (mut peer, run_id) = Peer::login(&server, "").await;
+    assert_eq!(peer.register("app", PORT).await, "");
+    server.registered(true).await;
+    let tunnels = server.tunnels.clone();
+    let waiting = tokio::spawn(async move { tunnels.dial(&Target::Tunnel(PORT)).await });
+    // The client is silent for longer than a tunnel is waited for, then logs in again.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let (mut peer, _) = Peer::login(&server, &run_id).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(peer.register("app", PORT).await, "");
+    let _work = Peer::work(&server, &run_id).await;
+    assert!(timeout(PATIENCE, waiting).await.unwrap().unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_registration_made_while_its_predecessor_is_forgotten_survives() {
+    let server = Server::plain().await;
+    let (mut peer, _) = Peer::login(&server, "").await;
+    let close = || Message::CloseProxy(CloseProxy { proxy_name: "app".into() });
+    for _ in 0..20 {
+        assert_eq!(peer.register("app", PORT).await, "");
+        peer.send(close()).await;
+    }
+    assert_eq!(peer.register("app", PORT).await, "");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(server.is_registered());
+}
+
+#[tokio::test]
 async fn a_known_tunnel_that_does_not_come_back_times_out() {
     let config = Config {
         tls: TlsMode::Optional,
@@ -509,6 +578,23 @@ async fn a_restarted_client_takes_over_and_a_stranger_does_not() {
     assert_eq!(server.tunnels.status()[0].run_id, run_id);
 }
 
+#[tokio::test]
+async fn two_living_clients_do_not_throw_each_other_out_in_turns() {
+    let server = Server::plain().await;
+    let (mut first, run_id) = Peer::login(&server, "").await;
+    assert_eq!(first.register("app", PORT).await, "");
+    let (mut second, _) = Peer::login(&server, "").await;
+    assert_eq!(second.register("app", PORT).await, "", "may be the first one, restarted");
+    assert_eq!(first.receive().await, None);
+    let (mut first, _) = Peer::login(&server, &run_id).await;
+    assert_eq!(first.register("app", PORT).await, "port already used");
+    drop(second);
+    while server.tunnels.is_live(PORT) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(first.register("app", PORT).await, "");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_work_connection_costs_the_user_nothing() {
     let server = Server::plain().await;
@@ -547,8 +633,10 @@ async fn wrong_keys_are_refused_in_harps_words_and_end_in_a_ban() {
         assert_eq!(answer.error, "send Login request to plugin error");
         assert_eq!(peer.receive().await, None);
     }
-    let (_, answer) = Peer::try_login(&server, "", "shared").await;
+    let (_, answer) = Peer::try_login(&server, "", "wrong").await;
     assert_eq!(answer.error, "banned");
+    let (_, answer) = Peer::try_login(&server, "", "shared").await;
+    assert_eq!(answer.error, "", "others behind the same address must not lock a client out");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use cluster::record::{Millis, Tunnel};
@@ -18,7 +18,7 @@ use cluster::{Command, Handle, NodeId, ProposeError};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use super::absence::Absence;
 use super::config::Config;
@@ -186,10 +186,10 @@ impl Tunnels {
 
     pub(super) fn claim(&self, id: SessionId, proxy: &NewProxy) -> Result<(), Refusal> {
         let node = self.inner.cluster.node_id();
-        let claimed = self.inner.registry().claim(id, proxy, node, now_millis())?;
+        let claimed = self.inner.registry().claim(id, proxy, node, cluster::clock::now())?;
         if let Some(record) = claimed {
             self.inner.bump();
-            tokio::spawn(register(Arc::downgrade(&self.inner), record));
+            self.inner.spawn_register(record);
         }
         Ok(())
     }
@@ -198,7 +198,7 @@ impl Tunnels {
         let released = self.inner.registry().release(id, name);
         if let Some(record) = released {
             self.inner.bump();
-            tokio::spawn(forget(self.inner.cluster.clone(), record));
+            tokio::spawn(forget(Arc::downgrade(&self.inner), record));
         }
     }
 
@@ -208,7 +208,9 @@ impl Tunnels {
 
     async fn open(&self, port: u16) -> io::Result<Stream> {
         let mut changed = self.inner.changed.subscribe();
-        let until = tokio::time::Instant::now() + self.inner.config.tunnel_wait;
+        // Spent only while the tunnel is absent: a client that was here and vanished under our
+        // hands is waited for like one that was not here in the first place.
+        let mut patience = self.inner.config.tunnel_wait;
         let mut attempt = 0;
         loop {
             changed.borrow_and_update();
@@ -227,10 +229,14 @@ impl Tunnels {
                 let text = format!("no tunnel is registered for port {port}");
                 return Err(io::Error::new(io::ErrorKind::NotFound, text));
             }
-            if timeout_at(until, changed.changed()).await.is_err() {
+            // Whoever comes next has live work connections again.
+            attempt = 0;
+            let absent = Instant::now();
+            if timeout(patience, changed.changed()).await.is_err() {
                 let text = format!("the tunnel of port {port} did not come back in time");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
+            patience = patience.saturating_sub(absent.elapsed());
         }
     }
 }
@@ -251,6 +257,19 @@ impl Inner {
 
     fn bump(&self) {
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    fn spawn_register(self: &Arc<Self>, record: Tunnel) {
+        tokio::spawn(register(Arc::downgrade(self), record));
+    }
+
+    /// A registration was taken back. frpc keeps its run id, so one that the same client made
+    /// meanwhile went with it: that one is made again.
+    fn restore(self: &Arc<Self>, port: u16) {
+        let live = self.registry().live_at(port).cloned();
+        if let Some(record) = live {
+            self.spawn_register(record);
+        }
     }
 }
 
@@ -318,10 +337,18 @@ async fn register(inner: Weak<Inner>, record: Tunnel) {
 }
 
 /// Tells the cluster that a tunnel is gone for good, for as long as that is so.
-async fn forget(cluster: Handle, record: Tunnel) {
-    while cluster.read(|state| state.tunnel(record.port).is_some_and(|known| **known == record)) {
-        let command = Command::TunnelDown { port: record.port, run_id: record.run_id.clone() };
-        if settled(cluster.propose(command, PROPOSE_WITHIN).await, record.port) {
+async fn forget(inner: Weak<Inner>, record: Tunnel) {
+    let port = record.port;
+    loop {
+        let Some(cluster) = inner.upgrade().map(|inner| inner.cluster.clone()) else { return };
+        if cluster.read(|state| state.tunnel(port).is_none_or(|known| **known != record)) {
+            return;
+        }
+        let command = Command::TunnelDown { port, run_id: record.run_id.clone() };
+        if settled(cluster.propose(command, PROPOSE_WITHIN).await, port) {
+            if let Some(inner) = inner.upgrade() {
+                inner.restore(port);
+            }
             return;
         }
         sleep(RETRY_AFTER).await;
@@ -354,14 +381,19 @@ async fn forget_lost(inner: Weak<Inner>) {
             let lost = absence.review(Instant::now(), records, |port| registry.is_live(port));
             (lost, absence.next())
         };
-        let cluster = strong.cluster.clone();
         drop(strong);
         let mut retry = None;
         for record in lost {
+            let Some(strong) = inner.upgrade() else { return };
             let port = record.port;
+            // Without a quorum the ones before took their time: it may be back by now.
+            if strong.registry().is_live(port) {
+                continue;
+            }
             let command = Command::TunnelDown { port, run_id: record.run_id };
-            if settled(cluster.propose(command, PROPOSE_WITHIN).await, port) {
+            if settled(strong.cluster.propose(command, PROPOSE_WITHIN).await, port) {
                 tracing::info!(port, proxy = record.proxy, "tunnel forgotten: its client is lost");
+                strong.restore(port);
             } else {
                 retry = Some(Instant::now() + RETRY_AFTER);
             }
@@ -382,10 +414,4 @@ async fn forget_lost(inner: Weak<Inner>) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn now_millis() -> Millis {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX))
 }

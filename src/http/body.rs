@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,6 +41,26 @@ struct Idle {
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     armed: bool,
+    progress: Option<Progress>,
+}
+
+/// When a body was last read from. Clones watch the same body.
+#[derive(Clone, Debug)]
+pub struct Progress(Arc<Mutex<Instant>>);
+
+impl Progress {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    /// When the last piece was taken; at first, when the watching began.
+    pub fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mark(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
 }
 
 /// Why a body could not be read to its end.
@@ -83,6 +104,16 @@ impl Body {
             return Self(Kind::Empty);
         }
         Self(Kind::Watched(Idle::new(incoming, idle), finish))
+    }
+
+    /// Lets the caller see how a streamed body is getting on; `None` for one that is whole.
+    pub fn progress(&mut self) -> Option<Progress> {
+        match &mut self.0 {
+            Kind::Empty | Kind::Full(_) => None,
+            Kind::Stream(idle) | Kind::Watched(idle, _) => {
+                Some(idle.progress.get_or_insert_with(Progress::new).clone())
+            }
+        }
     }
 }
 
@@ -147,7 +178,7 @@ impl HttpBody for Body {
 
 impl Idle {
     fn new(incoming: Incoming, limit: Duration) -> Self {
-        Self { incoming, limit, timer: None, armed: false }
+        Self { incoming, limit, timer: None, armed: false, progress: None }
     }
 
     /// The clock is only touched while the peer keeps us waiting: a body that is there already
@@ -155,6 +186,9 @@ impl Idle {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
             self.armed = false;
+            if let Some(progress) = &self.progress {
+                progress.mark();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)));
         }
         let limit = self.limit;

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::body::{Body, BodyError, Finish};
+use super::body::{Body, BodyError, Finish, Progress};
 use crate::net::{Dial, Target};
 
 /// Limits of a client.
@@ -23,7 +24,8 @@ use crate::net::{Dial, Target};
 pub struct Config {
     /// Longest wait for a connection, handshake included.
     pub connect: Duration,
-    /// Longest wait for the response head, and between two pieces of the response body.
+    /// Longest wait for the response head after the last piece of the request body was taken, and
+    /// between two pieces of the response body.
     pub response: Duration,
     /// Longest wait between two pieces of the request body, which the visitor owes us.
     pub request_body: Duration,
@@ -117,17 +119,38 @@ impl Client {
         to: &Target,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
+        let upload = request.body_mut().progress();
         loop {
             let (mut sender, reused) = self.connection(to).await?;
-            let sent = timeout(self.inner.config.response, sender.try_send_request(request));
-            match sent.await {
-                Err(_elapsed) => return Err(Error::Silent),
-                Ok(Ok(response)) => return Ok(self.receive(to, sender, response)),
-                Ok(Err(mut failed)) => match failed.take_message() {
+            let sent = pin!(sender.try_send_request(request));
+            match self.answered(sent, upload.as_ref()).await {
+                None => return Err(Error::Silent),
+                Some(Ok(response)) => return Ok(self.receive(to, sender, response)),
+                Some(Err(mut failed)) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => return Err(blame(failed.into_error())),
                 },
             }
+        }
+    }
+
+    /// Waits for the response head, `None` when it does not come in time. An upload that moves
+    /// may take as long as it likes.
+    async fn answered<F: Future>(
+        &self,
+        mut sent: Pin<&mut F>,
+        upload: Option<&Progress>,
+    ) -> Option<F::Output> {
+        let mut due = Instant::now() + self.inner.config.response;
+        loop {
+            if let Ok(answer) = timeout_at(due, sent.as_mut()).await {
+                return Some(answer);
+            }
+            let later = upload?.last() + self.inner.config.response;
+            if later <= due {
+                return None;
+            }
+            due = later;
         }
     }
 

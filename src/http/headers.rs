@@ -10,7 +10,7 @@ use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri, Version};
 
 /// Headers that concern one connection only, named in `Connection` or not.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -67,6 +67,20 @@ pub fn towards_upstream(headers: &mut HeaderMap) {
         }
     }
     keep_upgrade(headers, upgrade);
+}
+
+/// Gives a request the `Host` that HTTP/1.1 wants (RFC 9112 sections 3.2 and 3.2.2): a target in
+/// absolute form overrules the line, and where an HTTP/1.0 client named none it stays empty.
+pub fn complete_host(headers: &mut HeaderMap, uri: &Uri, version: Version) {
+    let named = uri.authority().map(|authority| {
+        let text = authority.as_str();
+        HeaderValue::from_str(text.rsplit_once('@').map_or(text, |(_user, host)| host))
+    });
+    if let Some(Ok(host)) = named {
+        headers.insert(HOST, host);
+    } else if version < Version::HTTP_11 {
+        headers.entry(HOST).or_insert(HeaderValue::from_static(""));
+    }
 }
 
 /// Prepares an upstream's response headers for the client. Only a 101 keeps its upgrade.
@@ -234,6 +248,22 @@ mod tests {
             after(|h| towards_client(StatusCode::OK, h), &lines),
             ["content-length: 12", "set-cookie: a=1", "set-cookie: b=2"]
         );
+    }
+
+    #[test]
+    fn a_request_is_for_the_host_its_target_names() {
+        let host = |uri: &'static str, version, lines: &[(&'static str, &'static str)]| {
+            let mut map = headers(lines);
+            complete_host(&mut map, &Uri::from_static(uri), version);
+            map.get(HOST).map(|host| host.to_str().unwrap().to_owned())
+        };
+        let line = [("host", "h")];
+        assert_eq!(host("/x", Version::HTTP_11, &line).as_deref(), Some("h"));
+        assert_eq!(host("http://a:1/x", Version::HTTP_11, &line).as_deref(), Some("a:1"));
+        assert_eq!(host("http://u:p@a/x", Version::HTTP_11, &line).as_deref(), Some("a"));
+        assert_eq!(host("/x", Version::HTTP_10, &line).as_deref(), Some("h"));
+        assert_eq!(host("/x", Version::HTTP_10, &[]).as_deref(), Some(""));
+        assert_eq!(host("/x", Version::HTTP_11, &[]), None);
     }
 
     #[test]

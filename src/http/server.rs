@@ -3,7 +3,9 @@
 //! What a request means is the service's business. Framing is hyper's, with these guarantees
 //! (each has a test): differing `Content-Length` lines, a `Content-Length` beside a
 //! `Transfer-Encoding` or a `Transfer-Encoding` that does not end in `chunked` get 400 and the
-//! connection closes, as it does at a bad chunk; too many or too large headers get 431. A head that is not complete within the deadline closes the connection.
+//! connection closes, as it does at a bad chunk; more than 100 headers (hyper's own number, which
+//! it parses without an allocation, and HaRP's) or too large ones get 431. A head that is not
+//! complete within the deadline closes the connection.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -18,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -33,8 +36,9 @@ use crate::net::listen;
 pub struct Config {
     /// Longest wait for a complete request head; also the keep-alive idle time.
     pub head: Duration,
-    /// Most header lines.
-    pub max_headers: usize,
+    /// Longest time a client may leave what we send unacknowledged or unread. Without it one that
+    /// stops reading keeps its place, an upstream connection and the buffers between for ever.
+    pub unread: Duration,
     /// Most bytes of a request head.
     pub max_head_bytes: usize,
     /// Most connections at a time, upgraded ones included. Further ones wait in the kernel's
@@ -48,7 +52,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(30),
-            max_headers: 200,
+            unread: Duration::from_secs(60),
             max_head_bytes: 64 * 1024,
             max_connections: 8192,
             drain: Duration::from_secs(30),
@@ -92,6 +96,9 @@ pub async fn serve<S, F>(
     let accepting = async {
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             let (stream, peer) = listen::accept(&listener).await;
+            // The kernel keeps this clock, also over a window that stays shut. A socket that
+            // refuses the option works without.
+            let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(config.unread));
             let connection = Connection { peer, slot: Arc::new(place) };
             let one = one(builder.clone(), stream, connection, stop.clone(), service.clone());
             let cut = cut.clone();
@@ -121,7 +128,6 @@ fn builder(config: &Config) -> http1::Builder {
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(config.head)
-        .max_headers(config.max_headers)
         .max_header_size(config.max_head_bytes)
         // Bounds what an unfinished head may pile up; also the largest single read of a body.
         .max_buf_size(config.max_head_bytes.saturating_mul(2).max(8192))

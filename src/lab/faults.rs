@@ -1,6 +1,7 @@
 //! What is done to the Active, and how it is made whole again.
 
-use std::time::Duration;
+use std::future::Future;
+use std::time::{Duration, Instant};
 
 use super::console::Console;
 use super::node::Node;
@@ -9,13 +10,30 @@ use super::{Error, Fault};
 /// How long a node may take to end after it was asked to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
-/// Injects the fault. [`super::Options`] has refused those that are not built.
-pub(super) fn strike(fault: Fault, active: &mut Node) -> Result<(), Error> {
+/// Injects the fault when `moment` comes and returns when it struck. [`super::Options`] has
+/// refused those that are not built.
+pub(super) async fn strike(
+    fault: Fault,
+    active: &mut Node,
+    moment: impl Future<Output = ()>,
+) -> Result<Instant, Error> {
     match fault {
-        Fault::Kill => active.cut_power(),
-        Fault::Drain => active.ask_to_stop(),
+        Fault::Kill => {
+            // Looking them up takes milliseconds, which must not lie after the moment.
+            let processes = active.processes()?;
+            moment.await;
+            let at = Instant::now();
+            active.cut_power(processes)?;
+            Ok(at)
+        }
+        Fault::Drain => {
+            moment.await;
+            let at = Instant::now();
+            active.ask_to_stop()?;
+            Ok(at)
+        }
         Fault::None | Fault::Crash | Fault::Isolate | Fault::SegmentCut | Fault::WitnessLoss => {
-            Ok(())
+            Ok(Instant::now())
         }
     }
 }

@@ -4,8 +4,8 @@
 //! in them, puts an ExApp behind a tunnel, drives load at the virtual IP, injects a fault and
 //! measures the outage from outside. `docs/reference/lab.md` defines every figure.
 //!
-//! Start reading at [`run()`]; `topology` builds the place, `rounds` is the experiment, `trace`
-//! and [`report`] are the arithmetic (sans-io). [`namespaces`], [`nextcloud`], [`exapp`] and
+//! Start reading at [`run()`]; `topology` builds the place, `rounds` is the experiment, `moment`
+//! chooses when a fault strikes, `trace` and [`report`] are the arithmetic (sans-io). [`namespaces`], [`nextcloud`], [`exapp`] and
 //! [`probe`] know nothing of the lab and serve the integration tests as well.
 
 mod configs;
@@ -14,6 +14,7 @@ mod error;
 pub mod exapp;
 mod faults;
 mod load;
+mod moment;
 pub mod namespaces;
 pub mod nextcloud;
 mod node;

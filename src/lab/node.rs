@@ -75,10 +75,14 @@ impl Node {
         admin::client::status(&self.directory.join("admin.sock")).await.ok()
     }
 
-    /// A power cut: the cable first, then every process at once, so that no farewell gets out.
-    pub(super) fn cut_power(&mut self) -> Result<(), Error> {
-        // Looking them up takes milliseconds and must not lie between the two blows.
-        let processes = self.host.processes().map_err(self.network("processes"))?;
+    /// Everything that runs on this machine.
+    pub(super) fn processes(&self) -> Result<Vec<Pid>, Error> {
+        self.host.processes().map_err(self.network("processes"))
+    }
+
+    /// A power cut: the cable first, then the `processes` looked up before and whatever they have
+    /// started since, so that no farewell gets out.
+    pub(super) fn cut_power(&mut self, processes: Vec<Pid>) -> Result<(), Error> {
         self.host.link(false).map_err(self.network("link"))?;
         self.powered = false;
         for process in processes {

@@ -29,7 +29,7 @@ pub struct Round {
     pub tunnel_outage_ms: f64,
     /// HTTP requests sent in the round.
     pub requests: u64,
-    /// Failed among those sent after the virtual IP answered again.
+    /// Failed among those sent after the fault and after the virtual IP answered again.
     pub failed: u64,
     /// Succeeded, but took longer than a second.
     pub delayed: u64,
@@ -37,7 +37,7 @@ pub struct Round {
     pub ws_open: u64,
     /// Of these, how many broke.
     pub ws_reset: u64,
-    /// Failed among those sent before the virtual IP answered again.
+    /// Failed among those sent before that.
     pub lost: u64,
     /// Whether service came back within the limit.
     pub recovered: bool,
@@ -129,7 +129,7 @@ impl Outcome {
         }
         let _ = writeln!(
             text,
-            "trigon {}, frpc {}; lost = failed, sent before the address answered again",
+            "trigon {}, frpc {}; lost = failed, but sent before the fault or the address answered again",
             self.versions.trigon, self.versions.frpc
         );
         text

@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use super::configs::VIP;
 use super::console::Console;
 use super::load::{Harvest, Load};
+use super::moment::{Adverts, Place};
 use super::probe::Probe;
 use super::report::{Round, milliseconds};
 use super::topology::{Lab, NodeIndex};
@@ -44,7 +45,9 @@ pub(super) async fn run(
             "round {number} of {}: stable, node a is Active; load starts",
             options.rounds
         ));
-        let round = run_one(lab, options.fault, console).await?;
+        let place =
+            Place { round: number - 1, of: options.rounds, interval: options.advert_every() };
+        let round = run_one(lab, options.fault, place, console).await?;
         let came_back = round.recovered;
         rounds.push(round);
         if !came_back {
@@ -58,7 +61,14 @@ pub(super) async fn run(
     Ok(rounds)
 }
 
-async fn run_one(lab: &mut Lab, fault: Fault, console: &Console) -> Result<Round, Error> {
+async fn run_one(
+    lab: &mut Lab,
+    fault: Fault,
+    place: Place,
+    console: &Console,
+) -> Result<Round, Error> {
+    let adverts = Adverts::listen(&lab.client)
+        .map_err(Error::network("VRRP advertisements cannot be heard"))?;
     let probe = Probe::start(&lab.client, VIP, VIP_PROBE_EVERY)
         .map_err(Error::network("the probe of the virtual IP could not be started"))?;
     let load = Load::start(&lab.client, Lab::target())?;
@@ -69,8 +79,9 @@ async fn run_one(lab: &mut Lab, fault: Fault, console: &Console) -> Result<Round
         logs: String::new(),
     })?;
     let sockets = load.sockets_open();
-    let at = Instant::now();
-    faults::strike(fault, &mut lab.nodes[struck])?;
+    let active = &mut lab.nodes[struck];
+    let moment = adverts.moment(active.host().address(), place);
+    let at = faults::strike(fault, active, moment).await?;
     console.progress(&format!("fault {fault} on node {}", lab.nodes[struck].host().name()));
     let scene = Scene { probe: &probe, load: &load, fault, at, struck };
     let recovered = scene.watch(lab, console).await?;
@@ -84,12 +95,7 @@ async fn run_one(lab: &mut Lab, fault: Fault, console: &Console) -> Result<Round
     }
     let vip_hole = largest_hole(&vip, VIP_LATE, at, end);
     let tunnel_hole = largest_hole(&tunnel, TUNNEL_LATE, at, end);
-    // Without a fault there is no moment before which a failure could be excused.
-    let back = match (fault, vip_hole) {
-        (Fault::None, _) | (_, None) => Back::NeverAway,
-        (_, Some(hole)) => hole.until.map_or(Back::Never, Back::At),
-    };
-    let tally = Tally::of(&harvest, back);
+    let tally = Tally::of(&harvest, Excuse::of(fault, at, vip_hole));
     let length =
         |hole: Option<Hole>| milliseconds(hole.map_or(Duration::ZERO, |hole| hole.length(end)));
     let round = Round {
@@ -185,12 +191,27 @@ impl Scene<'_> {
     }
 }
 
-/// When the virtual IP answered again.
+/// Which failed requests the fault excuses: those count as lost, the others as failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Back {
-    NeverAway,
-    At(Instant),
-    Never,
+enum Excuse {
+    /// There was no fault.
+    None,
+    /// Those sent before this moment.
+    Before(Instant),
+    /// Service never came back.
+    All,
+}
+
+impl Excuse {
+    /// A fault excuses what was sent before the virtual IP answered again, and at least what was
+    /// under way when it struck: a planned hand-over may leave no hole at all.
+    fn of(fault: Fault, at: Instant, vip_hole: Option<Hole>) -> Self {
+        match (fault, vip_hole) {
+            (Fault::None, _) => Self::None,
+            (_, None) => Self::Before(at),
+            (_, Some(hole)) => hole.until.map_or(Self::All, Self::Before),
+        }
+    }
 }
 
 /// Requests by what became of them.
@@ -202,13 +223,13 @@ struct Tally {
 }
 
 impl Tally {
-    fn of(harvest: &Harvest, back: Back) -> Self {
+    fn of(harvest: &Harvest, excuse: Excuse) -> Self {
         let mut tally = Self::default();
         for record in &harvest.records {
-            let excused = match back {
-                Back::NeverAway => false,
-                Back::At(back) => record.sent < back,
-                Back::Never => true,
+            let excused = match excuse {
+                Excuse::None => false,
+                Excuse::Before(moment) => record.sent < moment,
+                Excuse::All => true,
             };
             match (&record.failure, excused) {
                 (Some(_), true) => tally.lost += 1,
@@ -247,12 +268,31 @@ mod tests {
         };
         let back = start + Duration::from_millis(250);
         let table = [
-            (Back::At(back), Tally { failed: 1, lost: 1, delayed: 1 }),
-            (Back::NeverAway, Tally { failed: 2, lost: 0, delayed: 1 }),
-            (Back::Never, Tally { failed: 0, lost: 2, delayed: 1 }),
+            (Excuse::Before(back), Tally { failed: 1, lost: 1, delayed: 1 }),
+            (Excuse::None, Tally { failed: 2, lost: 0, delayed: 1 }),
+            (Excuse::All, Tally { failed: 0, lost: 2, delayed: 1 }),
         ];
-        for (back, tally) in table {
-            assert_eq!(Tally::of(&harvest, back), tally, "{back:?}");
+        for (excuse, tally) in table {
+            assert_eq!(Tally::of(&harvest, excuse), tally, "{excuse:?}");
+        }
+    }
+
+    #[test]
+    fn a_fault_excuses_what_was_sent_before_it_or_into_its_hole() {
+        let at = Instant::now();
+        let back = at + Duration::from_millis(250);
+        let closed = Hole { from: at, until: Some(back) };
+        let open = Hole { from: at, until: None };
+        let table = [
+            (Fault::None, None, Excuse::None),
+            (Fault::None, Some(closed), Excuse::None),
+            (Fault::Drain, None, Excuse::Before(at)),
+            (Fault::Drain, Some(closed), Excuse::Before(back)),
+            (Fault::Kill, Some(closed), Excuse::Before(back)),
+            (Fault::Kill, Some(open), Excuse::All),
+        ];
+        for (fault, hole, excuse) in table {
+            assert_eq!(Excuse::of(fault, at, hole), excuse, "{fault} {hole:?}");
         }
     }
 }

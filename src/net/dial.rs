@@ -4,6 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,13 +54,16 @@ pub trait Dial: Send + Sync + 'static {
 pub struct TcpDial {
     /// Longest time for resolution and connect together.
     pub within: Duration,
+    /// Never connects to this machine itself by a loopback or unspecified address, whatever a
+    /// name resolves to: for targets that strangers have a say in.
+    pub refuse_loopback: bool,
 }
 
 impl Dial for TcpDial {
     fn dial<'a>(&'a self, to: &'a Target) -> BoxFuture<'a, io::Result<Stream>> {
         Box::pin(async move {
             match to {
-                Target::Tcp { host, port } => timeout(self.within, connect(host, *port))
+                Target::Tcp { host, port } => timeout(self.within, self.connect(host, *port))
                     .await
                     .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
                     .map(Stream::new),
@@ -72,18 +76,52 @@ impl Dial for TcpDial {
     }
 }
 
-async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut addresses: Vec<_> = lookup_host((host, port)).await?.collect();
-    addresses.sort_by_key(std::net::SocketAddr::is_ipv6);
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
+impl TcpDial {
+    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let mut addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+        for address in addresses {
+            if self.refuse_loopback && is_here(address.ip()) {
+                let text = format!("{host} is {}, which leads nowhere but here", address.ip());
+                last = io::Error::new(io::ErrorKind::PermissionDenied, text);
+                continue;
             }
-            Err(error) => last = error,
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+fn is_here(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn loopback_is_out_of_reach_for_those_who_may_not_go_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // A name the resolver leads to loopback, as a record could hold one.
+        for host in ["localhost", "127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1"] {
+            let to = Target::Tcp { host: host.into(), port };
+            let dial =
+                |refuse_loopback| TcpDial { within: Duration::from_secs(5), refuse_loopback };
+            assert!(dial(false).dial(&to).await.is_ok(), "{host}");
+            let refused = dial(true).dial(&to).await.unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "{host}");
         }
     }
-    Err(last)
 }

@@ -143,7 +143,7 @@ impl Client {
     /// [`Error::Url`], [`Error::Key`] and [`Error::Tls`]: the configuration cannot work.
     pub fn new(config: Config) -> Result<Self, Error> {
         let place = Place::parse(&config.url).ok_or_else(|| Error::Url(config.url.clone()))?;
-        let tcp = TcpDial { within: config.connect };
+        let tcp = TcpDial { within: config.connect, refuse_loopback: false };
         let dial: Arc<dyn Dial> =
             if place.tls { Arc::new(TlsDial::new(tcp, place.name)?) } else { Arc::new(tcp) };
         let limits = client::Config {
@@ -406,7 +406,7 @@ mod tests {
 
     #[tokio::test]
     async fn tls_reaches_the_named_server_and_nobody_else() {
-        let tcp = TcpDial { within: Duration::from_secs(5) };
+        let tcp = TcpDial { within: Duration::from_secs(5), refuse_loopback: false };
         let (target, roots) = tls_server("nc.example").await;
         let trusting = |name: &str, roots: rustls::RootCertStore| {
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

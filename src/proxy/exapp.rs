@@ -3,6 +3,7 @@
 //! This file decides nothing about access; it finds out what [`Decision`] wants to know and does
 //! what it says. Calls for the control API or a Docker engine go back to `frontend`.
 
+use std::error::Error as StdError;
 use std::net::IpAddr;
 
 use http::request::Parts;
@@ -81,11 +82,13 @@ impl Proxy {
             Plan::Forward { rewrite, to, bruteforce_statuses } => {
                 let mut head = head;
                 headers::towards_exapp(&mut head.headers);
+                headers::complete_host(&mut head.headers, &head.uri, head.version);
                 rewrite.apply(&mut head.uri, &mut head.headers);
                 let sent = self.forward.send(&to, head, body, connection.slot.clone()).await;
                 Handled::Done(Ok(sent.map_or_else(
                     |error| {
-                        tracing::debug!(upstream.addr = %to, %error, "ExApp not reached");
+                        let cause: &(dyn StdError + 'static) = &error;
+                        tracing::debug!(upstream.addr = %to, error = cause, "ExApp not reached");
                         answer::upstream_failed(&error)
                     },
                     |response| {
@@ -157,7 +160,8 @@ impl Proxy {
                 let ask_with = || headers::for_user_info(headers, client);
                 let found = self.sessions.user(id, headers, ask_with).await;
                 Answer::User(found.map_err(|error| {
-                    tracing::debug!(app_id = %id, error = %error.0, "Nextcloud could not name a visitor");
+                    let error: &(dyn StdError + 'static) = &*error.0;
+                    tracing::debug!(app_id = %id, error, "Nextcloud could not name a visitor");
                     LookupFailed
                 }))
             }
@@ -177,7 +181,8 @@ impl Proxy {
             }
         };
         found.map_err(|error| {
-            tracing::debug!(app_id = %id, %error, "Nextcloud could not describe an ExApp");
+            let error: &(dyn StdError + 'static) = &*error;
+            tracing::debug!(app_id = %id, error, "Nextcloud could not describe an ExApp");
             LookupFailed
         })
     }

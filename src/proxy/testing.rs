@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use crate::net::{BoxFuture, Dial, Stream, Target, TcpDial};
 use crate::nextcloud::testing::{TestBody, full, html, json, serve};
 
-/// An ExApp. `/echo` sends the body back, `/ws` echoes messages, `/sse` sends one event and
+/// An ExApp. `/echo` sends the body back, `/whole` tells its length once it is there, `/ws` echoes messages, `/sse` sends one event and
 /// another after `go_on`, `/status/N` answers N, `/break` closes; anything else is described.
 pub(crate) struct ExApp {
     pub(crate) address: SocketAddr,
@@ -63,6 +63,12 @@ async fn exapp_answer(
             let frames = request.into_body().into_data_stream();
             let frames = frames.map(|data| Ok(Frame::data(data.unwrap())));
             Ok(Response::new(StreamBody::new(frames).boxed_unsync()))
+        }
+        "/whole" => {
+            let (head, body) = request.into_parts();
+            let whole = body.collect().await.unwrap().to_bytes();
+            let text = format!("{} {}", head.method, whole.len());
+            Ok(Response::new(full(text)))
         }
         "/ws" => Ok(websocket(request)),
         "/sse" => {
@@ -173,7 +179,10 @@ impl Dial for Tunnels {
                     let address = self.live(*port).await?;
                     Ok(Stream::new(TcpStream::connect(address).await?))
                 }
-                Target::Tcp { .. } => TcpDial { within: Duration::from_secs(1) }.dial(to).await,
+                Target::Tcp { .. } => {
+                    let within = Duration::from_secs(1);
+                    TcpDial { within, refuse_loopback: false }.dial(to).await
+                }
             }
         })
     }

@@ -8,7 +8,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
 };
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::parse_x509_pem;
 
+use crate::config::is_label;
 use crate::record::NodeId;
 
 use super::node_name;
@@ -28,10 +31,24 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A certificate could not be made or read.
+/// Why there is no authority or no certificate.
 #[derive(Debug, thiserror::Error)]
-#[error("cluster authority: {0}")]
-pub struct AuthorityError(#[from] rcgen::Error);
+pub enum AuthorityError {
+    /// The name cannot be part of a certificate.
+    #[error("cluster name: found {0:?}, expected 1 to 40 of a-z, 0-9 and inner hyphens")]
+    Name(String),
+    /// The stored authority vouches for the names of another cluster only.
+    #[error("cluster authority: it is that of {found}, and cannot vouch for nodes of {expected}")]
+    OtherCluster {
+        /// Domain of the cluster it was made for.
+        found: String,
+        /// Domain of this cluster.
+        expected: String,
+    },
+    /// A certificate or key could not be made or read.
+    #[error("cluster authority: {0}")]
+    Certificate(#[from] rcgen::Error),
+}
 
 impl Authority {
     /// A fresh authority that can only vouch for names of this cluster.
@@ -39,6 +56,7 @@ impl Authority {
     /// # Errors
     /// The cluster name cannot stand in a certificate, or no key could be made.
     pub fn generate(cluster_name: &str) -> Result<Self, AuthorityError> {
+        let domain = domain(cluster_name)?;
         let mut params = CertificateParams::default();
         params
             .distinguished_name
@@ -46,9 +64,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.name_constraints = Some(NameConstraints {
-            permitted_subtrees: vec![GeneralSubtree::DnsName(format!(
-                "{cluster_name}.trigon.internal"
-            ))],
+            permitted_subtrees: vec![GeneralSubtree::DnsName(domain)],
             excluded_subtrees: Vec::new(),
         });
         live(&mut params, ROOT_LIFE);
@@ -64,12 +80,16 @@ impl Authority {
     /// An authority that was stored by [`Authority::certificate_pem`] and [`Authority::key_pem`].
     ///
     /// # Errors
-    /// One of the texts is not what it should be.
+    /// One of the texts is not what it should be, or belongs to another cluster.
     pub fn from_pem(
         cluster_name: &str,
         certificate: &str,
         key: &str,
     ) -> Result<Self, AuthorityError> {
+        let expected = domain(cluster_name)?;
+        if let Some(found) = permitted(certificate).filter(|found| *found != expected) {
+            return Err(AuthorityError::OtherCluster { found, expected });
+        }
         let issuer = Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key)?)?;
         Ok(Self {
             cluster_name: cluster_name.to_owned(),
@@ -108,9 +128,44 @@ impl Authority {
     }
 }
 
+/// What the names of all nodes of a cluster end with.
+fn domain(cluster_name: &str) -> Result<String, AuthorityError> {
+    if !is_label(cluster_name) {
+        return Err(AuthorityError::Name(cluster_name.to_owned()));
+    }
+    Ok(format!("{cluster_name}.trigon.internal"))
+}
+
+/// The only domain an authority may vouch for, if it is limited to one.
+fn permitted(certificate: &str) -> Option<String> {
+    let (_, pem) = parse_x509_pem(certificate.as_bytes()).ok()?;
+    let certificate = pem.parse_x509().ok()?;
+    let limits = certificate.name_constraints().ok()??.value.permitted_subtrees.as_ref()?;
+    limits.iter().find_map(|limit| match limit.base {
+        GeneralName::DNSName(name) => Some(name.to_owned()),
+        _ => None,
+    })
+}
+
 /// Valid from yesterday, so that a peer whose clock is behind accepts it.
 fn live(params: &mut CertificateParams, life: Duration) {
     let now = SystemTime::now();
     params.not_before = (now - DAY).into();
     params.not_after = (now + life).into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_vouches_for_its_own_cluster_only() {
+        let made = Authority::generate("alpha").unwrap();
+        let stored = |name| Authority::from_pem(name, made.certificate_pem(), &made.key_pem());
+        assert!(stored("alpha").is_ok());
+        let refused = stored("beta").map(drop).unwrap_err();
+        assert!(matches!(refused, AuthorityError::OtherCluster { .. }), "{refused}");
+        let refused = Authority::generate("My Cluster").map(drop).unwrap_err();
+        assert!(matches!(refused, AuthorityError::Name(_)), "{refused}");
+    }
 }

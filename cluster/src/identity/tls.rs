@@ -33,7 +33,7 @@ pub enum IdentityError {
         text: String,
     },
     /// The TLS library refused the combination.
-    #[error("cluster.tls: certificate and key cannot be used together")]
+    #[error("cluster.key: does not belong to cluster.certificate: {0}")]
     Tls(#[from] rustls::Error),
 }
 
@@ -47,6 +47,16 @@ pub struct Identity {
     cluster_name: Arc<str>,
 }
 
+impl IdentityError {
+    /// The key of the configuration to look at.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::File { key, .. } => key,
+            Self::Tls(_) => "cluster.key",
+        }
+    }
+}
+
 impl Identity {
     /// Reads the files and checks that they are what `node_id` needs.
     ///
@@ -57,15 +67,15 @@ impl Identity {
         cluster_name: &str,
         node_id: NodeId,
     ) -> Result<Self, IdentityError> {
-        let authority = certificates("cluster.tls.ca", &files.ca)?;
-        let chain = certificates("cluster.tls.certificate", &files.certificate)?;
+        let authority = certificates("cluster.ca", &files.ca)?;
+        let chain = certificates("cluster.certificate", &files.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&files.key)
-            .map_err(|error| unreadable("cluster.tls.key", &files.key, &error))?;
+            .map_err(|error| unreadable("cluster.key", &files.key, &error))?;
 
         let mut roots = RootCertStore::empty();
         for certificate in authority {
             roots.add(certificate).map_err(|error| {
-                problem("cluster.tls.ca", &files.ca, format!("not an authority: {error}"))
+                problem("cluster.ca", &files.ca, format!("not an authority: {error}"))
             })?;
         }
         let roots = Arc::new(roots);
@@ -75,7 +85,7 @@ impl Identity {
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
                 .build()
-                .map_err(|error| problem("cluster.tls.ca", &files.ca, error.to_string()))?;
+                .map_err(|error| problem("cluster.ca", &files.ca, error.to_string()))?;
         let versions = &[&rustls::version::TLS13];
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)?
@@ -122,7 +132,7 @@ fn check_own(
     cluster_name: &str,
     node_id: NodeId,
 ) -> Result<(), IdentityError> {
-    let file = |text| problem("cluster.tls.certificate", &files.certificate, text);
+    let file = |text| problem("cluster.certificate", &files.certificate, text);
     let expected = node_name(node_id, cluster_name);
     let (Some((leaf, rest)), Ok(name)) =
         (chain.split_first(), ServerName::try_from(expected.clone()))
@@ -137,7 +147,7 @@ fn check_own(
     let verifier =
         WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
             .build()
-            .map_err(|error| problem("cluster.tls.ca", &files.ca, error.to_string()))?;
+            .map_err(|error| problem("cluster.ca", &files.ca, error.to_string()))?;
     use rustls::client::danger::ServerCertVerifier as _;
     verifier.verify_server_cert(leaf, rest, &name, &[], UnixTime::now()).map_err(|error| {
         file(format!(
@@ -227,7 +237,13 @@ mod tests {
             ("key is not PEM", ca, &certificate, "hello", "node.key"),
             ("other authority", ca, &strange, &strange_key, "not accepted under the authority"),
             ("other node", ca, &other, &other_key, "must name node-1.alpha.trigon.internal"),
-            ("other key", ca, &certificate, &other_key, "cannot be used together"),
+            (
+                "other key",
+                ca,
+                &certificate,
+                &other_key,
+                "cluster.key: does not belong to cluster.certificate",
+            ),
         ];
         for (name, ca, certificate, key, expected) in table {
             let on_disk = write(ca, certificate, key);

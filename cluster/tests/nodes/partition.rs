@@ -40,7 +40,7 @@ async fn a_leader_cut_off_confirms_nothing_and_follows_after_healing() {
 async fn nothing_confirmed_is_lost_while_nodes_come_and_go() {
     let site = Site::three();
     let links = Links::of(&site).await;
-    let nodes = links.start_all(&site).await;
+    let mut nodes = links.start_all(&site).await;
     // (node cut, outgoing works, incoming works): both ways, then each way alone.
     let faults = [
         (1, false, false),
@@ -67,7 +67,7 @@ async fn nothing_confirmed_is_lost_while_nodes_come_and_go() {
         }
     }
     assert!(written < 1000, "the state keeps that many records");
-    for (node, handle) in &nodes {
+    for (node, handle) in &mut nodes {
         let outcome = handle.propose(exapp("last", &handle.node_id().to_string()), PATIENCE).await;
         if outcome == Err(ProposeError::Stopped) {
             panic!("node {} stopped: {}", handle.node_id(), node.failed().await);

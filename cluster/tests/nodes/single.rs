@@ -90,6 +90,6 @@ async fn the_directory_of_another_node_is_refused_by_name() {
     let (node, _) = Node::start(Config::single(1, dir.path())).await.unwrap();
     node.shutdown().await;
     let refused = Node::start(Config::single(2, dir.path())).await.err().unwrap().to_string();
-    assert!(refused.starts_with("cluster.state_dir: "), "{refused}");
+    assert!(refused.starts_with("node.state_dir: "), "{refused}");
     assert!(refused.contains("belongs to node 1"), "{refused}");
 }

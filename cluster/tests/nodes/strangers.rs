@@ -38,7 +38,7 @@ async fn a_certificate_of_another_authority_is_refused_on_both_sides() {
 async fn a_certificate_for_another_id_cannot_be_used() {
     let site = Site::three();
     let refused = intruder(&site, &site.authority, 2).await.err().unwrap().to_string();
-    assert!(refused.contains("cluster.tls.certificate"), "{refused}");
+    assert!(refused.contains("cluster.certificate"), "{refused}");
     assert!(refused.contains("must name node-3.alpha.trigon.internal"), "{refused}");
 }
 
@@ -94,5 +94,5 @@ async fn a_port_in_use_and_a_missing_file_are_told_by_key() {
     files.ca = "/nowhere/ca.pem".into();
     assert!(Identity::load(files, CLUSTER, 1).is_err());
     let refused = Node::start(config).await.err().unwrap().to_string();
-    assert!(refused.starts_with("cluster.tls.ca: /nowhere/ca.pem: "), "{refused}");
+    assert!(refused.starts_with("cluster.ca: /nowhere/ca.pem: "), "{refused}");
 }

@@ -137,7 +137,7 @@ fn a_user_gives_up_after_its_wait() {
     bench.user(1);
     bench.told();
     bench.pass(Duration::from_millis(9_999));
-    assert_eq!(bench.told(), [""; 0]);
+    assert_eq!(bench.told(), ["ReqWorkConn"], "the first request must be lost");
     bench.pass(Duration::from_millis(1));
     assert_eq!(bench.told(), ["refuse u1 TimedOut"]);
 }
@@ -213,6 +213,35 @@ fn a_new_proxys_user_is_not_held_back_for_ever() {
     assert_eq!(bench.control.poll_timeout(), Some(bench.now + SETTLE));
     bench.pass(SETTLE);
     assert_eq!(bench.told()[0], "join u1 w1 app");
+}
+
+#[test]
+fn a_crowd_is_served_without_asking_for_everything_at_once() {
+    let mut bench = Bench::ready(1);
+    let crowd = 1 + 1000;
+    let mut asked = 0;
+    let mut delivered = 1;
+    let mut joined = 0;
+    for user in 1..=crowd {
+        bench.user(user);
+    }
+    loop {
+        for told in bench.told() {
+            match told.as_str() {
+                "ReqWorkConn" => asked += 1,
+                join => {
+                    assert!(join.starts_with("join"), "{join}");
+                    joined += 1;
+                }
+            }
+        }
+        assert!(asked - (delivered - 1) <= MAX_REQUESTED);
+        if joined == crowd {
+            break;
+        }
+        delivered += 1;
+        bench.event(ControlEvent::Work(delivered as WorkId));
+    }
 }
 
 #[test]

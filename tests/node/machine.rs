@@ -1,0 +1,145 @@
+//! One machine in a namespace of its own, with a configuration and `trigon` processes on it.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use trigon::admin::client;
+use trigon::lab::namespaces::{Host, INTERFACE, Lan, wait_until};
+
+use super::LIMIT;
+
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 100);
+const OWN: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
+const KEY: &str = "the-shared-key-nobody-may-read-in-a-log";
+
+pub(crate) struct Machine {
+    pub(crate) host: Host,
+    dir: TempDir,
+    process: Option<Child>,
+}
+
+impl Machine {
+    /// With a right configuration, nothing started.
+    pub(crate) fn new() -> Self {
+        let host = Lan::new("trigon-node").unwrap().host("a", OWN).unwrap();
+        let machine = Self { host, dir: tempfile::tempdir().unwrap(), process: None };
+        machine.write_key(KEY);
+        machine.write_config("[exapps]\nshared_key_file = 'KEY'\n");
+        machine
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.path().join("trigon.toml")
+    }
+
+    pub(crate) fn write_key(&self, key: &str) {
+        std::fs::write(self.dir.path().join("key"), key).unwrap();
+    }
+
+    /// Eight lines that are right, and then `sections`, in which KEY stands for the key file.
+    pub(crate) fn write_config(&self, sections: &str) {
+        let dir = self.dir.path().display();
+        let sections = sections.replace("KEY", &format!("{dir}/key"));
+        let text = format!(
+            "node = {{ state_dir = '{dir}/state', admin_socket = '{dir}/admin.sock' }}\n\
+             nextcloud.url = 'http://10.66.0.2'\n\
+             \n\
+             [[vrrp]]\n\
+             interface = '{INTERFACE}'\n\
+             vrid = 66\n\
+             addresses = ['{VIP}']\n\
+             \n\
+             {sections}"
+        );
+        std::fs::write(self.config(), text).unwrap();
+    }
+
+    /// Starts `trigon run`.
+    pub(crate) fn start(&mut self) {
+        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
+        self.process = Some(self.command("run").stderr(log).spawn().unwrap());
+    }
+
+    /// Sends the process a signal and waits for its end; its exit code, if it had one.
+    pub(crate) fn end(&mut self, signal: Signal) -> Option<i32> {
+        let mut process = self.process.take().unwrap();
+        let id = Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
+        kill_process(id, signal).unwrap();
+        process.wait().unwrap().code()
+    }
+
+    /// Runs a subcommand to its end: its exit code and everything it said.
+    pub(crate) fn call(&self, subcommand: &str) -> (i32, String) {
+        let output = self.command(subcommand).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        self.is_clean(&said);
+        (output.status.code().unwrap(), said)
+    }
+
+    /// Waits until the node is ready and Active; then the kernel must have the address once, as
+    /// a /32 with a lease.
+    pub(crate) async fn holds_and_is_ready(&self) {
+        let socket = self.dir.path().join("admin.sock");
+        let ready = async {
+            loop {
+                if let Ok(status) = client::status(&socket).await
+                    && status.ready
+                    && status.vrrp.iter().all(|router| router.state == "active")
+                {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        assert!(tokio::time::timeout(LIMIT, ready).await.is_ok(), "never ready:\n{}", self.log());
+        let held = wait_until(LIMIT, || self.host.holds(VIP)).await;
+        assert!(held.unwrap(), "{}", self.log());
+        let output =
+            self.host.command("ip").args(["-j", "-4", "address", "show"]).output().unwrap();
+        let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let addresses = listed.as_array().unwrap().iter().flat_map(|i| i["addr_info"].as_array());
+        let ours: Vec<_> =
+            addresses.flatten().filter(|found| found["local"] == VIP.to_string()).collect();
+        assert_eq!(ours.len(), 1, "{listed}");
+        assert_eq!(ours[0]["prefixlen"], 32);
+        assert!(ours[0]["valid_life_time"].as_u64().unwrap() <= 2, "{listed}");
+    }
+
+    /// Everything the started processes have logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    fn command(&self, subcommand: &str) -> Command {
+        let mut command = self.host.command(env!("CARGO_BIN_EXE_trigon"));
+        command.args([subcommand, "--config"]).arg(self.config()).env_remove("TRIGON_LOG");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn is_clean(&self, text: &str) {
+        assert!(!text.contains("panicked"), "{text}");
+        assert!(!text.contains(KEY), "a secret was told: {text}");
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if !std::thread::panicking() {
+            self.is_clean(&self.log());
+        }
+    }
+}
