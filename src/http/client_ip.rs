@@ -43,9 +43,11 @@ impl TrustedProxies {
     fn forwarded_for(&self, headers: &HeaderMap) -> Option<IpAddr> {
         let mut leftmost = None;
         for line in headers.get_all("x-forwarded-for").iter().rev() {
-            let hops = line.to_str().ok()?.rsplit(',').map(str::trim);
+            // Each hop by itself: a visitor must not make the whole line, and with it the entry
+            // its proxy appended, unreadable by a byte that is no text.
+            let hops = line.as_bytes().rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
             for hop in hops.filter(|hop| !hop.is_empty()) {
-                let address = parse_hop(hop)?;
+                let address = parse_hop(std::str::from_utf8(hop).ok()?)?;
                 if !self.contains(address) {
                     return Some(address);
                 }
@@ -132,6 +134,15 @@ mod tests {
         for (peer, lines, expected) in rows {
             assert_eq!(client(&trusted(), peer, lines), *expected, "{peer} {lines:?}");
         }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_hide_the_hop_behind_them() {
+        let mut headers = HeaderMap::new();
+        let line = HeaderValue::from_bytes(b"\xfc\xff, 198.51.100.9").unwrap();
+        headers.append("x-forwarded-for", line);
+        let client = trusted().client("10.0.0.1".parse().unwrap(), &headers);
+        assert_eq!(client.to_string(), "198.51.100.9");
     }
 
     #[test]

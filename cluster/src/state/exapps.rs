@@ -5,6 +5,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use super::table;
 use crate::record::{ExApp, MAX_EXAPPS};
 
 /// Most ids whose last push or delete is remembered exactly.
@@ -12,8 +13,10 @@ const MAX_REVISIONS: usize = 4 * MAX_EXAPPS;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct ExApps {
+    #[serde(deserialize_with = "table::read")]
     records: OrdMap<String, Arc<ExApp>>,
     /// Number of the change that last pushed or deleted an id.
+    #[serde(deserialize_with = "table::read")]
     revisions: OrdMap<String, u64>,
     /// Number of the newest change.
     newest: u64,

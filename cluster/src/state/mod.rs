@@ -9,6 +9,7 @@ mod exapps;
 mod once;
 mod sessions;
 mod strikes;
+mod table;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use strikes::Strikes;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     exapps: ExApps,
+    #[serde(deserialize_with = "table::read")]
     tunnels: OrdMap<u16, Arc<Tunnel>>,
     pki: Option<Arc<FrpPki>>,
     strikes: Strikes,

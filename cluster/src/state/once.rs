@@ -4,6 +4,7 @@
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use super::table;
 use crate::command::Reply;
 use crate::record::NodeId;
 
@@ -24,12 +25,14 @@ pub(crate) struct Ticket {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Once {
+    #[serde(deserialize_with = "table::read")]
     origins: OrdMap<NodeId, Origin>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Origin {
     boot: u64,
+    #[serde(deserialize_with = "table::read")]
     replies: OrdMap<u64, Reply>,
 }
 

@@ -1,5 +1,6 @@
 //! Failures by address and node, bounded by evicting what was struck longest ago. Sans-io.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use imbl::{OrdMap, OrdSet, Vector};
@@ -80,7 +81,15 @@ impl Serialize for Strikes {
 
 impl<'de> Deserialize<'de> for Strikes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let by_address = Table::deserialize(deserializer)?;
+        // Not by the persistent tables' own way of reading; `table` says why.
+        let stored = BTreeMap::<IpAddr, BTreeMap<NodeId, Vec<Millis>>>::deserialize(deserializer)?;
+        let by_address: Table = stored
+            .into_iter()
+            .map(|(address, nodes)| {
+                let nodes = nodes.into_iter().map(|(node, times)| (node, Vector::from(times)));
+                (address, nodes.collect::<OrdMap<_, _>>())
+            })
+            .collect();
         let by_age = by_address
             .iter()
             .flat_map(|(address, nodes)| nodes.iter().map(|(node, times)| (*address, *node, times)))

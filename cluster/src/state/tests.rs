@@ -196,6 +196,19 @@ fn a_repeated_proposal_is_applied_once_and_answered_alike() {
     assert!(state.exapp("a").is_some());
 }
 
+#[test]
+fn a_map_that_claims_countless_entries_is_refused_and_not_reserved_for() {
+    let claim = postcard::to_stdvec(&u64::MAX).unwrap();
+    let empty = codec::encode(&State::default()).unwrap();
+    let mut refused = 0;
+    for at in 1..empty.len() {
+        let bytes = [&empty[..at], &claim, &empty[at + 1..]].concat();
+        refused += usize::from(codec::decode::<State>("state", &bytes).is_err());
+    }
+    // All but the two counters, which may be that high.
+    assert_eq!(refused, empty.len() - 1 - 2);
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let id = "[a-d]";
     prop_oneof![
