@@ -40,11 +40,11 @@ pub(super) async fn run(
 ) -> Result<Vec<Round>, Error> {
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
-        lab.settle().await?;
+        lab.settle(console).await?;
         if number > 1 {
             // Only now: the repair moved the address once more.
             lab.refresh_tunnel_client()?;
-            lab.settle().await?;
+            lab.settle(console).await?;
         }
         console.progress(&format!(
             "round {number} of {}: stable, node a is Active; load starts",
