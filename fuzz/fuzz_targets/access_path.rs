@@ -1,5 +1,6 @@
 //! A request path as received. What no parent segment was found in has none for an ExApp that
-//! decodes and normalises either; splitting neither loses nor invents a byte.
+//! decodes once and normalises either (who decodes twice reads `%252e` as well, and nothing in
+//! front of it could know); splitting neither loses nor invents a byte.
 
 #![no_main]
 
@@ -22,7 +23,6 @@ fn check(path: &str) {
     if !has_parent_segment(path) {
         assert!(!normal.split('/').any(|segment| segment == ".."));
         assert!(!path.split('/').any(|segment| segment == ".."));
-        assert!(!has_parent_segment(&normal), "normalising makes no parent segment");
     }
     let Some(split) = ExAppPath::split(path) else { return };
     assert!(!split.display_id.is_empty() && !split.display_id.contains('/'));

@@ -26,7 +26,7 @@ fuzz_target!(|input: (bool, &str)| {
             assert!(!problems.0.is_empty(), "an error says what is wrong");
             for problem in problems.0 {
                 assert!(problem.line <= lines, "line {} of {lines}", problem.line);
-                assert!(!problem.key.is_empty() && !problem.expected.is_empty());
+                assert!(!problem.key.is_empty() && !problem.found.is_empty());
                 assert!(!problem.to_string().is_empty());
             }
         }
