@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::status::{Facts, Speaker};
 use crate::config::Speakers;
-use crate::config::parse::{Node, Serve};
+use crate::config::{Node, Serve};
 use crate::failover::{Effects, Watch};
 use crate::frontend::{self, Frontend};
 use crate::guard::Guard;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::status::Facts;
 use crate::admin;
-use crate::config::parse::Node;
+use crate::config::Node;
 
 pub(super) async fn run(node: Node, cluster: cluster::Config) -> anyhow::Result<()> {
     let listener = admin::server::bind(&node.admin_socket)

@@ -1,13 +1,18 @@
 //! The configuration file: read once at start, checked whole, handed out as finished values.
 //!
 //! Every room owns its `Config`; this room stands above them and builds them. `file` walks the
-//! TOML, `value` reads single values, `problem` is what the admin is told, `parse` maps keys to
-//! rooms. Every key is described in `docs/reference/config.md`.
+//! TOML, `value` reads single values, `problem` is what the admin is told, `parse` goes through the
+//! sections, of which `members`, `serve` and `routers` read the longer ones. Every key is described in `docs/reference/config.md`.
 
 pub mod file;
+mod members;
 pub mod parse;
 pub mod problem;
+mod routers;
+mod serve;
 pub mod value;
 
-pub use parse::{Config, Speakers, load, load_speakers};
+pub use parse::{Config, Node, load, load_speakers};
 pub use problem::{Problem, Problems};
+pub use routers::Speakers;
+pub use serve::Serve;

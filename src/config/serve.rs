@@ -1,0 +1,124 @@
+//! What a node serves: `[nextcloud]`, `[exapps]` and `[frp]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::file::Section;
+use super::routers::{self, Speakers};
+use crate::secret::Secret;
+use crate::{frontend, frp, guard, nextcloud};
+
+/// What a node with the role `node` serves.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// Failures and bans, and the shared key.
+    pub guard: guard::Config,
+    /// How Nextcloud is asked.
+    pub nextcloud: nextcloud::Config,
+    /// The FRP port.
+    pub frp: frp::Config,
+    /// The HTTP port and the way to the ExApps.
+    pub frontend: frontend::Config,
+    /// Virtual routers.
+    pub speakers: Speakers,
+}
+
+pub(super) fn read(root: &mut Section<'_, '_>, cluster: &cluster::Config) -> Option<Serve> {
+    let mut section = root.section("nextcloud");
+    let url = section.required::<String>("url");
+    let url = url.filter(|url| {
+        let fine = nextcloud::Config::is_usable_url(url);
+        if !fine {
+            let expected = "a URL such as \"https://cloud.example.org\"";
+            section.wrong("url", format!("\"{url}\""), expected);
+        }
+        fine
+    });
+    section.finish();
+
+    let mut section = root.section("exapps");
+    let shared_key = read_key(&mut section);
+    let guard = read_guard(&mut section, shared_key.clone());
+    let frontend = read_frontend(&mut section);
+    section.finish();
+
+    let frp = read_frp(root.section("frp"));
+    let speakers = routers::read(root.sections("vrrp"), cluster);
+    let nextcloud = nextcloud::Config::new(url?, shared_key?);
+    Some(Serve { guard: guard?, nextcloud, frp, frontend, speakers })
+}
+
+/// The shared key, with HaRP's rules: trailing newlines are dropped, the rest must be printable
+/// ASCII, because it travels in a header.
+fn read_key(section: &mut Section<'_, '_>) -> Option<Secret> {
+    let path = section.required::<PathBuf>("shared_key_file")?;
+    let wrong = |found: String, expected: &str| {
+        section.wrong("shared_key_file", format!("{}: {found}", path.display()), expected);
+    };
+    let mut bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            wrong(error.to_string(), "a file this user can read, holding the shared key");
+            return None;
+        }
+    };
+    while bytes.last().is_some_and(|last| matches!(last, b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    if bytes.is_empty() {
+        wrong("an empty file".into(), "the shared key on one line");
+        return None;
+    }
+    if !bytes.iter().all(|byte| (0x20..0x7f).contains(byte)) {
+        wrong("bytes other than printable ASCII".into(), "the shared key on one line");
+        return None;
+    }
+    Some(Secret::new(bytes))
+}
+
+fn read_guard(section: &mut Section<'_, '_>, shared_key: Option<Secret>) -> Option<guard::Config> {
+    let count = section.positive("ban_count").unwrap_or(10);
+    let window = section.positive("ban_window").unwrap_or(Duration::from_secs(300));
+    Some(guard::Config { shared_key: shared_key?, count, window })
+}
+
+fn read_frontend(section: &mut Section<'_, '_>) -> frontend::Config {
+    let mut config = frontend::Config::default();
+    if let Some(lifetime) = section.optional::<Duration>("session_lifetime") {
+        if lifetime > Duration::from_secs(10) {
+            section.wrong("session_lifetime", format!("{lifetime:?}"), "at most \"10s\"");
+        }
+        config.session_lifetime = lifetime;
+    }
+    config.listen = section.optional("listen").unwrap_or(config.listen);
+    config.trusted_proxies = section.list("trusted_proxies");
+    let times = &mut config.timeouts;
+    times.connect = section.positive("timeout_connect").unwrap_or(times.connect);
+    times.client = section.positive("timeout_client").unwrap_or(times.client);
+    times.server = section.positive("timeout_server").unwrap_or(times.server);
+    times.tunnel = section.positive("timeout_tunnel").unwrap_or(times.server);
+    if let Some(most) = section.positive("max_connections") {
+        config.max_connections = most;
+    }
+    config
+}
+
+fn read_frp(mut section: Section<'_, '_>) -> frp::Config {
+    let mut config = frp::Config::default();
+    config.listen = section.optional("listen").unwrap_or(config.listen);
+    if section.optional::<bool>("tls") == Some(false) {
+        config.tls = frp::TlsMode::Optional;
+    }
+    if let Some(days) = section.positive("certificate_days") {
+        config.certificate_days = days;
+    }
+    config.tunnel_wait = section.optional("tunnel_wait").unwrap_or(config.tunnel_wait);
+    if let Some(apps) = section.optional("app_ports") {
+        config.apps = apps;
+    }
+    if let Some(engines) = section.optional("engine_ports") {
+        config.engines = engines;
+    }
+    section.finish();
+    config
+}
