@@ -13,13 +13,15 @@ use cluster::clock::{millis, now};
 use cluster::record::{MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Millis, Strike, ban_key};
 use cluster::{Handle, Soft};
 
-use crate::secret::Secret;
+mod keys;
+
+pub use keys::SharedKeys;
 
 /// What makes a ban.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The key AppAPI and every frpc prove themselves with.
-    pub shared_key: Secret,
+    /// The keys AppAPI and tunnel clients prove themselves with.
+    pub keys: SharedKeys,
     /// Failures within the window that make a ban (`HP_BLACKLIST_COUNT`). 0 bans everyone.
     pub count: usize,
     /// Length of the window (`HP_BLACKLIST_WINDOW`).
@@ -50,7 +52,12 @@ impl Guard {
 
     /// Whether `offered` is the shared key (constant time).
     pub fn is_shared_key(&self, offered: &[u8]) -> bool {
-        self.inner.config.shared_key.matches(offered)
+        self.keys().tenant_of(offered).is_some()
+    }
+
+    /// The shared keys.
+    pub fn keys(&self) -> &SharedKeys {
+        &self.inner.config.keys
     }
 
     /// Whether the address has failed too often lately, on any node.
@@ -151,14 +158,15 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
+    use crate::secret::Secret;
 
     const NODE: u64 = 1;
     const START: Millis = 1_000_000;
 
     fn guard(count: usize) -> (Guard, Handle) {
         let cluster = Handle::in_memory(NODE);
-        let shared_key = Secret::new("right");
-        let config = Config { shared_key, count, window: Duration::from_secs(300) };
+        let keys = SharedKeys::new(Secret::new("right"));
+        let config = Config { keys, count, window: Duration::from_secs(300) };
         (Guard::new(config, cluster.clone()), cluster)
     }
 

@@ -52,7 +52,7 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
     let tunnels = frp::Tunnels::new(serve.frp.clone(), tcp, handle.clone());
     let frontend = Frontend::new(
         frontend::Config { drain: LAST_REQUESTS, ..serve.frontend.clone() },
-        &serve.guard.shared_key,
+        &serve.shared_key,
         guard.clone(),
         handle.clone(),
         nextcloud::Client::new(serve.nextcloud.clone())?,
@@ -218,7 +218,7 @@ impl FrpDoor {
     ) -> anyhow::Result<()> {
         let days = serve.frp.certificate_days;
         let pki = tokio::select! {
-            pki = frp::pki::ensure(&handle, &serve.guard.shared_key, days) => pki?,
+            pki = frp::pki::ensure(&handle, &serve.shared_key, days) => pki?,
             () = self.stop.cancelled() => return Ok(()),
         };
         let dir = self.state_dir.join("frp");

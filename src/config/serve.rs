@@ -11,8 +11,10 @@ use crate::{frontend, frp, guard, nextcloud};
 /// What a node with the role `node` serves.
 #[derive(Clone, Debug)]
 pub struct Serve {
-    /// Failures and bans, and the shared key.
+    /// Failures and bans, and the shared keys.
     pub guard: guard::Config,
+    /// The key of the default Nextcloud.
+    pub shared_key: Secret,
     /// How Nextcloud is asked.
     pub nextcloud: nextcloud::Config,
     /// The FRP port.
@@ -44,8 +46,9 @@ pub(super) fn read(root: &mut Section<'_, '_>, cluster: &cluster::Config) -> Opt
 
     let frp = read_frp(root.section("frp"));
     let speakers = routers::read(root.sections("vrrp"), cluster);
-    let nextcloud = nextcloud::Config::new(url?, shared_key?);
-    Some(Serve { guard: guard?, nextcloud, frp, frontend, speakers })
+    let shared_key = shared_key?;
+    let nextcloud = nextcloud::Config::new(url?, shared_key.clone());
+    Some(Serve { guard: guard?, shared_key, nextcloud, frp, frontend, speakers })
 }
 
 /// The shared key, with HaRP's rules: trailing newlines are dropped, the rest must be printable
@@ -79,7 +82,7 @@ fn read_key(section: &mut Section<'_, '_>) -> Option<Secret> {
 fn read_guard(section: &mut Section<'_, '_>, shared_key: Option<Secret>) -> Option<guard::Config> {
     let count = section.positive("ban_count").unwrap_or(10);
     let window = section.positive("ban_window").unwrap_or(Duration::from_secs(300));
-    Some(guard::Config { shared_key: shared_key?, count, window })
+    Some(guard::Config { keys: guard::SharedKeys::new(shared_key?), count, window })
 }
 
 fn read_frontend(section: &mut Section<'_, '_>) -> frontend::Config {
@@ -112,6 +115,7 @@ fn read_frp(mut section: Section<'_, '_>) -> frp::Config {
     if let Some(days) = section.positive("certificate_days") {
         config.certificate_days = days;
     }
+    config.app_credentials = section.optional("app_credentials").unwrap_or(config.app_credentials);
     config.tunnel_wait = section.optional("tunnel_wait").unwrap_or(config.tunnel_wait);
     if let Some(apps) = section.optional("app_ports") {
         config.apps = apps;

@@ -59,7 +59,7 @@ impl Bed {
         let shared_key = Secret::new(KEY);
         let guard = Guard::new(
             guard::Config {
-                shared_key: shared_key.clone(),
+                keys: guard::SharedKeys::new(shared_key.clone()),
                 count: 10,
                 window: Duration::from_secs(300),
             },

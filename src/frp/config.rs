@@ -26,6 +26,9 @@ pub struct Config {
     pub apps: RangeInclusive<u16>,
     /// Remote ports Docker engines may register.
     pub engines: RangeInclusive<u16>,
+    /// Whether containers get a token for their own tunnel in place of the shared key, and records
+    /// keep holders of the shared key from other apps' ports. Tokens are accepted either way.
+    pub app_credentials: bool,
     /// How long a request waits for a tunnel that is registered but not connected.
     pub tunnel_wait: Duration,
     /// How long a request waits for a connected client to provide a work connection.
@@ -45,6 +48,7 @@ impl Default for Config {
             tls: TlsMode::Required,
             apps: 23000..=23999,
             engines: 24000..=24099,
+            app_credentials: true,
             tunnel_wait: Duration::from_secs(5),
             work_connection_wait: Duration::from_secs(10),
             forget_after: Duration::from_secs(90),

@@ -21,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 use super::admission::{Ticket, Turn};
 use super::config::{Config, TlsMode};
 use super::control::{Control, Start};
+use super::credential::Credentials;
 use super::crypto::cfb::{IV_LEN, Key};
+use super::entitlement::Proof;
 use super::login::{self, LoginError};
 use super::message::{Login, LoginResp, Message, NewWorkConn, StartWorkConn};
 use super::mux;
@@ -61,6 +63,7 @@ pub(super) struct Door {
     pub(super) key: Key,
     pub(super) tunnels: Tunnels,
     pub(super) guard: Guard,
+    pub(super) credentials: Credentials,
     pub(super) sieve: Mutex<Sieve>,
 }
 
@@ -265,29 +268,38 @@ impl Door {
         let address = origin.client.ip();
         let banned = self.guard.is_banned(address);
         let verdict = login::verify(&login, &self.config.auth_token, banned, |offered| {
-            self.guard.is_shared_key(offered)
+            self.proof_of(offered)
         });
         let mut response = LoginResp { version: login::VERSION.into(), ..LoginResp::default() };
         let mut out = BytesMut::new();
-        if let Err(error) = verdict {
-            if error.is_strike() {
-                self.guard.strike(address);
+        let proof = match verdict {
+            Ok(proof) => proof,
+            Err(error) => {
+                if error.is_strike() {
+                    self.guard.strike(address);
+                }
+                response.error = error.to_string();
+                codec.encode(&Message::LoginResp(response), &mut out);
+                // A client that does not want to know why may go without.
+                let _ = timeout(LINGER, say_goodbye(&mut stream, &out)).await;
+                return Err(error.into());
             }
-            response.error = error.to_string();
-            codec.encode(&Message::LoginResp(response), &mut out);
-            // A client that does not want to know why may go without.
-            let _ = timeout(LINGER, say_goodbye(&mut stream, &out)).await;
-            return Err(error.into());
-        }
+        };
         let iv = random::<IV_LEN>()?;
         let run_id = match login.run_id {
-            known if (1..=MAX_RUN_ID).contains(&known.len()) => known,
+            known
+                if (1..=MAX_RUN_ID).contains(&known.len())
+                    && self.tunnels.may_resume(&known, &proof) =>
+            {
+                known
+            }
             _ => login::hex(&random::<8>()?),
         };
         let (input, inputs) = mpsc::channel(INPUTS);
         let kill = CancellationToken::new();
         let id = self.tunnels.attach(Seat {
             run_id: run_id.clone(),
+            proof,
             client: origin.client,
             server: origin.server,
             input,
@@ -315,6 +327,14 @@ impl Door {
         let tunnels = self.tunnels.clone();
         let session = Session { id, tunnels, control, codec, stream, out, input: inputs, kill };
         Ok(LoggedIn { session, run_id, client: origin.client })
+    }
+
+    /// What the token of a login proves.
+    fn proof_of(&self, offered: &str) -> Option<Proof> {
+        // Both are always tried: the time taken tells nothing about either.
+        let app = self.credentials.verify(offered);
+        let tenant = self.guard.keys().tenant_of(offered.as_bytes());
+        tenant.cloned().map(Proof::SharedKey).or(app.map(Proof::App))
     }
 
     fn tell(&self, client: SocketAddr, rejected: &Rejected) {

@@ -2,11 +2,12 @@
 //!
 //! Two proofs are asked for: frp's privilege key, which in HaRP's set-up (empty `auth.token`)
 //! proves nothing, and the shared key in `metas.token`, which HaRP checked through an frps
-//! plug-in. The texts are theirs (contract 3.1). Counting failures is the guard's part.
+//! plug-in; here a token made from it for one ExApp will do as well. The texts are theirs (contract 3.1). Counting failures is the guard's part.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use md5::{Digest, Md5};
 
+use super::entitlement::Proof;
 use super::message::Login;
 
 /// The frp version whose server behaviour this is, as told to clients. None of them uses it.
@@ -18,7 +19,7 @@ pub enum LoginError {
     /// The address has failed too often lately, and now again.
     #[error("banned")]
     Banned,
-    /// `metas.token` is missing or not the shared key.
+    /// `metas.token` is missing, or neither the shared key nor made from it.
     #[error("send Login request to plugin error")]
     WrongSharedKey,
     /// The privilege key does not fit `auth.token`.
@@ -31,7 +32,9 @@ impl LoginError {
     pub fn cause(self) -> &'static str {
         match self {
             Self::Banned => "the address has failed too often lately",
-            Self::WrongSharedKey => "metadatas.token is missing or not the shared key",
+            Self::WrongSharedKey => {
+                "metadatas.token is missing, or neither the shared key nor a token made from it"
+            }
             Self::WrongPrivilegeKey => "auth.token is not the one configured here",
         }
     }
@@ -43,7 +46,7 @@ impl LoginError {
     }
 }
 
-/// Judges a login. `is_shared_key` must compare in constant time.
+/// Judges a login. `proof_of` must compare in constant time.
 ///
 /// A ban does not keep out a client with the right key, as it does not keep out AppAPI: visitors
 /// and tunnel clients may share one NAT address, and after a takeover every client has to get
@@ -55,14 +58,15 @@ pub fn verify(
     login: &Login,
     auth_token: &str,
     banned: bool,
-    is_shared_key: impl FnOnce(&[u8]) -> bool,
-) -> Result<(), LoginError> {
-    if !login.metas.get("token").is_some_and(|token| is_shared_key(token.as_bytes())) {
+    proof_of: impl FnOnce(&str) -> Option<Proof>,
+) -> Result<Proof, LoginError> {
+    let Some(proof) = login.metas.get("token").and_then(|token| proof_of(token)) else {
         return Err(if banned { LoginError::Banned } else { LoginError::WrongSharedKey });
-    }
+    };
     let expected = privilege_key(auth_token, login.timestamp);
     verify_slices_are_equal(expected.as_bytes(), login.privilege_key.as_bytes())
-        .map_err(|_unequal| LoginError::WrongPrivilegeKey)
+        .map_err(|_unequal| LoginError::WrongPrivilegeKey)?;
+    Ok(proof)
 }
 
 /// Lower-case hex of MD5 over token and decimal Unix seconds.
@@ -84,6 +88,8 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cluster::record::Tenant;
+
     use crate::secret::Secret;
 
     fn login(token: Option<&str>, auth_token: &str) -> Login {
@@ -124,7 +130,9 @@ mod tests {
             ),
         ];
         for (login, is_banned, expected) in cases {
-            let verdict = verify(&login, "t", is_banned, |offered| key.matches(offered));
+            let verdict = verify(&login, "t", is_banned, |offered| {
+                key.matches(offered.as_bytes()).then(|| Proof::SharedKey(Tenant::default()))
+            });
             assert_eq!(verdict.err().map(|error| error.to_string()).as_deref(), expected);
         }
     }

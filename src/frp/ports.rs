@@ -9,6 +9,8 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
+use super::entitlement::Denied;
+
 /// Identifies one login for the life of the process.
 pub type SessionId = u64;
 
@@ -48,6 +50,9 @@ pub enum Granted {
 /// Why a proxy cannot be had; the text goes to the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// The login does not entitle to it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// A type frps does not know either.
     #[error("unknown proxy type: {0}")]
     UnknownType(String),

@@ -9,6 +9,7 @@ use cluster::{NodeId, record::Millis};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::entitlement::Proof;
 use super::message::NewProxy;
 use super::ports::{Granted, Ports, Refusal, SessionId, Wanted};
 use super::session::Input;
@@ -19,6 +20,8 @@ use super::socket::Grip;
 pub(super) struct Seat {
     /// frpc's name for itself across reconnects.
     pub(super) run_id: String,
+    /// What its login has proved.
+    pub(super) proof: Proof,
     /// frpc's end of the connection.
     pub(super) client: SocketAddr,
     /// Our end of it.
@@ -121,6 +124,9 @@ impl Registry {
             rival.seen = since;
             return Err(Refusal::PortTaken);
         }
+        if self.outranks_the_key(&seat, proxy, port) {
+            return Err(Refusal::PortTaken);
+        }
         let mut rival = None;
         let wanted = Wanted {
             name: &proxy.proxy_name,
@@ -156,6 +162,19 @@ impl Registry {
         };
         self.live.insert(port, Live { session: id, record: record.clone(), rival });
         Ok(Some(record))
+    }
+
+    /// Whether the port is live with the app's own token while `seat` shows the shared key only: a
+    /// key that leaked into some container must not take over the tunnel of another one.
+    fn outranks_the_key(&self, seat: &Seat, proxy: &NewProxy, port: u16) -> bool {
+        let holder = self.by_port(port).map(|holder| &holder.proof);
+        let same = self.live_at(port).is_some_and(|live| live.proxy == proxy.proxy_name);
+        same && matches!((holder, &seat.proof), (Some(Proof::App(_)), Proof::SharedKey(_)))
+    }
+
+    /// What the login of a session has proved.
+    pub(super) fn proof(&self, id: SessionId) -> Option<&Proof> {
+        self.seats.get(&id).map(|seat| &seat.proof)
     }
 
     /// The client closed a proxy.

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::Admission;
 use super::config::Config;
 use super::connection::Door;
+use super::credential::Credentials;
 use super::crypto::cfb::Key;
 use super::sieve::Sieve;
 use super::tunnels::Tunnels;
@@ -32,8 +33,9 @@ pub async fn serve(
 ) {
     let key = Key::derive(config.auth_token.as_bytes());
     let tls = TlsAcceptor::from(tls);
-    let door =
-        Arc::new(Door { config, tls, key, tunnels, guard, sieve: Mutex::new(Sieve::default()) });
+    let credentials = Credentials::new(guard.keys());
+    let sieve = Mutex::new(Sieve::default());
+    let door = Arc::new(Door { config, tls, key, tunnels, guard, credentials, sieve });
     let admission = Admission::new();
     let connections = TaskTracker::new();
     loop {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cluster::Handle;
+use cluster::record::{ExApp, Tenant};
+use cluster::{Command, Handle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::mpsc;
@@ -22,7 +23,7 @@ use super::message::{
     CloseProxy, Login, LoginResp, Message, NewProxy, NewProxyResp, NewWorkConn, Ping,
 };
 use super::wire::Codec;
-use super::{Config, Pki, TlsMode, Tunnels, pki, serve};
+use super::{Config, Credentials, Pki, TlsMode, Tunnels, pki, serve};
 use crate::guard::{self, Guard};
 use crate::net::{Dial, Stream, Target, TcpDial};
 use crate::secret::Secret;
@@ -49,7 +50,8 @@ impl Server {
         let cluster = Handle::in_memory(1);
         let shared_key = Secret::new("shared");
         let pki = pki::ensure(&cluster, &shared_key, 5000).await.unwrap();
-        let guard = guard::Config { shared_key, count: 3, window: Duration::from_secs(300) };
+        let keys = guard::SharedKeys::new(shared_key);
+        let guard = guard::Config { keys, count: 3, window: Duration::from_secs(300) };
         let guard = Guard::new(guard, cluster.clone());
         let tls = Arc::new(pki.server_config(config.tls == TlsMode::Required).unwrap());
         let fallback = TcpDial { within: Duration::from_secs(5), refuse_loopback: true };
@@ -688,4 +690,71 @@ async fn more_garbage_than_a_first_message_may_be_is_not_read() {
         let _ = timeout(PATIENCE, tcp.read_to_end(&mut rest)).await.unwrap();
         assert!(rest.len() < 64, "{rest:?}");
     }
+}
+
+fn token(app: &str, port: u16) -> String {
+    let keys = guard::SharedKeys::new(Secret::new("shared"));
+    Credentials::new(&keys).issue(&Tenant::default(), app, port).unwrap()
+}
+
+#[tokio::test]
+async fn w18_a_client_with_a_token_gets_its_own_tunnel_and_nothing_else() {
+    let server = Server::plain().await;
+    let (mut peer, answer) = Peer::try_login(&server, "", &token("app", PORT)).await;
+    assert_eq!(answer.error, "");
+    for (name, port) in [("other", PORT), ("app", PORT + 1), ("engine", 24000)] {
+        let refused = peer.register(name, port).await;
+        assert!(refused.contains("token is for proxy [app] on port 23001 only"), "{refused}");
+    }
+    assert_eq!(peer.register("app", PORT).await, "");
+    let (_, answer) = Peer::try_login(&server, "", &format!("{}x", token("app", PORT))).await;
+    assert_eq!(answer.error, "send Login request to plugin error");
+}
+
+#[tokio::test]
+async fn w18_a_leaked_key_takes_no_tunnel_from_the_app_that_shows_its_token() {
+    let server = Server::plain().await;
+    let (mut app, _) = Peer::try_login(&server, "", &token("app", PORT)).await;
+    assert_eq!(app.register("app", PORT).await, "");
+    let (mut thief, _) = Peer::login(&server, "").await;
+    assert_eq!(thief.register("app", PORT).await, "port already used");
+    // The app itself, restarted, does get it.
+    let (mut again, _) = Peer::try_login(&server, "", &token("app", PORT)).await;
+    assert_eq!(again.register("app", PORT).await, "");
+}
+
+#[tokio::test]
+async fn w18_the_key_opens_no_port_nextcloud_gave_to_another_app_unless_told_so() {
+    let record = ExApp {
+        id: "victim".into(),
+        token: "secret".into(),
+        version: "1".into(),
+        host: "127.0.0.1".into(),
+        port: PORT,
+        routes: Vec::new(),
+    };
+    for (app_credentials, expected) in
+        [(true, "port already used: Nextcloud has given port 23001 to app [victim]"), (false, "")]
+    {
+        let server =
+            Server::start(Config { tls: TlsMode::Optional, app_credentials, ..Config::default() })
+                .await;
+        let push = Command::PushExApp(record.clone());
+        server.cluster.propose(push, PATIENCE).await.unwrap();
+        let (mut peer, _) = Peer::login(&server, "").await;
+        assert_eq!(peer.register("thief", PORT).await, expected);
+        let (mut engine, _) = Peer::login(&server, "").await;
+        assert_eq!(engine.register("engine", 24000).await, "");
+    }
+}
+
+#[tokio::test]
+async fn w18_a_run_id_belongs_to_whoever_proved_the_same() {
+    let server = Server::plain().await;
+    let (mut app, answer) = Peer::try_login(&server, "", &token("app", PORT)).await;
+    assert_eq!(app.register("app", PORT).await, "");
+    let (_other, other) = Peer::try_login(&server, &answer.run_id, &token("other", 23002)).await;
+    assert_ne!(other.run_id, answer.run_id);
+    let refused = app.register("app", PORT).await;
+    assert_eq!(refused, "", "the session goes on");
 }

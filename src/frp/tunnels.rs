@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use super::absence::Absence;
 use super::config::Config;
 use super::control::Refused;
+use super::entitlement::{Proof, check_proof, check_records};
 use super::message::{Message, NewProxy, StartWorkConn};
 use super::ports::{Ports, Refusal, SessionId};
 use super::registry::{Registry, Seat};
@@ -185,6 +186,7 @@ impl Tunnels {
     }
 
     pub(super) fn claim(&self, id: SessionId, proxy: &NewProxy) -> Result<(), Refusal> {
+        self.entitled(id, proxy)?;
         let node = self.inner.cluster.node_id();
         let claimed = self.inner.registry().claim(id, proxy, node, cluster::clock::now())?;
         if let Some(record) = claimed {
@@ -192,6 +194,29 @@ impl Tunnels {
             self.inner.spawn_register(record);
         }
         Ok(())
+    }
+
+    /// Whether the session's login entitles it to the proxy.
+    fn entitled(&self, id: SessionId, proxy: &NewProxy) -> Result<(), Refusal> {
+        let port = u16::try_from(proxy.remote_port).map_err(|_range| Refusal::NotAllowed)?;
+        let config = &self.inner.config;
+        let registry = self.inner.registry();
+        // Without a seat the claim itself is refused.
+        let Some(proof) = registry.proof(id) else { return Ok(()) };
+        check_proof(proof, &proxy.proxy_name, port, &config.engines)?;
+        if config.app_credentials && config.apps.contains(&port) {
+            self.inner.cluster.read(|state| {
+                let records = state.exapps().map(|record| &**record);
+                check_records(records, &proxy.proxy_name, port)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether a login with this proof may go on under a run id: one that is in use belongs to
+    /// whoever proved the same.
+    pub(super) fn may_resume(&self, run_id: &str, proof: &Proof) -> bool {
+        self.inner.registry().by_run_id(run_id).is_none_or(|seat| seat.proof == *proof)
     }
 
     pub(super) fn release(&self, id: SessionId, name: &str) {

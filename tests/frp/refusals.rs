@@ -2,11 +2,14 @@
 
 use std::fs;
 
+use cluster::record::Tenant;
+use trigon::frp::Credentials;
+use trigon::guard::SharedKeys;
 use trigon::secret::Secret;
 
 use crate::support::frpc::{Frpc, Setup, Transport, VERSIONS};
 use crate::support::http;
-use crate::support::node::{A_MOMENT, Node};
+use crate::support::node::{A_MOMENT, APP, KEY, Node, TUNNEL};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_token_is_refused_as_harp_refuses_it() {
@@ -75,4 +78,36 @@ async fn names_and_ports_in_use_are_refused_and_their_holder_goes_on() {
         port.says("port already used").await;
         node.page_answers().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w18_frpc_with_an_apps_token_serves_that_app_and_opens_no_other_tunnel() {
+    let credentials = Credentials::new(&SharedKeys::new(Secret::new(KEY)));
+    let token = credentials.issue(&Tenant::default(), APP, TUNNEL).unwrap();
+    for version in VERSIONS {
+        let node = Node::start("").await;
+        let setup = Setup { token: &token, ..Setup::default() };
+        let _app = Frpc::start(version, &node, &setup);
+        node.page_answers().await;
+        let thief = Setup { token: &token, proxy: "thief", port: 23_008, ..Setup::default() };
+        let thief = Frpc::start(version, &node, &thief);
+        thief.says("token is for proxy [labapp] on port 23007 only").await;
+        let engine = Setup { token: &token, proxy: "engine", port: 24_000, ..Setup::default() };
+        Frpc::start(version, &node, &engine).says("port not allowed").await;
+        // The key that Docker engines and older containers show.
+        let impostor = Setup { proxy: "impostor", ..Setup::default() };
+        Frpc::start(version, &node, &impostor).says("port already used").await;
+        node.page_answers().await;
+        assert!(!node.log().contains(&token), "tokens are not logged");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w03_an_apps_token_is_no_key_to_anything_over_http() {
+    let credentials = Credentials::new(&SharedKeys::new(Secret::new(KEY)));
+    let token = credentials.issue(&Tenant::default(), APP, TUNNEL).unwrap();
+    let node = Node::start("").await;
+    let headers = [("harp-shared-key", token.as_str())];
+    let info = http::get("/exapps/app_api/info", &headers);
+    assert_eq!(http::send(node.http, info).await.unwrap().status(), 401);
 }

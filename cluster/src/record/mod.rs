@@ -7,12 +7,14 @@ mod ban;
 mod exapp;
 mod pki;
 mod session;
+mod tenant;
 mod tunnel;
 
 pub use ban::{MAX_STRIKE_AGE, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Strike, ban_key};
 pub use exapp::{AccessLevel, ExApp, MAX_EXAPPS, Route};
 pub use pki::FrpPki;
 pub use session::{MAX_SESSIONS, Session, SessionKey, User};
+pub use tenant::Tenant;
 pub use tunnel::Tunnel;
 
 /// Identifies a node for ever: never reused after a wipe or a removal.
