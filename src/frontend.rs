@@ -4,15 +4,17 @@
 //! Builds the rooms of the request path from one [`Config`] and knows their order; what a request
 //! may do is decided in `access`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use cluster::Handle;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
@@ -20,9 +22,9 @@ use crate::exapps::{Directory, Sessions, directory};
 use crate::guard::Guard;
 use crate::http::body::Body;
 use crate::http::client_ip::TrustedProxies;
-use crate::http::server::{Abort, Connection};
+use crate::http::server::{Abort, Connection, Server};
 use crate::http::upgrade::Upgrades;
-use crate::http::{client, server};
+use crate::http::{client, server, tls};
 use crate::net::Dial;
 use crate::nextcloud;
 use crate::proxy::answer;
@@ -35,6 +37,8 @@ use crate::secret::Secret;
 pub struct Config {
     /// Address the listener is bound to (`HP_EXAPP_ADDRESS`).
     pub listen: SocketAddr,
+    /// The listener with TLS, if there is one.
+    pub tls: Option<Tls>,
     /// Proxies in front of us whose word about the client is taken (`HP_TRUSTED_PROXY_IPS`).
     pub trusted_proxies: Vec<IpNet>,
     /// How long a validated session holds (`HP_SESSION_LIFETIME`); zero asks every time.
@@ -47,6 +51,20 @@ pub struct Config {
     pub max_connections: usize,
     /// How long requests in flight may take after the stop.
     pub drain: Duration,
+}
+
+/// The listener with TLS.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Address it is bound to (`HP_EXAPPS_HTTPS_ADDRESS`).
+    pub listen: SocketAddr,
+    /// Certificate and key.
+    pub files: tls::Files,
+}
+
+impl Tls {
+    /// Where HaRP listens unless told otherwise.
+    pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8781);
 }
 
 /// How long parts of an exchange may take (`HP_TIMEOUT_*`).
@@ -81,6 +99,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8780)),
+            tls: None,
             trusted_proxies: Vec::new(),
             session_lifetime: Duration::from_secs(3),
             negative_lifetime: Duration::from_secs(15),
@@ -91,9 +110,23 @@ impl Default for Config {
     }
 }
 
-/// One frontend; may serve several listeners at once.
+/// The sockets a frontend serves.
+pub struct Listeners {
+    /// HTTP/1.1, and HTTP/2 with prior knowledge.
+    pub plain: TcpListener,
+    /// The same within TLS.
+    pub tls: Option<(TcpListener, TlsAcceptor)>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(plain: TcpListener) -> Self {
+        Self { plain, tls: None }
+    }
+}
+
+/// One frontend with all its listeners.
 pub struct Frontend {
-    server: server::Config,
+    server: Server,
     rooms: Arc<Rooms>,
     upgrades: Upgrades,
     drain: Duration,
@@ -136,16 +169,17 @@ impl Frontend {
             directory: directory.clone(),
             sessions,
             forward: Forward::new(to_exapps, upgrades.clone()),
-            trusted_proxies: TrustedProxies::new(config.trusted_proxies),
+            trusted_proxies: ArcSwap::from_pointee(TrustedProxies::new(config.trusted_proxies)),
         };
         Self {
-            server: server::Config {
+            server: Server::new(server::Config {
                 head: timeouts.client,
                 unread: timeouts.unread,
+                handshake: timeouts.client.min(server::Config::default().handshake),
                 max_connections: config.max_connections,
                 drain: config.drain,
                 ..server::Config::default()
-            },
+            }),
             rooms: Arc::new(Rooms { proxy, api: Api::new(directory, timeouts.client) }),
             upgrades,
             drain: config.drain,
@@ -154,14 +188,27 @@ impl Frontend {
 
     /// Serves until `stop`, then lets what is in flight end within the drain time; upgraded
     /// connections get the same time again.
-    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
+    pub async fn serve(&self, listeners: impl Into<Listeners>, stop: CancellationToken) {
         let rooms = Arc::clone(&self.rooms);
         let service = move |request, connection| {
             let rooms = Arc::clone(&rooms);
             async move { rooms.handle(request, connection).await }
         };
-        server::serve(listener, &self.server, stop, service).await;
+        let Listeners { plain, tls } = listeners.into();
+        let plain = self.server.serve(plain, None, stop.clone(), service.clone());
+        let within_tls = async {
+            if let Some((listener, acceptor)) = tls {
+                self.server.serve(listener, Some(acceptor), stop, service).await;
+            }
+        };
+        tokio::join!(plain, within_tls);
         self.upgrades.finish(self.drain).await;
+    }
+
+    /// Believes these proxies from the next request on.
+    pub fn trust(&self, proxies: Vec<IpNet>) {
+        let proxies = TrustedProxies::new(proxies);
+        self.rooms.proxy.trusted_proxies.store(Arc::new(proxies));
     }
 }
 

@@ -122,3 +122,48 @@ fn a_cluster_needs_itself_among_its_members() {
     assert!(found.iter().any(|p| p.contains("3 is not among cluster.members")), "{found:#?}");
     assert!(found.iter().any(|p| p.contains("cluster.ca: c: ")), "{found:#?}");
 }
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_named_with_the_key_to_look_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(at("key"), "k\n").unwrap();
+    let made = rcgen::generate_simple_self_signed(["h".to_owned()]).unwrap();
+    std::fs::write(at("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(at("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let (cert, key) = (at("cert.pem"), at("key.pem"));
+    for (keys, told) in [
+        (format!("tls_certificate = '{cert}'\ntls_key = '{key}'"), None),
+        (format!("tls_listen = '[::]:443'\ntls_certificate = '{cert}'\ntls_key = '{key}'"), None),
+        ("tls_listen = '[::]:443'".to_owned(), None),
+        (
+            format!("tls_certificate = '{cert}'"),
+            Some(":5: exapps.tls_certificate: CERT: holds no private key; add it to the file"),
+        ),
+        (
+            format!("tls_certificate = '{cert}'\ntls_key = '{cert}'"),
+            Some(":6: exapps.tls_key: CERT: holds no private key; expected PEM"),
+        ),
+        (
+            format!("tls_certificate = '/nowhere'\ntls_key = '{key}'"),
+            Some(":5: exapps.tls_certificate: /nowhere: cannot be read"),
+        ),
+        (
+            format!("tls_key = '{key}'"),
+            Some(":5: exapps.tls_key: found a key without a certificate, expected exapps.tls_cert"),
+        ),
+        (
+            format!("tls_listen = '0.0.0.0:8780'\ntls_certificate = '{cert}'\ntls_key = '{key}'"),
+            Some(":5: exapps.tls_listen: found 0.0.0.0:8780, expected another port"),
+        ),
+    ] {
+        let found = problems(&format!("{}{keys}\n", good(dir.path())));
+        match told {
+            None => assert_eq!(found, [""; 0], "{keys}"),
+            Some(told) => {
+                let told = format!("trigon.toml{}", told.replace("CERT", &cert));
+                assert!(found.len() == 1 && found[0].starts_with(&told), "{told}\n{found:#?}");
+            }
+        }
+    }
+}

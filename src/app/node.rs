@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sd_notify::NotifyState;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +23,9 @@ use super::status::{Facts, Speaker};
 use crate::config::Speakers;
 use crate::config::{Node, Serve};
 use crate::failover::{Effects, Watch};
-use crate::frontend::{self, Frontend};
+use crate::frontend::{self, Frontend, Listeners};
 use crate::guard::Guard;
+use crate::http::tls::Certificate;
 use crate::net::{TcpDial, listen};
 use crate::{admin, frp, nextcloud};
 
@@ -60,6 +62,7 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
     );
     let http = listen::bind(serve.frontend.listen)
         .with_context(|| format!("exapps.listen {}", serve.frontend.listen))?;
+    let within_tls = serve.frontend.tls.as_ref().map(open_tls).transpose()?;
     let frp_port = listen::bind(serve.frp.listen)
         .with_context(|| format!("frp.listen {}", serve.frp.listen))?;
 
@@ -81,8 +84,13 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
         &mut tasks,
         admin::server::serve(admin_socket, Arc::new(move || facts.status()), stop.clone()),
     );
+    let mut listeners = Listeners::from(http);
+    if let Some((listener, certificate)) = within_tls {
+        listeners.tls = Some((listener, certificate.acceptor()?));
+        spawn(&mut tasks, certificate.watch(stop.clone()));
+    }
     let http_stop = stop.clone();
-    spawn(&mut tasks, async move { frontend.serve(http, http_stop).await });
+    spawn(&mut tasks, async move { frontend.serve(listeners, http_stop).await });
     let door = FrpDoor { state_dir: node.state_dir.clone(), ready, stop: stop.clone() };
     tasks.spawn(door.open(frp_port, serve, guard, tunnels.clone(), handle, speakers.clone()));
 
@@ -110,6 +118,13 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
     member.shutdown().await;
     tracing::info!("stopped");
     outcome
+}
+
+fn open_tls(tls: &frontend::Tls) -> anyhow::Result<(TcpListener, Certificate)> {
+    let certificate = Certificate::open(tls.files.clone()).context("exapps.tls_certificate")?;
+    let listener =
+        listen::bind(tls.listen).with_context(|| format!("exapps.tls_listen {}", tls.listen))?;
+    Ok((listener, certificate))
 }
 
 fn make_private_dir(path: &PathBuf) -> anyhow::Result<()> {
@@ -209,7 +224,7 @@ struct FrpDoor {
 impl FrpDoor {
     async fn open(
         self,
-        listener: tokio::net::TcpListener,
+        listener: TcpListener,
         serve: Serve,
         guard: Guard,
         tunnels: frp::Tunnels,

@@ -1,10 +1,12 @@
 //! What a node serves: `[nextcloud]`, `[exapps]` and `[frp]`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::file::Section;
 use super::routers::{self, Speakers};
+use crate::http::tls::{Certificate, Files};
 use crate::secret::Secret;
 use crate::{frontend, frp, guard, nextcloud};
 
@@ -94,6 +96,7 @@ fn read_frontend(section: &mut Section<'_, '_>) -> frontend::Config {
         config.session_lifetime = lifetime;
     }
     config.listen = section.optional("listen").unwrap_or(config.listen);
+    config.tls = read_tls(section, config.listen);
     config.trusted_proxies = section.list("trusted_proxies");
     let times = &mut config.timeouts;
     times.connect = section.positive("timeout_connect").unwrap_or(times.connect);
@@ -104,6 +107,27 @@ fn read_frontend(section: &mut Section<'_, '_>) -> frontend::Config {
         config.max_connections = most;
     }
     config
+}
+
+/// The listener with TLS exists when there is a certificate, as with HaRP.
+fn read_tls(section: &mut Section<'_, '_>, plain: SocketAddr) -> Option<frontend::Tls> {
+    let listen = section.optional("tls_listen").unwrap_or(frontend::Tls::LISTEN);
+    let certificate = section.optional("tls_certificate");
+    let key = section.optional("tls_key");
+    let Some(certificate) = certificate else {
+        section.refuse("tls_key", "a key without a certificate", "exapps.tls_certificate as well");
+        return None;
+    };
+    if listen == plain {
+        section.wrong("tls_listen", listen.to_string(), "another port than that of exapps.listen");
+    }
+    let files = Files { certificate, key };
+    if let Err(error) = Certificate::open(files.clone()) {
+        let of_key = error.is_key && files.key.is_some();
+        let name = if of_key { "exapps.tls_key" } else { "exapps.tls_certificate" };
+        section.complaint(name, error.to_string());
+    }
+    Some(frontend::Tls { listen, files })
 }
 
 fn read_frp(mut section: Section<'_, '_>) -> frp::Config {

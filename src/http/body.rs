@@ -146,7 +146,8 @@ impl HttpBody for Body {
         };
         let over = match &polled {
             Poll::Pending => false,
-            Poll::Ready(Some(Ok(_))) => self.is_end_stream(),
+            // Nothing follows trailers, and whoever passes them on does not ask.
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || self.is_end_stream(),
             Poll::Ready(Some(Err(_))) => {
                 self.0 = Kind::Empty;
                 false

@@ -1,10 +1,12 @@
-//! Notices requests that name their length twice: `Content-Length` beside `Transfer-Encoding`.
+//! Notices requests that name their length twice (`Content-Length` beside `Transfer-Encoding`) or
+//! whose target has a fragment.
 //!
-//! hyper follows RFC 9112 section 6.3 there: it goes by `Transfer-Encoding`, forgets the
-//! `Content-Length` and closes after the answer, so nothing can be smuggled through us. It does
-//! not tell, though, and such a request is an attack or a defect. [`Tap`] reads along and lets the
-//! server refuse it. A head that shares a read with the request before it (pipelining), or whose
-//! request line comes in pieces, may be missed; hyper's handling stands then.
+//! hyper follows RFC 9112 section 6.3 in the first case: it goes by `Transfer-Encoding`, forgets
+//! the `Content-Length` and closes after the answer, so nothing can be smuggled through us; in the
+//! second it cuts the target off at the `#`. It does not tell, though, and such a request is an
+//! attack or a defect. [`Tap`] reads along and lets the server refuse it. A head that shares a read
+//! with the request before it (pipelining), or whose request line comes in pieces, may be missed;
+//! hyper's handling stands then.
 
 use std::io::{self, BufRead};
 use std::pin::Pin;
@@ -19,12 +21,13 @@ const MAX_LINE: usize = 8 * 1024;
 /// Longest method; the longest registered one (RFC 3253) has 16 letters.
 const MAX_METHOD: usize = 32;
 
-/// Looks for the two header lines in what is read. Sans-io.
+/// Looks for the two header lines, and the `#`, in what is read. Sans-io.
 #[derive(Debug, Default)]
 pub struct Scanner {
     state: State,
     length: bool,
     encoding: bool,
+    fragment: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,14 +54,16 @@ impl Partial {
 }
 
 impl Scanner {
-    /// Reads on; returns whether the current head names its length twice.
+    /// Reads on; returns whether the current head is to be refused.
     pub fn read(&mut self, bytes: &[u8]) -> bool {
         let mut rest = bytes;
         if self.state == State::Outside {
-            let Some(after) = after_request_line(bytes) else {
-                return self.length && self.encoding;
+            let Some((target, after)) = request_line(bytes) else {
+                return self.is_doubtful();
             };
-            *self = Self { state: State::LineStart(Partial::default()), ..Self::default() };
+            let fragment = target.contains(&b'#');
+            let state = State::LineStart(Partial::default());
+            *self = Self { state, fragment, ..Self::default() };
             rest = after;
         }
         while !rest.is_empty() {
@@ -92,7 +97,11 @@ impl Scanner {
                 }
             }
         }
-        self.length && self.encoding
+        self.is_doubtful()
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.fragment || (self.length && self.encoding)
     }
 }
 
@@ -100,16 +109,17 @@ fn names(line: &[u8], header: &[u8]) -> bool {
     line.get(..header.len()).is_some_and(|start| start.eq_ignore_ascii_case(header))
 }
 
-/// What follows the request line, if `bytes` begin with one. Made to say no to a body at once.
-fn after_request_line(bytes: &[u8]) -> Option<&[u8]> {
+/// The target and what follows the request line, if `bytes` begin with one. Made to say no to a
+/// body at once.
+fn request_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let method = bytes.iter().take(MAX_METHOD).position(|byte| *byte == b' ')?;
     if !bytes[..method].is_ascii() || !bytes.get(method + 1).is_some_and(u8::is_ascii_graphic) {
         return None;
     }
     let at = position_of_newline(&bytes[..bytes.len().min(MAX_LINE)])?;
     let line = bytes[..at].trim_ascii_end();
-    let version = line.len().checked_sub(8).map(|start| &line[start..])?;
-    version.starts_with(b"HTTP/1.").then(|| &bytes[at + 1..])
+    let (target, version) = line.get(method + 1..)?.split_last_chunk::<8>()?;
+    version.starts_with(b"HTTP/1.").then(|| (target, &bytes[at + 1..]))
 }
 
 fn position_of_newline(mut bytes: &[u8]) -> Option<usize> {
@@ -120,7 +130,7 @@ fn position_of_newline(mut bytes: &[u8]) -> Option<usize> {
     (whole.get(last) == Some(&b'\n')).then_some(last)
 }
 
-/// Whether the head read last named its length twice; shared between a [`Tap`] and its server.
+/// Whether the head read last is to be refused; shared between a [`Tap`] and its server.
 #[derive(Clone, Debug, Default)]
 pub struct Doubt(Arc<AtomicBool>);
 
@@ -227,6 +237,22 @@ mod tests {
             scanner.read(b"PUT / HTTP/1.1\r\ncontent-length: 4\r\ntransfer-encoding: x\r\n\r\n")
         );
         assert!(!scanner.read(b"GET / HTTP/1.1\r\n\r\n"), "a new head starts without doubt");
+    }
+
+    #[test]
+    fn a_fragment_has_no_place_in_a_target() {
+        for (line, doubtful) in [
+            ("GET /x#y HTTP/1.1", true),
+            ("GET /x?y#z HTTP/1.1", true),
+            ("GET http://h/#x HTTP/1.1", true),
+            ("GET /x?y=%23 HTTP/1.1", false),
+            ("M#THOD /x HTTP/1.1", false),
+        ] {
+            let bytes = format!("{line}\r\nx: #\r\n\r\n");
+            let mut scanner = Scanner::default();
+            assert_eq!(scanner.read(bytes.as_bytes()), doubtful, "{line}");
+            assert!(!scanner.read(b"GET / HTTP/1.1\r\n\r\n"), "a new head, a new chance");
+        }
     }
 
     proptest! {

@@ -8,19 +8,18 @@ use std::net::IpAddr;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use http::{HeaderMap, StatusCode, Uri, Version};
 
 /// Headers that concern one connection only, named in `Connection` or not.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
     TE,
-    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
 ];
@@ -56,21 +55,33 @@ pub fn towards_exapp(headers: &mut HeaderMap) {
     }
 }
 
-/// Prepares a client's headers for any upstream. A requested upgrade stays one, and nothing else
-/// of the connection does.
+/// Prepares a client's headers for any upstream. A requested upgrade stays one, a client that
+/// takes trailers is said to, and nothing else of the connection stays.
 pub fn towards_upstream(headers: &mut HeaderMap) {
     let upgrade = requested_upgrade(headers);
+    let trailers = upgrade.is_none() && takes_trailers(headers);
     strip_hop_by_hop(headers);
     for name in [CONTENT_LENGTH, CONTENT_TYPE] {
         if headers.get(&name).is_some_and(HeaderValue::is_empty) {
             headers.remove(&name);
         }
     }
+    // HTTP/2 clients send a line for each cookie (RFC 9113 section 8.2.3).
+    if headers.get_all(COOKIE).iter().nth(1).is_some()
+        && let Some(cookies) = joined_cookies(headers)
+    {
+        headers.insert(COOKIE, cookies);
+    }
     keep_upgrade(headers, upgrade);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
 }
 
 /// Gives a request the `Host` that HTTP/1.1 wants (RFC 9112 sections 3.2 and 3.2.2): a target in
-/// absolute form overrules the line, and where an HTTP/1.0 client named none it stays empty.
+/// absolute form overrules the line, and where a client of another version named none it stays
+/// empty.
 pub fn complete_host(headers: &mut HeaderMap, uri: &Uri, version: Version) {
     let named = uri.authority().map(|authority| {
         let text = authority.as_str();
@@ -78,7 +89,7 @@ pub fn complete_host(headers: &mut HeaderMap, uri: &Uri, version: Version) {
     });
     if let Some(Ok(host)) = named {
         headers.insert(HOST, host);
-    } else if version < Version::HTTP_11 {
+    } else if version != Version::HTTP_11 {
         headers.entry(HOST).or_insert(HeaderValue::from_static(""));
     }
 }
@@ -123,6 +134,12 @@ fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
         [] => None,
         lines => HeaderValue::from_bytes(&lines.join(&b"; "[..])).ok(),
     }
+}
+
+/// Whether the client can be sent trailers (RFC 9110 section 10.1.4).
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(TE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    codings.map(<[u8]>::trim_ascii).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -188,14 +205,31 @@ mod tests {
                 ("keep-alive", "timeout=5"),
                 ("proxy-connection", "keep-alive"),
                 ("proxy-authorization", "Basic eDp5"),
-                ("te", "trailers"),
-                ("trailer", "x-sum"),
+                ("te", "gzip"),
                 ("transfer-encoding", "chunked"),
                 ("upgrade", "h2c"),
                 ("accept", "*/*"),
             ],
         );
         assert_eq!(left, ["accept: */*", "host: cloud.example"]);
+    }
+
+    #[test]
+    fn trailers_are_announced_to_the_other_side() {
+        let lines = [("te", "gzip, Trailers"), ("connection", "te, x"), ("trailer", "x-sum")];
+        assert_eq!(
+            after(towards_upstream, &lines),
+            ["connection: te", "te: trailers", "trailer: x-sum"]
+        );
+        let lines = [("trailer", "x-sum"), ("te", "trailers")];
+        assert_eq!(after(|h| towards_client(StatusCode::OK, h), &lines), ["trailer: x-sum"]);
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_line() {
+        let lines = [("cookie", "a=1"), ("x", "y"), ("cookie", "b=2; c=3")];
+        assert_eq!(after(towards_upstream, &lines), ["cookie: a=1; b=2; c=3", "x: y"]);
+        assert_eq!(after(towards_upstream, &[("cookie", "a=1")]), ["cookie: a=1"]);
     }
 
     #[test]
@@ -264,6 +298,8 @@ mod tests {
         assert_eq!(host("/x", Version::HTTP_10, &line).as_deref(), Some("h"));
         assert_eq!(host("/x", Version::HTTP_10, &[]).as_deref(), Some(""));
         assert_eq!(host("/x", Version::HTTP_11, &[]), None);
+        assert_eq!(host("https://a/x", Version::HTTP_2, &line).as_deref(), Some("a"));
+        assert_eq!(host("/x", Version::HTTP_2, &[]).as_deref(), Some(""));
     }
 
     #[test]

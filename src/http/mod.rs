@@ -3,7 +3,10 @@
 pub mod body;
 pub mod client;
 pub mod client_ip;
+mod connection;
+pub mod extended_connect;
 pub mod framing;
 pub mod headers;
 pub mod server;
+pub mod tls;
 pub mod upgrade;

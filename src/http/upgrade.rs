@@ -1,5 +1,5 @@
-//! What happens after a 101: both connections stop speaking HTTP and are joined
-//! (RFC 9110 section 7.8). WebSockets are the usual case.
+//! What happens after a 101, or a 200 to an extended CONNECT: both connections stop speaking HTTP
+//! and are joined (RFC 9110 section 7.8). WebSockets are the usual case.
 
 use std::sync::Arc;
 use std::time::Duration;

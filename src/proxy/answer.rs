@@ -3,6 +3,8 @@
 //! HaRP's silent drop abandons the TCP connection, so that the client waits in vain. That needs a
 //! kernel trick per connection and keeps our sockets as long as theirs; here the connection is
 //! closed without a byte instead, which tells as little. `frontend` does that, there is no answer.
+//!
+//! What never becomes a request is answered where it is noticed, in `http::connection`.
 
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
@@ -15,6 +17,19 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 /// HaRP's 400 for requests that cannot be read.
 pub fn bad_request() -> Response<Body> {
     text(StatusCode::BAD_REQUEST, "400 Bad Request")
+}
+
+/// 204: `OPTIONS *` asks about the server as a whole, and there is nothing to tell
+/// (RFC 9110 section 9.3.7).
+pub fn no_content() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// 501: CONNECT, which asks for a forward proxy or a protocol that is not WebSocket.
+pub fn not_implemented() -> Response<Body> {
+    text(StatusCode::NOT_IMPLEMENTED, "501 Not Implemented: this is no forward proxy")
 }
 
 /// 401: the control API without the right key.
@@ -67,9 +82,9 @@ pub fn upstream_failed(error: &client::Error) -> Response<Body> {
     }
 }
 
-/// 502: the ExApp answered what a proxy cannot pass on.
+/// 502: the ExApp's answer to a protocol upgrade is not one a proxy can pass on.
 pub fn bad_gateway() -> Response<Body> {
-    text(StatusCode::BAD_GATEWAY, "502 Bad Gateway: the ExApp switched protocols unasked")
+    text(StatusCode::BAD_GATEWAY, "502 Bad Gateway: the ExApp did not switch protocols as asked")
 }
 
 /// A text answer in HaRP's form: no charset, no newline.

@@ -6,8 +6,9 @@
 use std::error::Error as StdError;
 use std::net::IpAddr;
 
+use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use super::answer;
@@ -22,6 +23,7 @@ use crate::exapps::{Directory, Sessions, upstream};
 use crate::guard::Guard;
 use crate::http::body::Body;
 use crate::http::client_ip::TrustedProxies;
+use crate::http::extended_connect::is_websocket;
 use crate::http::headers;
 use crate::http::server::{Abort, Connection};
 
@@ -58,7 +60,7 @@ pub struct Proxy {
     /// The way to the ExApps.
     pub forward: Forward,
     /// Proxies whose word about the client is taken.
-    pub trusted_proxies: TrustedProxies,
+    pub trusted_proxies: ArcSwap<TrustedProxies>,
 }
 
 /// The verdict, owned: the request it was borrowed from may be changed now.
@@ -73,11 +75,18 @@ enum Plan {
 impl Proxy {
     /// Handles one request from the decision to the response head.
     pub async fn handle(&self, request: Request<Incoming>, connection: &Connection) -> Handled {
-        if !request.uri().path().is_ascii() {
+        if !request.uri().path_and_query().is_none_or(|target| target.as_str().is_ascii()) {
             return Handled::Done(Ok(answer::bad_request()));
         }
-        let client = self.trusted_proxies.client(connection.peer.ip(), request.headers());
+        let peer = connection.peer.ip();
+        let client = self.trusted_proxies.load().client(peer, request.headers());
         let (head, body) = request.into_parts();
+        if head.method == Method::OPTIONS && head.uri.path() == "*" {
+            return Handled::Done(Ok(answer::no_content()));
+        }
+        if head.method == Method::CONNECT && !is_websocket(&head) {
+            return Handled::Done(Ok(answer::not_implemented()));
+        }
         match self.decide(&head, client).await {
             Plan::Forward { rewrite, to, bruteforce_statuses } => {
                 let mut head = head;
@@ -100,7 +109,11 @@ impl Proxy {
                 )))
             }
             Plan::Answer(response) => Handled::Done(Ok(response)),
-            Plan::Drop => Handled::Done(Err(Abort)),
+            // A trusted proxy may carry others on the same connection.
+            Plan::Drop => {
+                let shared = self.trusted_proxies.load().contains(peer);
+                Handled::Done(Err(if shared { Abort::Exchange } else { Abort::Connection }))
+            }
             Plan::Control(path) => {
                 Handled::Control { request: Request::from_parts(head, body), path }
             }
