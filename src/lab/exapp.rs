@@ -8,7 +8,11 @@
 //! | `/events` | server-sent events, the clock each 100 ms |
 //! | `/sink` (POST) | length and SHA-256 of the body, as JSON |
 //! | `/source?bytes=N` | N bytes, always the same ([`source_byte`]) |
+//! | `/echo` | the body as it came |
+//! | `/status/N` | status N |
 //! | `/heartbeat` | `{"status":"ok"}` as AppAPI expects |
+//!
+//! Who keeps a journal of it ([`serve_tcp_noting`]) gets the page for every other path too.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -22,9 +26,9 @@ use futures_util::{SinkExt, StreamExt, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -32,6 +36,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::journal::Journal;
 use crate::net::listen::accept;
 
 /// What `/` answers; a load client can tell from it that the ExApp itself was reached.
@@ -46,7 +51,28 @@ type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 pub async fn serve_tcp(listener: TcpListener) -> Infallible {
     loop {
         let (stream, _peer) = accept(&listener).await;
-        tokio::spawn(serve_connection(stream));
+        tokio::spawn(serve_connection(stream, None));
+    }
+}
+
+/// A request as it arrived, before it was answered.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its method.
+    pub method: Method,
+    /// Path and query, undecoded.
+    pub target: String,
+    /// Its version.
+    pub version: Version,
+    /// Its headers.
+    pub headers: HeaderMap,
+}
+
+/// As [`serve_tcp`], and notes every request.
+pub async fn serve_tcp_noting(listener: TcpListener, journal: Journal<Seen>) -> Infallible {
+    loop {
+        let (stream, _peer) = accept(&listener).await;
+        tokio::spawn(serve_connection(stream, Some(journal.clone())));
     }
 }
 
@@ -62,13 +88,27 @@ pub async fn serve_unix(path: &Path) -> io::Result<Infallible> {
     let listener = UnixListener::bind(path)?;
     loop {
         let (stream, _peer) = listener.accept().await?;
-        tokio::spawn(serve_connection(stream));
+        tokio::spawn(serve_connection(stream, None));
     }
 }
 
-async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    journal: Option<Journal<Seen>>,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        if let Some(journal) = &journal {
+            journal.note(Seen {
+                method: request.method().clone(),
+                target: request.uri().to_string(),
+                version: request.version(),
+                headers: request.headers().clone(),
+            });
+        }
+        answer(request, journal.is_some())
+    });
     let served = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;
     if let Err(error) = served {
@@ -99,7 +139,10 @@ fn source_piece(offset: u64, length: u64) -> Option<Bytes> {
     (offset < end).then(|| (offset..end).map(source_byte).collect())
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
+async fn answer(
+    request: Request<Incoming>,
+    page_for_all: bool,
+) -> Result<Response<Body>, hyper::Error> {
     let path = request.uri().path();
     let path = ["/public", "/user", "/admin"]
         .iter()
@@ -112,7 +155,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, hyper::Err
         "/events" => events(),
         "/sink" if request.method() == Method::POST => sink(request.into_body()).await?,
         "/source" => source(request.uri().query()),
+        "/echo" => Response::new(request.into_body().boxed_unsync()),
         "/heartbeat" => json(r#"{"status":"ok"}"#.into()),
+        _ if path.starts_with("/status/") => status(path),
+        _ if page_for_all => json(PAGE.into()),
         _ => plain(StatusCode::NOT_FOUND, "no such page\n"),
     })
 }
@@ -200,6 +246,14 @@ fn source(query: Option<&str>) -> Response<Body> {
     set_type(&mut answer, "application/octet-stream");
     answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     answer
+}
+
+fn status(path: &str) -> Response<Body> {
+    let wanted = path.rsplit('/').next().and_then(|digits| digits.parse::<u16>().ok());
+    match wanted.map(StatusCode::from_u16) {
+        Some(Ok(status)) => plain(status, "as you wish\n"),
+        _ => plain(StatusCode::BAD_REQUEST, "say which: /status/N\n"),
+    }
 }
 
 fn json(text: String) -> Response<Body> {

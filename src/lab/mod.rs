@@ -5,14 +5,15 @@
 //! measures the outage from outside. `docs/reference/lab.md` defines every figure.
 //!
 //! Start reading at [`run()`]; `topology` builds the place, `rounds` is the experiment, `moment`
-//! chooses when a fault strikes, `trace` and [`report`] are the arithmetic (sans-io). [`namespaces`], [`nextcloud`], [`exapp`] and
-//! [`probe`] know nothing of the lab and serve the integration tests as well.
+//! chooses when a fault strikes, `trace` and [`report`] are the arithmetic (sans-io). [`namespaces`], [`nextcloud`], [`exapp`],
+//! [`journal`] and [`probe`] know nothing of the lab and serve the integration tests as well.
 
 mod configs;
 mod console;
 mod error;
 pub mod exapp;
 mod faults;
+pub mod journal;
 mod load;
 mod moment;
 pub mod namespaces;

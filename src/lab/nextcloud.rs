@@ -2,12 +2,13 @@
 //! (32.x) answers them, from tables a test can change at any time.
 //!
 //! `GET …/app_api/harp/exapp-meta` tells an ExApp's record, `…/harp/user-info` who the visitor
-//! is. Everything else is 404. Not imitated: compression and the login itself.
+//! is. Everything else is 404. Not imitated: compression and the login itself. Faults are told
+//! per ExApp ([`Faults`]), so that tests beside each other do not meet each other's.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use base64::Engine;
@@ -17,11 +18,12 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use super::journal::Journal;
 use crate::net::listen::accept;
 use crate::secret::Secret;
 
@@ -29,6 +31,7 @@ const META: &str = "/index.php/apps/app_api/harp/exapp-meta";
 const USER: &str = "/index.php/apps/app_api/harp/user-info";
 const WRONG_KEY: &str = "Harp shared key is not valid";
 const PASSPHRASE: &str = "oc_sessionPassphrase";
+const SAME_SITE: &str = "nc_sameSiteCookielax";
 
 /// What this Nextcloud knows. Access levels: 0 PUBLIC, 1 USER, 2 ADMIN.
 #[derive(Clone, Debug)]
@@ -45,6 +48,31 @@ pub struct Directory {
     pub tokens: HashMap<String, User>,
     /// Answers 503 to everything, as Nextcloud 32 does.
     pub maintenance: bool,
+    /// Redirects a session without the cookie `nc_sameSiteCookielax` to where it came from, for
+    /// ever, as the real server does.
+    pub same_site: bool,
+    /// What to answer in place of the truth, by the ExApp asked about.
+    pub faults: HashMap<String, Faults>,
+}
+
+/// What goes wrong when Nextcloud is asked on behalf of one ExApp.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// In place of its record.
+    pub exapp_meta: Option<Canned>,
+    /// In place of the visitor.
+    pub user_info: Option<Canned>,
+}
+
+/// An answer without a thought.
+#[derive(Clone, Debug)]
+pub struct Canned {
+    /// Its status.
+    pub status: u16,
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+    /// Its body.
+    pub body: String,
 }
 
 impl Directory {
@@ -57,6 +85,8 @@ impl Directory {
             passwords: HashMap::new(),
             tokens: HashMap::new(),
             maintenance: false,
+            same_site: false,
+            faults: HashMap::new(),
         }
     }
 }
@@ -115,11 +145,25 @@ pub struct Calls {
     pub attempts: u64,
 }
 
+/// One call, as a test may want to look at it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// `exapp-meta`, else `user-info`.
+    pub meta: bool,
+    /// The ExApp it is about, decoded.
+    pub app_id: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+}
+
 /// The stand-in. Clones share everything.
 #[derive(Clone)]
 pub struct Nextcloud {
     directory: Arc<ArcSwap<Directory>>,
+    /// Held while the directory is changed, or two changes at once would be one.
+    changing: Arc<Mutex<()>>,
     counters: Arc<Counters>,
+    journal: Option<Journal<Call>>,
 }
 
 impl Nextcloud {
@@ -127,12 +171,20 @@ impl Nextcloud {
     pub fn new(directory: Directory) -> Self {
         Self {
             directory: Arc::new(ArcSwap::from_pointee(directory)),
+            changing: Arc::default(),
             counters: Arc::new(Counters::default()),
+            journal: None,
         }
+    }
+
+    /// The same, and notes every call.
+    pub fn noting(directory: Directory, journal: Journal<Call>) -> Self {
+        Self { journal: Some(journal), ..Self::new(directory) }
     }
 
     /// Changes what it knows; the next call sees it.
     pub fn change(&self, edit: impl FnOnce(&mut Directory)) {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut directory = (**self.directory.load()).clone();
         edit(&mut directory);
         self.directory.store(Arc::new(directory));
@@ -183,6 +235,16 @@ impl Nextcloud {
         let Some(app_id) = app_id(request.uri().query()) else {
             return message(StatusCode::BAD_REQUEST, "Missing parameter appId");
         };
+        if let Some(journal) = &self.journal {
+            let headers = request.headers().clone();
+            journal.note(Call { meta, app_id: app_id.clone(), headers });
+        }
+        let faults = directory.faults.get(&app_id);
+        let canned = faults
+            .and_then(|faults| if meta { &faults.exapp_meta } else { &faults.user_info }.as_ref());
+        if let Some(canned) = canned {
+            return canned.answer();
+        }
         let right_key = request
             .headers()
             .get("harp-shared-key")
@@ -216,6 +278,13 @@ impl Nextcloud {
         if !trusted {
             self.book(1);
             return message(StatusCode::UNAUTHORIZED, WRONG_KEY);
+        }
+        let headers = request.headers();
+        if directory.same_site
+            && cookie(headers, PASSPHRASE).is_some()
+            && cookie(headers, SAME_SITE).is_none()
+        {
+            return redirect(request.uri());
         }
         match visitor(directory, request.headers()) {
             Visitor::Known(user) => json(StatusCode::OK, user),
@@ -299,6 +368,22 @@ fn percent_decoded(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl Canned {
+    fn answer(&self) -> Response<Full<Bytes>> {
+        // A status no server can send is the test's mistake, and shows as one.
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::IM_A_TEAPOT);
+        answer(status, self.content_type, self.body.clone().into())
+    }
+}
+
+fn redirect(to: &Uri) -> Response<Full<Bytes>> {
+    let mut answer = page(StatusCode::FOUND, "Redirecting");
+    if let Ok(location) = HeaderValue::from_str(&to.to_string()) {
+        answer.headers_mut().insert(header::LOCATION, location);
+    }
+    answer
 }
 
 fn message(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
