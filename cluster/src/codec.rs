@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The layout this build reads and writes.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// Why bytes were not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +83,7 @@ mod tests {
         let table: [(&str, &[u8], &str); 4] = [
             ("empty", &[], "number is empty"),
             ("newer", &[9, 7], "format version 9"),
-            ("short", &[1], "damaged"),
+            ("short", &[VERSION], "damaged"),
             ("long", &long, "1 bytes too many"),
         ];
         for (name, bytes, expected) in table {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{ExApp, FrpPki, Session, SessionKey, Strike, Tunnel};
+use crate::record::{Ban, ExApp, FrpPki, Millis, Session, SessionKey, Strike, Subnet, Tunnel};
 
 /// A change of the replicated state. A command this build does not know stops the node; it is
 /// never skipped, because skipping would make the replicas differ.
@@ -35,6 +35,15 @@ pub enum Command {
     InitPki(FrpPki),
     /// Many small changes that may be lost without harm.
     Soft(SoftBatch),
+    /// An admin bans a client or a network; replaces an earlier ban of the same one.
+    SetBan(Ban),
+    /// An admin lifts every ban within a subnet and forgives the failures that led to them.
+    Pardon {
+        /// Whom.
+        subnet: Subnet,
+        /// When; later failures count.
+        at: Millis,
+    },
 }
 
 /// Coalesced soft changes.
@@ -64,6 +73,8 @@ pub enum Reply {
     Done,
     /// There was nothing to do it to (delete of an unknown record, an outdated fetch or port).
     Nothing,
+    /// There is no room for it.
+    Full,
 }
 
 #[cfg(test)]
@@ -118,6 +129,14 @@ mod tests {
                 sessions: vec![(SessionKey([7; 16]), session)],
                 strikes: vec![strike],
             }),
+            Command::SetBan(Ban {
+                subnet: "10.1.0.0/16".parse().unwrap(),
+                since: 999,
+                until: Some(1002),
+                node: 2,
+                reason: "why".into(),
+            }),
+            Command::Pardon { subnet: "2001:db8::1".parse().unwrap(), at: 1003 },
         ]
     }
 

@@ -6,13 +6,16 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest, VoteResponse,
 };
 
-use crate::codec::{decode, encode};
+use crate::codec::{self, decode, encode};
 use crate::command::Command;
 use crate::dto::{EntryDto, VoteDto};
 use crate::network::{self, Answer, Envelope, Request};
 use crate::snapshot;
 use crate::state::State;
 use crate::types::{Entry, SnapshotMeta, Types, Vote};
+
+/// What every stored or sent value begins with.
+pub const VERSION: u8 = codec::VERSION;
 
 /// The length a frame header announces, if it is acceptable.
 pub fn frame_length(header: [u8; 5]) -> Option<usize> {

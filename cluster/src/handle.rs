@@ -39,6 +39,15 @@ impl Handle {
         Self { view: Arc::new(View::new()), backend }
     }
 
+    /// Two nodes of a cluster that lives in memory: each sees every change at once.
+    pub fn in_memory_pair(nodes: [NodeId; 2]) -> [Self; 2] {
+        let (view, write) = (Arc::new(View::new()), Arc::<Mutex<u64>>::default());
+        nodes.map(|node| {
+            let backend = Backend::Memory { node, write: Arc::clone(&write) };
+            Self { view: Arc::clone(&view), backend }
+        })
+    }
+
     pub(crate) fn of(engine: Arc<Engine>) -> Self {
         Self { view: Arc::clone(&engine.view), backend: Backend::Engine(engine) }
     }

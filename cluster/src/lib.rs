@@ -1,7 +1,7 @@
 //! The replicated memory of Trigon's nodes.
 //!
-//! * Replicated and durable: ExApp records, tunnel registrations, the FRP certificates
-//!   ([`Handle::propose`], needs a quorum).
+//! * Replicated and durable: ExApp records, tunnel registrations, the FRP certificates, bans set
+//!   by admins and their pardons ([`Handle::propose`], needs a quorum).
 //! * Replicated, may be lost: validated sessions, failures ([`Handle::share`], never waits).
 //! * Never here: sockets, cookies, request bodies.
 //!

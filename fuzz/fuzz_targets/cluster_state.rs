@@ -4,9 +4,10 @@
 #![no_main]
 
 use cluster::command::SoftBatch;
-use cluster::fuzzing::{command, command_bytes, restore, snapshot};
+use cluster::fuzzing::{VERSION, command, command_bytes, restore, snapshot};
 use cluster::record::{
-    AccessLevel, ExApp, FrpPki, MAX_STRIKES_PER_KEY, Session, SessionKey, Strike, Tunnel, User,
+    AccessLevel, Ban, ExApp, FrpPki, MAX_STRIKES_PER_KEY, Session, SessionKey, Strike, Subnet,
+    Tunnel, User,
 };
 use cluster::{Command, State};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
@@ -35,6 +36,15 @@ enum Step<'a> {
         now: u32,
         sessions: Vec<(u8, u32)>,
         strikes: Vec<(u8, u8, u32)>,
+    },
+    Ban {
+        address: u8,
+        since: u32,
+        until: Option<u32>,
+    },
+    Pardon {
+        address: u8,
+        at: u32,
     },
     /// Whatever the bytes of a log entry decode to.
     Raw(&'a [u8]),
@@ -86,6 +96,11 @@ fn check(state: &State, step: &Step<'_>) {
                 assert!(all <= 256 * MAX_STRIKES_PER_KEY);
             }
         }
+        Step::Pardon { address, at } => {
+            let address = [192, 0, 2, *address].into();
+            assert!(state.pardoned(address) >= Some(u64::from(*at)));
+            assert_eq!(state.ban(address, 0), None);
+        }
         _ => {}
     }
 }
@@ -136,7 +151,18 @@ fn command_for(state: &State, step: &Step<'_>) -> Option<Command> {
                 })
                 .collect(),
         }),
-        Step::Raw(bytes) => command(&[&[1], *bytes].concat())?,
+        Step::Ban { address, since, until } => Command::SetBan(Ban {
+            subnet: Subnet::of([192, 0, 2, *address].into()),
+            since: (*since).into(),
+            until: until.map(u64::from),
+            node: 1,
+            reason: String::new(),
+        }),
+        Step::Pardon { address, at } => Command::Pardon {
+            subnet: Subnet::of([192, 0, 2, *address].into()),
+            at: (*at).into(),
+        },
+        Step::Raw(bytes) => command(&[&[VERSION], *bytes].concat())?,
     })
 }
 

@@ -5,7 +5,7 @@
 #![no_main]
 
 use cluster::fuzzing::{
-    answer, command, command_bytes, entry, envelope, frame_length, snapshot_with,
+    VERSION, answer, command, command_bytes, entry, envelope, frame_length, snapshot_with,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -24,7 +24,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         assert!(frame_length(*header).is_none_or(|length| length <= MAX_FRAME));
     }
     // The version byte is given, or chance would have to find it each time.
-    let bytes = [&[1], body].concat();
+    let bytes = [&[VERSION], body].concat();
     let rewrite: fn(&[u8]) -> Option<Vec<u8>> = match what % 5 {
         0 => envelope,
         1 => answer,

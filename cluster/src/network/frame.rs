@@ -55,9 +55,12 @@ mod tests {
             assert_eq!(length(header(size).unwrap()), Ok(size));
         }
         assert_eq!(header(MAX_FRAME + 1), Err(FrameError::TooLarge { found: MAX_FRAME + 1 }));
-        assert_eq!(length([2, 0, 0, 0, 1]), Err(FrameError::Version { found: 2 }));
         assert_eq!(
-            length([1, 255, 255, 255, 255]),
+            length([VERSION + 1, 0, 0, 0, 1]),
+            Err(FrameError::Version { found: VERSION + 1 })
+        );
+        assert_eq!(
+            length([VERSION, 255, 255, 255, 255]),
             Err(FrameError::TooLarge { found: 0xffff_ffff })
         );
         assert_eq!(length(*b"GET /"), Err(FrameError::Version { found: b'G' }));

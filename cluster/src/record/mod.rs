@@ -10,7 +10,10 @@ mod session;
 mod tenant;
 mod tunnel;
 
-pub use ban::{MAX_STRIKE_AGE, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Strike, ban_key};
+pub use ban::{
+    Ban, MAX_BANS, MAX_PARDONS, MAX_REASON, MAX_STRIKE_AGE, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY,
+    NotASubnet, Strike, Subnet, ban_key,
+};
 pub use exapp::{AccessLevel, ExApp, MAX_EXAPPS, Route};
 pub use pki::FrpPki;
 pub use session::{MAX_SESSIONS, Session, SessionKey, User};

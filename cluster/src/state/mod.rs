@@ -2,9 +2,10 @@
 //! log gives the same bytes on every node.
 //!
 //! Every table has a hard limit and one rule for what makes room, so no log can grow it without
-//! bound: [`exapps`], [`strikes`], [`sessions`]. [`once`] keeps a repeated proposal from being
+//! bound: [`exapps`], [`strikes`], [`bans`], [`sessions`]. [`once`] keeps a repeated proposal from being
 //! applied twice.
 
+mod bans;
 mod exapps;
 mod once;
 mod sessions;
@@ -18,8 +19,11 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Reply, SoftBatch};
-use crate::record::{ExApp, FrpPki, Millis, NodeId, Session, SessionKey, Tunnel};
+use crate::record::{
+    Ban, ExApp, FrpPki, MAX_REASON, Millis, NodeId, Session, SessionKey, Strike, Tunnel,
+};
 
+use bans::Bans;
 use exapps::ExApps;
 use once::Once;
 pub(crate) use once::{Ticket, WINDOW};
@@ -34,6 +38,7 @@ pub struct State {
     tunnels: OrdMap<u16, Arc<Tunnel>>,
     pki: Option<Arc<FrpPki>>,
     strikes: Strikes,
+    bans: Bans,
     once: Once,
     /// Left out of snapshots: a replica without them only asks Nextcloud again.
     #[serde(skip)]
@@ -70,6 +75,18 @@ impl State {
             Command::Soft(batch) => {
                 self.apply_soft(batch);
                 Reply::Done
+            }
+            Command::SetBan(ban) => {
+                self.bans.forget(ban.since);
+                if ban.reason.len() > MAX_REASON {
+                    return Reply::Nothing;
+                }
+                if self.bans.set(ban) { Reply::Done } else { Reply::Full }
+            }
+            Command::Pardon { subnet, at } => {
+                self.bans.forget(*at);
+                let struck = self.strikes.pardon(subnet, *at);
+                done_if(self.bans.pardon(*subnet, *at) || struck)
             }
         }
     }
@@ -128,15 +145,40 @@ impl State {
         self.strikes.count(address, since, except)
     }
 
+    /// Every failure on record, by address.
+    pub fn every_strike(&self) -> impl Iterator<Item = Strike> {
+        self.strikes.iter()
+    }
+
+    /// The ban an admin has set that keeps out the client at `address` at `now`.
+    pub fn ban(&self, address: IpAddr, now: Millis) -> Option<&Arc<Ban>> {
+        self.bans.find(address, now)
+    }
+
+    /// Every ban set by an admin; some may have ended.
+    pub fn bans(&self) -> impl Iterator<Item = &Arc<Ban>> {
+        self.bans.iter()
+    }
+
+    /// Failures of the client at `address` up to and including this moment are pardoned. Forgotten
+    /// after [`MAX_STRIKE_AGE`](crate::record::MAX_STRIKE_AGE).
+    pub fn pardoned(&self, address: IpAddr) -> Option<Millis> {
+        self.bans.pardoned(address)
+    }
+
     fn apply_soft(&mut self, batch: &SoftBatch) {
         self.sessions.forget(batch.now);
         for (key, session) in &batch.sessions {
             self.sessions.insert(*key, session, batch.now);
         }
         for strike in &batch.strikes {
-            self.strikes.insert(strike, batch.now);
+            // One that was under way when its client was pardoned.
+            if self.bans.pardoned(strike.address).is_none_or(|pardoned| strike.at > pardoned) {
+                self.strikes.insert(strike, batch.now);
+            }
         }
         self.strikes.forget(batch.now);
+        self.bans.forget(batch.now);
     }
 }
 

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::record::{MAX_STRIKE_AGE, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Millis, NodeId, Strike};
+use crate::record::{
+    MAX_STRIKE_AGE, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Millis, NodeId, Strike, Subnet,
+};
 
 /// By address first, because a request asks for one address.
 type Table = OrdMap<IpAddr, OrdMap<NodeId, Vector<Millis>>>;
@@ -57,6 +59,45 @@ impl Strikes {
         while self.by_age.len() > MAX_STRIKE_KEYS {
             self.evict();
         }
+    }
+
+    /// Forgets the failures within a subnet up to and including `at`; whether there were any.
+    pub(super) fn pardon(&mut self, subnet: &Subnet, at: Millis) -> bool {
+        let within: Vec<_> = self
+            .by_address
+            .range(subnet.first()..)
+            .take_while(|(address, _)| subnet.contains(**address))
+            .flat_map(|(address, nodes)| nodes.keys().map(|node| (*address, *node)))
+            .collect();
+        let mut any = false;
+        for (address, node) in within {
+            let Some(mut nodes) = self.by_address.get(&address).cloned() else { continue };
+            let Some(times) = nodes.remove(&node) else { continue };
+            let kept: Vector<_> = times.iter().copied().filter(|time| *time > at).collect();
+            any |= kept.len() < times.len();
+            if let Some(newest) = newest(&times) {
+                self.by_age.remove(&(newest, address, node));
+            }
+            if let Some(newest) = newest(&kept) {
+                self.by_age.insert((newest, address, node));
+                nodes.insert(node, kept);
+            }
+            if nodes.is_empty() {
+                self.by_address.remove(&address);
+            } else {
+                self.by_address.insert(address, nodes);
+            }
+        }
+        any
+    }
+
+    /// Every failure on record: address, node that saw it, when.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Strike> {
+        self.by_address.iter().flat_map(|(address, nodes)| {
+            nodes.iter().flat_map(|(node, times)| {
+                times.iter().map(|at| Strike { node: *node, address: *address, at: *at })
+            })
+        })
     }
 
     fn evict(&mut self) {

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::codec;
 use crate::record::{
-    AccessLevel, MAX_EXAPPS, MAX_SESSIONS, MAX_STRIKE_AGE, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY,
-    Strike, User,
+    AccessLevel, MAX_BANS, MAX_EXAPPS, MAX_PARDONS, MAX_SESSIONS, MAX_STRIKE_AGE, MAX_STRIKE_KEYS,
+    MAX_STRIKES_PER_KEY, Subnet, User,
 };
 
 fn exapp(id: &str, version: &str) -> ExApp {
@@ -38,6 +38,18 @@ fn address(n: u32) -> IpAddr {
 
 fn strike(node: NodeId, host: u32, at: Millis) -> Strike {
     Strike { node, address: address(host), at }
+}
+
+fn net(text: &str) -> Subnet {
+    text.parse().unwrap()
+}
+
+fn set_ban(subnet: Subnet, since: Millis, until: Option<Millis>) -> Command {
+    Command::SetBan(Ban { subnet, since, until, node: 1, reason: "why".into() })
+}
+
+fn pardon(subnet: Subnet, at: Millis) -> Command {
+    Command::Pardon { subnet, at }
 }
 
 fn key(n: u64) -> SessionKey {
@@ -140,6 +152,95 @@ fn the_address_struck_longest_ago_makes_room() {
 }
 
 #[test]
+fn a_pardon_forgives_what_was_and_nothing_that_comes_after() {
+    let strikes = vec![strike(1, 7, 90), strike(2, 7, 95), strike(2, 7, 99), strike(2, 8, 95)];
+    let (mut state, _) = run(&[soft(100, vec![], strikes)]);
+    assert_eq!(state.apply(&pardon(Subnet::of(address(7)), 96)), Reply::Done);
+    assert_eq!(state.pardoned(address(7)), Some(96));
+    assert_eq!((state.strikes(address(7), 0, 9), state.strikes(address(8), 0, 9)), (1, 1));
+    // Two that were under way when the pardon was given, one of them younger.
+    state.apply(&soft(101, vec![], vec![strike(3, 7, 96), strike(3, 7, 97)]));
+    assert_eq!(state.strikes(address(7), 0, 9), 2);
+    assert_eq!(state.apply(&pardon(Subnet::of(address(9)), 102)), Reply::Nothing);
+    // A clock that is behind takes no pardon back.
+    state.apply(&pardon(Subnet::of(address(7)), 50));
+    assert_eq!(state.pardoned(address(7)), Some(96));
+    let seen: Vec<_> = state.every_strike().map(|strike| strike.at).collect();
+    assert_eq!(seen, [99, 97, 95]);
+}
+
+#[test]
+fn a_pardoned_network_is_pardoned_whole() {
+    let host = |last: u8| IpAddr::from([192, 0, 2, last]);
+    let struck = |last| Strike { node: 2, address: host(last), at: 10 };
+    let outside = Strike { node: 2, address: [192, 0, 3, 1].into(), at: 10 };
+    let batch = SoftBatch {
+        now: 10,
+        strikes: vec![struck(1), struck(250), outside],
+        ..SoftBatch::default()
+    };
+    let (mut state, _) = run(&[
+        Command::Soft(batch),
+        set_ban(net("192.0.2.128/25"), 10, None),
+        set_ban(net("192.0.0.0/16"), 10, None),
+    ]);
+    assert_eq!(state.apply(&pardon(net("192.0.2.0/24"), 20)), Reply::Done);
+    let left: Vec<_> = state.every_strike().collect();
+    assert_eq!(left, [outside]);
+    let bans: Vec<_> = state.bans().map(|ban| ban.subnet.to_string()).collect();
+    assert_eq!(bans, ["192.0.0.0/16"]);
+    assert_eq!(state.pardoned(host(77)), Some(20));
+}
+
+#[test]
+fn a_ban_holds_until_it_ends_and_the_narrowest_is_named() {
+    let (mut state, replies) = run(&[
+        set_ban(net("10.0.0.0/8"), 0, None),
+        set_ban(net("10.0.0.7"), 0, Some(100)),
+        set_ban(net("2001:db8::1"), 0, Some(100)),
+    ]);
+    assert_eq!(replies, [Reply::Done; 3]);
+    let found = |state: &State, address: &str, now| {
+        state.ban(address.parse().unwrap(), now).map(|ban| ban.subnet.to_string())
+    };
+    assert_eq!(found(&state, "10.0.0.7", 99).as_deref(), Some("10.0.0.7"));
+    assert_eq!(found(&state, "10.0.0.7", 100).as_deref(), Some("10.0.0.0/8"));
+    assert_eq!(found(&state, "2001:db8::ffff", 99).as_deref(), Some("2001:db8::/64"));
+    assert_eq!(found(&state, "2001:db8::ffff", 100), None);
+    assert_eq!(found(&state, "11.0.0.1", 99), None);
+    state.apply(&soft(100, vec![], vec![]));
+    assert_eq!(state.bans().count(), 1);
+}
+
+#[test]
+fn bans_are_refused_when_there_is_no_room_and_pardons_make_their_own() {
+    let mut state = State::default();
+    let subnet = |n: usize| Subnet::of(address(u32::try_from(n).unwrap()));
+    for n in 0..MAX_BANS {
+        assert_eq!(state.apply(&set_ban(subnet(n), 0, Some(50))), Reply::Done);
+    }
+    assert_eq!(state.apply(&set_ban(subnet(MAX_BANS), 10, None)), Reply::Full);
+    assert_eq!(state.apply(&set_ban(subnet(0), 10, None)), Reply::Done, "replaced");
+    assert_eq!(state.apply(&set_ban(subnet(MAX_BANS), 50, None)), Reply::Done, "others ended");
+    assert_eq!(state.bans().count(), 2);
+    let wordy = Ban {
+        subnet: subnet(3),
+        since: 60,
+        until: None,
+        node: 1,
+        reason: "x".repeat(MAX_REASON + 1),
+    };
+    assert_eq!(state.apply(&Command::SetBan(wordy)), Reply::Nothing);
+    for n in 0..=MAX_PARDONS {
+        state.apply(&pardon(subnet(n), 100 + n as u64));
+    }
+    assert_eq!(state.pardoned(address(0)), None, "the oldest made room");
+    assert_eq!(state.pardoned(address(1)), Some(101));
+    state.apply(&soft(MAX_STRIKE_AGE + 100_000, vec![], vec![]));
+    assert_eq!(state, State::default(), "nothing is kept for ever");
+}
+
+#[test]
 fn a_session_is_valid_until_it_expires_and_the_first_to_expire_makes_room() {
     let (mut state, _) =
         run(&[soft(0, vec![(key(1), session(10)), (key(2), session(20))], vec![])]);
@@ -209,6 +310,10 @@ fn a_map_that_claims_countless_entries_is_refused_and_not_reserved_for() {
     assert_eq!(refused, empty.len() - 1 - 2);
 }
 
+fn wide(host: u32, prefix: u8) -> Subnet {
+    net(&format!("{}/{prefix}", address(host)))
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let id = "[a-d]";
     prop_oneof![
@@ -218,6 +323,10 @@ fn any_command() -> impl Strategy<Value = Command> {
         id.prop_map(|id| Command::DeleteExApp { id }),
         (1..4u16, "[ab]").prop_map(|(port, run_id)| Command::TunnelUp(tunnel(port, &run_id))),
         (1..4u16, "[ab]").prop_map(|(port, run_id)| Command::TunnelDown { port, run_id }),
+        (0..3u32, 30..33u8, 0..3 * MAX_STRIKE_AGE, prop::option::of(0..3 * MAX_STRIKE_AGE))
+            .prop_map(|(host, prefix, since, until)| set_ban(wide(host, prefix), since, until)),
+        (0..3u32, 30..33u8, 0..3 * MAX_STRIKE_AGE)
+            .prop_map(|(host, prefix, at)| pardon(wide(host, prefix), at)),
         (
             0..3 * MAX_STRIKE_AGE,
             prop::collection::vec((1..3u64, 0..3u32, 0..3 * MAX_STRIKE_AGE), 0..4),

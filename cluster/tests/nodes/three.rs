@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cluster::record::Strike;
-use cluster::{Handle, Node, ProposeError, RaftState, Reply, Role, Soft};
+use cluster::record::{Ban, Strike, Subnet};
+use cluster::{Command, Handle, Node, ProposeError, RaftState, Reply, Role, Soft, State};
 
 use crate::support::{PATIENCE, Site, exapp, now, shows, until, version};
 
@@ -42,6 +42,50 @@ async fn a_change_proposed_on_any_node_shows_on_all() {
         status.voters.iter().all(|voter| voter.reachable == Some(true) && voter.lag == Some(0))
     });
     assert_eq!(status.await.voters.len(), 3);
+    for (node, _) in nodes {
+        node.shutdown().await;
+    }
+}
+
+/// Waits until the view of every node shows it.
+async fn all_show(nodes: &[(Node, Handle)], what: &str, shows: impl Fn(&State) -> bool) {
+    for (_, handle) in nodes {
+        let mut changes = handle.changes();
+        let seen = async {
+            while !handle.read(&shows) {
+                changes.changed().await.unwrap();
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, seen).await;
+        assert!(in_time.is_ok(), "node {} never showed {what}", handle.node_id());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pardon_on_one_node_lifts_bans_and_failures_on_all() {
+    let site = Site::three();
+    let nodes = site.start_all().await;
+    let address = "192.0.2.7".parse().unwrap();
+    for (_, handle) in &nodes {
+        let node = handle.node_id();
+        handle.share(Soft::Strike(Strike { node, address, at: now() }));
+    }
+    let (subnet, since) = (Subnet::of(address), now());
+    let ban = Ban { subnet, since, until: None, node: 1, reason: "scans".into() };
+    assert_eq!(nodes[0].1.propose(Command::SetBan(ban), PATIENCE).await, Ok(Reply::Done));
+    all_show(&nodes, "the ban and every failure", |state| {
+        state.ban(address, now()).is_some() && state.strikes(address, 0, 9) == 3
+    })
+    .await;
+    let pardon = Command::Pardon { subnet, at: now() };
+    assert_eq!(nodes[1].1.propose(pardon.clone(), PATIENCE).await, Ok(Reply::Done));
+    all_show(&nodes, "the pardon", |state| {
+        state.ban(address, now()).is_none()
+            && state.strikes(address, 0, 9) == 0
+            && state.pardoned(address).is_some()
+    })
+    .await;
+    assert_eq!(nodes[2].1.propose(pardon, PATIENCE).await, Ok(Reply::Nothing));
     for (node, _) in nodes {
         node.shutdown().await;
     }
