@@ -1,21 +1,30 @@
-//! Who is let in at all: the shared key, failures per address, and the bans they add up to.
+//! Who is let in at all: the shared key, failures per address, the bans they add up to, and those
+//! an admin sets.
 //!
-//! Own failures count at once; those of other nodes arrive through the cluster view. The
-//! decision what counts as a failure is made in `access` and `frp::login`, not here.
+//! Own failures count at once (`own`); those of other nodes arrive through the cluster view, as do
+//! bans and pardons. `listing` says who is kept out and why. The decision what counts as a failure
+//! is made in `access` and `frp::login`, not here.
 
-use std::collections::{HashMap, VecDeque};
+mod keys;
+mod listing;
+mod own;
+
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cluster::clock::{millis, now};
-use cluster::record::{MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, Millis, Strike, ban_key};
-use cluster::{Handle, Soft};
-
-mod keys;
+use cluster::record::{Ban, MAX_BANS, MAX_STRIKE_AGE, Millis, Strike, Subnet, ban_key};
+use cluster::{Command, Handle, ProposeError, Reply, Soft};
+use ipnet::IpNet;
 
 pub use keys::SharedKeys;
+pub use listing::{Entry, Source};
+use own::OwnStrikes;
+
+/// Longest wait for the cluster to confirm what an admin asked for.
+const CONFIRM: Duration = Duration::from_secs(3);
 
 /// What makes a ban.
 #[derive(Clone, Debug)]
@@ -24,8 +33,38 @@ pub struct Config {
     pub keys: SharedKeys,
     /// Failures within the window that make a ban (`HP_BLACKLIST_COUNT`). 0 bans everyone.
     pub count: usize,
-    /// Length of the window (`HP_BLACKLIST_WINDOW`).
+    /// Length of the window (`HP_BLACKLIST_WINDOW`); more than a day counts as one.
     pub window: Duration,
+    /// Addresses and networks that are never banned and whose failures do not count.
+    pub never_ban: Vec<IpNet>,
+}
+
+/// Why a ban was not set or lifted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// The configuration of this node exempts it.
+    #[error("bans: {subnet} lies in {exempt} of exapps.never_ban and cannot be banned")]
+    Exempt {
+        /// Whom.
+        subnet: Subnet,
+        /// By which entry.
+        exempt: IpNet,
+    },
+    /// Nobody may quietly lose a ban, so there is a limit.
+    #[error("bans: there are {MAX_BANS} already; remove one first, or ban a network")]
+    Full,
+    /// It was not confirmed. It may come into force later.
+    #[error("bans: not confirmed ({0}); nothing may have changed, look again with `bans list`")]
+    Unconfirmed(#[from] ProposeError),
+}
+
+/// What a pardon has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pardon {
+    /// Whether there was a ban or a failure.
+    pub found: bool,
+    /// A ban of a larger network that goes on keeping it out.
+    pub still_banned_by: Option<Subnet>,
 }
 
 /// Cheap to clone; all clones are one guard.
@@ -36,6 +75,7 @@ pub struct Guard {
 
 struct Inner {
     config: Config,
+    window: Millis,
     cluster: Handle,
     own: Mutex<OwnStrikes>,
     /// Whether `own` holds anything: spares the lock while nobody has failed.
@@ -46,8 +86,10 @@ impl Guard {
     /// A guard that shares its failures through `cluster`.
     pub fn new(config: Config, cluster: Handle) -> Self {
         let own = Mutex::new(OwnStrikes::new(config.count));
+        // The cluster keeps failures, and pardons of them, for a day.
+        let window = millis(config.window).min(MAX_STRIKE_AGE);
         let any_own = AtomicBool::new(false);
-        Self { inner: Arc::new(Inner { config, cluster, own, any_own }) }
+        Self { inner: Arc::new(Inner { config, window, cluster, own, any_own }) }
     }
 
     /// Whether `offered` is the shared key (constant time).
@@ -60,7 +102,7 @@ impl Guard {
         &self.inner.config.keys
     }
 
-    /// Whether the address has failed too often lately, on any node.
+    /// Whether an admin keeps the address out, or it has failed too often lately, on any node.
     pub fn is_banned(&self, address: IpAddr) -> bool {
         self.is_banned_at(address, now())
     }
@@ -70,92 +112,147 @@ impl Guard {
         self.strike_at(address, now());
     }
 
+    /// Keeps a client or a network out on every node, for `length` or until it is pardoned.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn ban(
+        &self,
+        subnet: Subnet,
+        length: Option<Duration>,
+        reason: String,
+    ) -> Result<(), ChangeError> {
+        let inner = &*self.inner;
+        if let Some(exempt) = inner.config.never_ban.iter().find(|net| exempts(net, &subnet)) {
+            return Err(ChangeError::Exempt { subnet, exempt: *exempt });
+        }
+        let since = now();
+        let until = length.map(|length| since.saturating_add(millis(length)));
+        let node = inner.cluster.node_id();
+        let ban = Command::SetBan(Ban { subnet, since, until, node, reason });
+        match inner.cluster.propose(ban, CONFIRM).await? {
+            Reply::Full => Err(ChangeError::Full),
+            Reply::Done | Reply::Nothing => Ok(()),
+        }
+    }
+
+    /// Lifts every ban within the subnet and forgives its failures, on every node.
+    ///
+    /// # Errors
+    /// [`ChangeError::Unconfirmed`].
+    pub async fn pardon(&self, subnet: Subnet) -> Result<Pardon, ChangeError> {
+        let inner = &*self.inner;
+        let at = now();
+        // This node's failures of the last moment may be on no record yet.
+        let since = inner.window_start(at);
+        let own = inner
+            .own()
+            .iter(since)
+            .any(|(address, at)| subnet.contains(address) && !inner.is_pardoned(address, at));
+        let reply = inner.cluster.propose(Command::Pardon { subnet, at }, CONFIRM).await?;
+        let wider = inner.cluster.read(|state| {
+            let mut bans = state.bans().filter(|ban| ban.is_in_force(at));
+            bans.find(|ban| ban.subnet.covers(&subnet)).map(|ban| ban.subnet)
+        });
+        Ok(Pardon { found: own || reply == Reply::Done, still_banned_by: wider })
+    }
+
+    /// Everyone with a ban or a failure that counts.
+    pub fn list(&self) -> Vec<Entry> {
+        self.list_at(now())
+    }
+
+    fn list_at(&self, at: Millis) -> Vec<Entry> {
+        let inner = &*self.inner;
+        let since = inner.window_start(at);
+        let node = inner.cluster.node_id();
+        let own: Vec<_> = inner.own().iter(since).collect();
+        let own = own.into_iter().map(|(address, at)| Strike { node, address, at });
+        let own = own.filter(|strike| !inner.is_pardoned(strike.address, strike.at));
+        let view = inner.cluster.view();
+        let elsewhere =
+            view.every_strike().filter(|strike| strike.node != node && strike.at > since);
+        let rule = listing::Rule { count: inner.config.count, window: inner.window };
+        let bans = view.bans().map(|ban| &**ban);
+        listing::entries(rule, at, bans, own.chain(elsewhere))
+    }
+
     fn is_banned_at(&self, address: IpAddr, at: Millis) -> bool {
         let inner = &*self.inner;
+        if inner.is_exempt(address) {
+            return false;
+        }
         let address = ban_key(address);
         let since = inner.window_start(at);
         let own = if inner.any_own.load(Ordering::Acquire) {
-            inner.own.lock().unwrap_or_else(PoisonError::into_inner).count(address, since)
+            inner.own_failures(address, since)
         } else {
             0
         };
         if own >= inner.config.count {
             return true;
         }
-        let elsewhere =
-            inner.cluster.read(|state| state.strikes(address, since, inner.cluster.node_id()));
-        own + elsewhere >= inner.config.count
+        inner.cluster.read(|state| {
+            state.ban(address, at).is_some()
+                || own + state.strikes(address, since, inner.cluster.node_id())
+                    >= inner.config.count
+        })
     }
 
     fn strike_at(&self, address: IpAddr, at: Millis) {
         let inner = &*self.inner;
-        let address = ban_key(address);
-        {
-            let mut own = inner.own.lock().unwrap_or_else(PoisonError::into_inner);
-            own.add(address, at, inner.window_start(at));
-            inner.any_own.store(true, Ordering::Release);
+        if inner.is_exempt(address) {
+            return;
         }
+        let address = ban_key(address);
+        inner.own().add(address, at, inner.window_start(at));
+        inner.any_own.store(true, Ordering::Release);
         let node = inner.cluster.node_id();
         inner.cluster.share(Soft::Strike(Strike { node, address, at }));
     }
 }
 
 impl Inner {
+    fn own(&self) -> MutexGuard<'_, OwnStrikes> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Failures up to and including this moment are too old to count.
     fn window_start(&self, now: Millis) -> Millis {
-        now.saturating_sub(millis(self.config.window))
+        now.saturating_sub(self.window)
+    }
+
+    fn is_exempt(&self, address: IpAddr) -> bool {
+        let exempt = &self.config.never_ban;
+        !exempt.is_empty() && exempt.iter().any(|net| net.contains(&address.to_canonical()))
+    }
+
+    /// A pardon given on any node reaches the failures counted on this one through the view.
+    fn own_failures(&self, address: IpAddr, since: Millis) -> usize {
+        let own = self.own();
+        let all = own.count(address, since);
+        if all == 0 {
+            return 0;
+        }
+        match self.cluster.read(|state| state.pardoned(address)) {
+            Some(pardoned) if pardoned > since => own.count(address, pardoned),
+            _ => all,
+        }
+    }
+
+    fn is_pardoned(&self, address: IpAddr, at: Millis) -> bool {
+        self.cluster.read(|state| state.pardoned(address)).is_some_and(|pardoned| at <= pardoned)
     }
 }
 
-/// This node's failures by [`ban_key`]. Bounded: strangers decide how many addresses there are.
-struct OwnStrikes {
-    times: HashMap<IpAddr, VecDeque<Millis>>,
-    per_address: usize,
-}
-
-impl OwnStrikes {
-    /// A table that can tell `count` failures of one address from fewer.
-    fn new(count: usize) -> Self {
-        Self { times: HashMap::new(), per_address: count.max(MAX_STRIKES_PER_KEY) }
-    }
-
-    fn count(&self, address: IpAddr, since: Millis) -> usize {
-        let times = self.times.get(&address);
-        times.map_or(0, |times| times.iter().filter(|at| **at > since).count())
-    }
-
-    fn add(&mut self, address: IpAddr, at: Millis, since: Millis) {
-        if self.times.len() >= MAX_STRIKE_KEYS && !self.times.contains_key(&address) {
-            self.make_room(since);
-        }
-        let times = self.times.entry(address).or_default();
-        times.push_back(at);
-        while times.len() > self.per_address {
-            times.pop_front();
-        }
-    }
-
-    /// Forgets who failed before the window; if that is nobody, the sixteenth that failed longest
-    /// ago, so that a flood of addresses pays for one pass over the table only now and then.
-    fn make_room(&mut self, since: Millis) {
-        let last = |times: &VecDeque<Millis>| times.back().copied().unwrap_or(0);
-        self.times.retain(|_, times| last(times) > since);
-        if self.times.len() < MAX_STRIKE_KEYS {
-            return;
-        }
-        let mut ages: Vec<(Millis, IpAddr)> =
-            self.times.iter().map(|(address, times)| (last(times), *address)).collect();
-        let going = ages.len() / 16;
-        ages.select_nth_unstable(going);
-        for (_, address) in ages.iter().take(going) {
-            self.times.remove(address);
-        }
-    }
+/// Whether all of `subnet` lies in `net`.
+fn exempts(net: &IpNet, subnet: &Subnet) -> bool {
+    net.prefix_len() <= subnet.prefix() && net.contains(&subnet.first())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use cluster::record::MAX_STRIKES_PER_KEY;
 
     use super::*;
     use crate::secret::Secret;
@@ -165,9 +262,21 @@ mod tests {
 
     fn guard(count: usize) -> (Guard, Handle) {
         let cluster = Handle::in_memory(NODE);
+        (Guard::new(config(count), cluster.clone()), cluster)
+    }
+
+    fn config(count: usize) -> Config {
         let keys = SharedKeys::new(Secret::new("right"));
-        let config = Config { keys, count, window: Duration::from_secs(300) };
-        (Guard::new(config, cluster.clone()), cluster)
+        Config { keys, count, window: Duration::from_secs(300), never_ban: Vec::new() }
+    }
+
+    /// Two nodes of one cluster, as far as bans go.
+    fn pair(count: usize) -> [Guard; 2] {
+        Handle::in_memory_pair([NODE, NODE + 1]).map(|node| Guard::new(config(count), node))
+    }
+
+    fn net(text: &str) -> Subnet {
+        text.parse().unwrap()
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -262,44 +371,85 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_the_newest_failures_are_kept() {
-        let mut own = OwnStrikes::new(10);
-        let addresses = u32::try_from(MAX_STRIKE_KEYS).unwrap() + 5_000;
-        for number in 0..addresses {
-            own.add(Ipv4Addr::from(number).into(), START + Millis::from(number), 0);
-            assert!(own.times.len() <= MAX_STRIKE_KEYS);
-        }
-        assert_eq!(own.count(Ipv4Addr::from(0).into(), 0), 0);
-        assert_eq!(own.count(Ipv4Addr::from(addresses - 1).into(), 0), 1);
-        assert_eq!(own.count(Ipv4Addr::from(addresses / 2).into(), 0), 1);
-    }
-
-    #[test]
-    fn what_lies_before_the_window_makes_room_first() {
-        let mut own = OwnStrikes::new(10);
-        let recent = IpAddr::from(Ipv6Addr::LOCALHOST);
-        own.add(recent, START, 0);
-        for number in 1..u32::try_from(MAX_STRIKE_KEYS).unwrap() {
-            own.add(Ipv4Addr::from(number).into(), 1, 0);
-        }
-        own.add(Ipv4Addr::UNSPECIFIED.into(), START, 1);
-        assert_eq!(own.times.len(), 2);
-        assert_eq!(own.count(recent, 1), 1);
-    }
-
-    #[test]
-    fn failures_of_one_address_are_bounded() {
-        let mut own = OwnStrikes::new(10);
-        for at in 0..1_000 {
-            own.add(ip("192.0.2.1"), at, 0);
-        }
-        assert_eq!(own.times.values().map(VecDeque::len).sum::<usize>(), MAX_STRIKES_PER_KEY);
-    }
-
-    #[test]
     fn only_the_shared_key_is_the_shared_key() {
         let (guard, _) = guard(1);
         assert!(guard.is_shared_key(b"right"));
         assert!(!guard.is_shared_key(b"righ") && !guard.is_shared_key(b""));
+    }
+
+    #[tokio::test]
+    async fn w07_list_and_unban_reach_the_failures_of_every_node() {
+        let [here, there] = pair(4);
+        let client = ip("192.0.2.1");
+        for guard in [&here, &here, &there, &there] {
+            guard.strike_at(client, now());
+        }
+        for guard in [&here, &there] {
+            assert!(guard.is_banned(client));
+            let listed = guard.list();
+            assert_eq!(listed.len(), 1, "{listed:?}");
+            assert!(listed[0].banned && listed[0].until > Some(now()));
+            assert_eq!(listed[0].source, Source::Failures { count: 4, nodes: [1, 2].into() });
+        }
+        let pardon = there.pardon(Subnet::of(client)).await.unwrap();
+        assert_eq!(pardon, Pardon { found: true, still_banned_by: None });
+        for guard in [&here, &there] {
+            assert!(!guard.is_banned(client));
+            assert!(guard.list().is_empty());
+        }
+        let again = there.pardon(Subnet::of(client)).await.unwrap();
+        assert!(!again.found, "nothing was left");
+        let later = now() + 1;
+        for _ in 0..4 {
+            here.strike_at(client, later);
+        }
+        assert!(there.is_banned_at(client, later), "what comes after a pardon counts");
+    }
+
+    #[tokio::test]
+    async fn w07_list_and_unban_a_network_set_by_hand() {
+        let [here, there] = pair(3);
+        here.ban(net("10.1.0.0/16"), Some(Duration::from_secs(60)), "scans".into()).await.unwrap();
+        assert!(there.is_banned(ip("10.1.2.3")) && !there.is_banned(ip("10.2.0.1")));
+        assert!(!there.is_banned_at(ip("10.1.2.3"), now() + 61_000));
+        let listed = there.list();
+        assert_eq!((listed[0].subnet, listed[0].banned), (net("10.1.0.0/16"), true));
+        assert!(
+            matches!(&listed[0].source, Source::Admin { node: NODE, reason, .. } if reason == "scans")
+        );
+        let part = there.pardon(net("10.1.2.3")).await.unwrap();
+        assert_eq!(part, Pardon { found: false, still_banned_by: Some(net("10.1.0.0/16")) });
+        assert!(there.pardon(net("10.0.0.0/8")).await.unwrap().found);
+        assert!(!here.is_banned(ip("10.1.2.3")));
+    }
+
+    #[tokio::test]
+    async fn who_is_never_banned_is_neither_struck_nor_banned_by_hand() {
+        let never_ban =
+            vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::5".parse::<IpAddr>().unwrap().into()];
+        let config = Config { never_ban, ..config(1) };
+        let guard = Guard::new(config, Handle::in_memory(NODE));
+        for exempt in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::5"] {
+            guard.strike(ip(exempt));
+            assert!(!guard.is_banned(ip(exempt)), "{exempt}");
+        }
+        assert!(guard.list().is_empty());
+        let refused = guard.ban(net("10.1.0.0/16"), None, String::new()).await.unwrap_err();
+        assert!(refused.to_string().contains("10.0.0.0/8 of exapps.never_ban"), "{refused}");
+        // Its neighbours are one client to bans, and are kept out; it is not.
+        guard.strike(ip("2001:db8::6"));
+        assert!(guard.is_banned(ip("2001:db8::6")) && !guard.is_banned(ip("2001:db8::5")));
+        // A wider network may be banned; who is exempt stays so.
+        guard.ban(net("0.0.0.0/0"), None, String::new()).await.unwrap();
+        assert!(guard.is_banned(ip("11.0.0.1")) && !guard.is_banned(ip("10.0.0.1")));
+    }
+
+    #[test]
+    fn a_window_of_more_than_a_day_is_a_day() {
+        let window = Duration::from_secs(30 * 24 * 3600);
+        let guard = Guard::new(Config { window, ..config(1) }, Handle::in_memory(NODE));
+        guard.strike_at(ip("192.0.2.1"), START);
+        assert!(guard.is_banned_at(ip("192.0.2.1"), START + MAX_STRIKE_AGE - 1));
+        assert!(!guard.is_banned_at(ip("192.0.2.1"), START + MAX_STRIKE_AGE));
     }
 }

@@ -84,7 +84,9 @@ fn read_key(section: &mut Section<'_, '_>) -> Option<Secret> {
 fn read_guard(section: &mut Section<'_, '_>, shared_key: Option<Secret>) -> Option<guard::Config> {
     let count = section.positive("ban_count").unwrap_or(10);
     let window = section.positive("ban_window").unwrap_or(Duration::from_secs(300));
-    Some(guard::Config { keys: guard::SharedKeys::new(shared_key?), count, window })
+    let never_ban = section.list("never_ban");
+    let keys = guard::SharedKeys::new(shared_key?);
+    Some(guard::Config { keys, count, window, never_ban })
 }
 
 fn read_frontend(section: &mut Section<'_, '_>) -> frontend::Config {

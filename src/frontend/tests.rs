@@ -70,6 +70,7 @@ impl Bed {
                 keys: guard::SharedKeys::new(shared_key.clone()),
                 count: 10,
                 window: Duration::from_secs(300),
+                never_ban: Vec::new(),
             },
             cluster.clone(),
         );

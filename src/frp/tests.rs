@@ -51,7 +51,12 @@ impl Server {
         let shared_key = Secret::new("shared");
         let pki = pki::ensure(&cluster, &shared_key, 5000).await.unwrap();
         let keys = guard::SharedKeys::new(shared_key);
-        let guard = guard::Config { keys, count: 3, window: Duration::from_secs(300) };
+        let guard = guard::Config {
+            keys,
+            count: 3,
+            window: Duration::from_secs(300),
+            never_ban: Vec::new(),
+        };
         let guard = Guard::new(guard, cluster.clone());
         let tls = Arc::new(pki.server_config(config.tls == TlsMode::Required).unwrap());
         let fallback = TcpDial { within: Duration::from_secs(5), refuse_loopback: true };
