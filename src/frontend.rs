@@ -186,6 +186,11 @@ impl Frontend {
         }
     }
 
+    /// The ExApp records requests are judged by.
+    pub fn directory(&self) -> &Directory {
+        &self.rooms.proxy.directory
+    }
+
     /// Serves until `stop`, then lets what is in flight end within the drain time; upgraded
     /// connections get the same time again.
     pub async fn serve(&self, listeners: impl Into<Listeners>, stop: CancellationToken) {

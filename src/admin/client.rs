@@ -4,15 +4,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::Status;
+use super::bans::{Bans, NewBan, Removal, Removed};
+use super::exapps::ExApps;
+use super::tunnels::Tunnels;
 
 const WITHIN: Duration = Duration::from_secs(5);
-const MAX_ANSWER: usize = 16 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +37,12 @@ pub enum Error {
     /// The conversation broke.
     #[error("admin socket: {0}")]
     Broken(String),
+    /// It was understood and not done; in its own words.
+    #[error("{0}")]
+    Refused(String),
+    /// The cluster has no quorum to confirm the change.
+    #[error("{0}")]
+    Unconfirmed(String),
 }
 
 /// The node's status.
@@ -38,28 +50,100 @@ pub enum Error {
 /// # Errors
 /// [`Error`].
 pub async fn status(socket: &Path) -> Result<Status, Error> {
-    timeout(WITHIN, fetch(socket)).await.map_err(|_elapsed| Error::Silent)?
+    get(socket, "/status").await
 }
 
-async fn fetch(socket: &Path) -> Result<Status, Error> {
-    let broken = |error: &dyn std::fmt::Display| Error::Broken(error.to_string());
+/// The ExApp records in force on the node.
+///
+/// # Errors
+/// [`Error`].
+pub async fn exapps(socket: &Path) -> Result<ExApps, Error> {
+    get(socket, "/exapps").await
+}
+
+/// The tunnels of the cluster.
+///
+/// # Errors
+/// [`Error`].
+pub async fn tunnels(socket: &Path) -> Result<Tunnels, Error> {
+    get(socket, "/tunnels").await
+}
+
+/// Who is kept out; with `all`, also who has failed but not often enough.
+///
+/// # Errors
+/// [`Error`].
+pub async fn bans(socket: &Path, all: bool) -> Result<Bans, Error> {
+    get(socket, if all { "/bans/all" } else { "/bans" }).await
+}
+
+/// Keeps somebody out.
+///
+/// # Errors
+/// [`Error`].
+pub async fn ban(socket: &Path, new: &NewBan) -> Result<(), Error> {
+    call(socket, Method::POST, "/bans", Some(encoded(new)?)).await.map(|_empty| ())
+}
+
+/// Lets somebody in again and forgets the failures.
+///
+/// # Errors
+/// [`Error`].
+pub async fn pardon(socket: &Path, removal: &Removal) -> Result<Removed, Error> {
+    decoded(&call(socket, Method::DELETE, "/bans", Some(encoded(removal)?)).await?)
+}
+
+async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Error> {
+    decoded(&call(socket, Method::GET, path, None).await?)
+}
+
+fn encoded(value: &impl Serialize) -> Result<Bytes, Error> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(broken)
+}
+
+fn decoded<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(broken)
+}
+
+fn broken(error: impl std::fmt::Display) -> Error {
+    Error::Broken(error.to_string())
+}
+
+async fn call(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Option<Bytes>,
+) -> Result<Bytes, Error> {
+    timeout(WITHIN, exchange(socket, method, path, body)).await.map_err(|_elapsed| Error::Silent)?
+}
+
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Option<Bytes>,
+) -> Result<Bytes, Error> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|reason| Error::Unreachable { path: socket.to_owned(), reason })?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| broken(&e))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let driver = tokio::spawn(connection);
-    let request = http::Request::get("/status")
-        .header(http::header::HOST, "trigon")
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| broken(&e))?;
-    let answer = sender.send_request(request).await.map_err(|e| broken(&e))?;
-    let body = Limited::new(answer.into_body(), MAX_ANSWER)
-        .collect()
-        .await
-        .map_err(|e| broken(&e))?
-        .to_bytes();
+    let mut request = Request::builder().method(method).uri(path).header("host", "trigon");
+    if body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
+    let request = request.body(Full::new(body.unwrap_or_default())).map_err(broken)?;
+    let answer = sender.send_request(request).await.map_err(broken)?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(broken)?;
     driver.abort();
-    serde_json::from_slice(&body).map_err(|e| broken(&e))
+    let body = body.to_bytes();
+    let words = || String::from_utf8_lossy(&body).into_owned();
+    match status {
+        _ if status.is_success() => Ok(body),
+        StatusCode::SERVICE_UNAVAILABLE => Err(Error::Unconfirmed(words())),
+        _ => Err(Error::Refused(words())),
+    }
 }

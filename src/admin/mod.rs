@@ -1,8 +1,17 @@
-//! The admin socket: what `trigon status` asks and what answers it. HTTP and JSON over a unix
-//! socket that only root may open. What is told is assembled in `app`.
+//! The admin socket: what the commands for a running node ask, and what answers them. HTTP and
+//! JSON over a unix socket that only root may open; `docs/reference/cli.md` describes the fields.
+//!
+//! One file per answer (`status`, `exapps`, `tunnels`, `bans`), which also shows it as text. The
+//! status is assembled in `app`, the rest by `desk`.
 
+pub mod bans;
 pub mod client;
+pub mod desk;
+pub mod exapps;
 pub mod server;
 pub mod status;
+mod table;
+pub mod tunnels;
 
+pub use desk::Desk;
 pub use status::Status;

@@ -6,15 +6,29 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use super::Status;
+use super::bans::{NewBan, Removal};
+use super::desk::{Desk, Refusal};
+use super::status::Status;
+
+/// Most bytes of an order.
+const MAX_BODY: usize = 64 << 10;
 
 /// Where the server gets its answers from.
-pub type Source = Arc<dyn Fn() -> Status + Send + Sync>;
+#[derive(Clone)]
+pub struct Source {
+    /// The node as a whole.
+    pub status: Arc<dyn Fn() -> Status + Send + Sync>,
+    /// Everything else; none on a witness.
+    pub desk: Option<Desk>,
+}
 
 /// Opens the socket at `path`, readable and writable by its owner only. A socket left behind by
 /// a killed process is replaced; one that is still answered is not, nor is any other kind of file.
@@ -46,12 +60,53 @@ pub async fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Answers until `stop`.
 pub async fn serve(listener: UnixListener, source: Source, stop: CancellationToken) {
-    let routes = Router::new().route("/status", get(move || async move { Json(source()) }));
-    let served = axum::serve(listener, routes)
+    let served = axum::serve(listener, routes(source))
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "the admin socket failed");
+    }
+}
+
+fn routes(source: Source) -> Router {
+    let Source { status, desk } = source;
+    let all = Router::new().route("/status", get(move || async move { Json(status()) }));
+    let Some(desk) = desk else {
+        return all.fallback(|| async {
+            (StatusCode::NOT_FOUND, "a witness knows no ExApps, tunnels or bans; ask a node")
+        });
+    };
+    let lists = Router::new()
+        .route("/exapps", get(|State(desk): State<Desk>| async move { Json(desk.exapps()) }))
+        .route("/tunnels", get(|State(desk): State<Desk>| async move { Json(desk.tunnels()) }))
+        .route("/bans", get(bans).post(add).delete(remove))
+        .route("/bans/all", get(|State(desk): State<Desk>| async move { Json(desk.bans(true)) }))
+        .with_state(desk);
+    all.merge(lists).layer(DefaultBodyLimit::max(MAX_BODY))
+}
+
+async fn bans(State(desk): State<Desk>) -> Response {
+    Json(desk.bans(false)).into_response()
+}
+
+async fn add(State(desk): State<Desk>, Json(new): Json<NewBan>) -> Result<StatusCode, Refusal> {
+    desk.add(new).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn remove(
+    State(desk): State<Desk>,
+    Json(removal): Json<Removal>,
+) -> Result<Response, Refusal> {
+    desk.remove(&removal).await.map(|removed| Json(removed).into_response())
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Wrong(_) => StatusCode::BAD_REQUEST,
+            Self::Unconfirmed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, self.to_string()).into_response()
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::table::span;
+
 /// One node as it sees itself and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -141,26 +143,9 @@ impl fmt::Display for Status {
     }
 }
 
-/// A span of time in its two largest units.
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_show_their_two_largest_units() {
-        for (seconds, text) in [(59, "59s"), (61, "1m01s"), (3660, "1h01m"), (90_000, "1d01h")] {
-            assert_eq!(span(seconds), text);
-        }
-    }
 
     #[test]
     fn a_node_that_waits_says_for_what() {

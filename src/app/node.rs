@@ -80,10 +80,15 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
         speakers.clone(),
         ready.clone(),
     );
-    spawn(
-        &mut tasks,
-        admin::server::serve(admin_socket, Arc::new(move || facts.status()), stop.clone()),
-    );
+    let desk = admin::Desk {
+        guard: guard.clone(),
+        directory: frontend.directory().clone(),
+        tunnels: tunnels.clone(),
+        node: handle.node_id(),
+    };
+    let source =
+        admin::server::Source { status: Arc::new(move || facts.status()), desk: Some(desk) };
+    spawn(&mut tasks, admin::server::serve(admin_socket, source, stop.clone()));
     let mut listeners = Listeners::from(http);
     if let Some((listener, certificate)) = within_tls {
         listeners.tls = Some((listener, certificate.acceptor()?));

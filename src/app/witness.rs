@@ -18,11 +18,8 @@ pub(super) async fn run(node: Node, cluster: cluster::Config) -> anyhow::Result<
     let stop = CancellationToken::new();
     let facts = Facts::witness(node.name.clone(), handle);
     let mut signals = super::Signals::listen()?;
-    let mut served = tokio::spawn(admin::server::serve(
-        listener,
-        Arc::new(move || facts.status()),
-        stop.clone(),
-    ));
+    let source = admin::server::Source { status: Arc::new(move || facts.status()), desk: None };
+    let mut served = tokio::spawn(admin::server::serve(listener, source, stop.clone()));
     tracing::info!(node = node.name, "witness started");
     super::notify(&[NotifyState::Ready]);
     let outcome = tokio::select! {

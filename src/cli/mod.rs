@@ -1,11 +1,15 @@
 //! The command line: one file per subcommand. Everything a command does is below this floor;
 //! here is only what is typed, what is printed, and the exit code.
 
+mod ask;
+mod bans;
 mod certs;
 mod check;
+mod exapps;
 mod lab;
 mod run;
 mod status;
+mod tunnels;
 mod vip_release;
 
 use std::path::{Path, PathBuf};
@@ -33,7 +37,16 @@ enum Command {
     /// Check a configuration and say everything that is wrong with it.
     Check(ConfigFile),
     /// Show the state of the node on this machine.
-    Status(status::Options),
+    Status(ask::Question),
+    /// List, set and lift bans.
+    #[command(subcommand)]
+    Bans(bans::Command),
+    /// What the node on this machine knows about ExApps.
+    #[command(subcommand, name = "exapps")]
+    ExApps(exapps::Command),
+    /// The tunnels the node on this machine knows.
+    #[command(subcommand)]
+    Tunnels(tunnels::Command),
     /// Remove the configured virtual addresses from this machine.
     ///
     /// For the service manager, after the process has ended in whatever way (systemd:
@@ -59,7 +72,10 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(file) => run::run(&file),
         Command::Check(file) => check::run(&file),
-        Command::Status(options) => status::run(&options),
+        Command::Status(question) => status::run(&question),
+        Command::Bans(command) => bans::run(&command),
+        Command::ExApps(command) => exapps::run(&command),
+        Command::Tunnels(command) => tunnels::run(&command),
         Command::VipRelease(file) => vip_release::run(&file),
         Command::Certs(options) => certs::run(&options),
         Command::Lab(options) => lab::run(&options),

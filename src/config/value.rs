@@ -91,17 +91,21 @@ impl Value for Duration {
     const EXPECTED: &'static str = "a duration with its unit, such as \"100ms\", \"3s\" or \"5m\"";
 
     fn read(raw: &DeValue<'_>) -> Option<Self> {
-        let text = raw.as_str()?;
-        let digits = text.find(|c: char| !c.is_ascii_digit())?;
-        let amount: u64 = text[..digits].parse().ok()?;
-        match &text[digits..] {
-            "ms" => Some(Self::from_millis(amount)),
-            "s" => Some(Self::from_secs(amount)),
-            "m" => Some(Self::from_secs(amount.checked_mul(60)?)),
-            "h" => Some(Self::from_secs(amount.checked_mul(3600)?)),
-            "d" => Some(Self::from_secs(amount.checked_mul(86_400)?)),
-            _ => None,
-        }
+        duration(raw.as_str()?)
+    }
+}
+
+/// A duration as it is written in the file and on the command line.
+pub fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let amount: u64 = text[..digits].parse().ok()?;
+    match &text[digits..] {
+        "ms" => Some(Duration::from_millis(amount)),
+        "s" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_secs(amount.checked_mul(60)?)),
+        "h" => Some(Duration::from_secs(amount.checked_mul(3600)?)),
+        "d" => Some(Duration::from_secs(amount.checked_mul(86_400)?)),
+        _ => None,
     }
 }
 

@@ -5,6 +5,8 @@
 //! (weakness W16). Without a quorum nothing is refused: what was pushed is kept here and proposed
 //! again until it is recorded, or a later push makes it moot.
 
+mod listing;
+
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,6 +22,8 @@ use moka::future::Cache;
 
 use crate::access::{AppId, KnownApp};
 use crate::nextcloud;
+
+pub use listing::Listed;
 
 /// Longest wait for the cluster to confirm a record.
 const CONFIRM: Duration = Duration::from_secs(2);
@@ -536,5 +540,30 @@ mod tests {
         assert_eq!(version(&directory).await, None);
         cluster.propose(Command::PushExApp(record("elsewhere")), LONG).await.unwrap();
         assert_eq!(version(&directory).await.as_deref(), Some("elsewhere"));
+    }
+
+    #[tokio::test]
+    async fn what_is_in_force_here_is_listed_with_where_it_is_recorded() {
+        let (directory, _nextcloud, cluster) = start(Config::default()).await;
+        let listed = |directory: &Directory| {
+            let all = directory.list();
+            let shown = all
+                .iter()
+                .map(|app| (app.record.id.clone(), app.record.version.clone(), app.recorded));
+            shown.collect::<Vec<_>>()
+        };
+        becomes(&directory, Some("1.2.3")).await;
+        assert!(directory.list()[0].checked.is_some());
+        let shown =
+            |version: &str, recorded| vec![("demo".to_owned(), version.to_owned(), recorded)];
+        assert_eq!(listed(&directory), shown("1.2.3", Recorded::Cluster));
+        let revision = cluster.read(|state| state.exapp_revision("demo"));
+        let known = Some(KnownApp::new(Arc::new(record("here"))));
+        let push = Command::PushExApp(record("here"));
+        directory.keep_here("demo".to_owned(), Unsynced { known, revision }, push);
+        assert_eq!(listed(&directory), shown("here", Recorded::Here));
+        let delete = Command::DeleteExApp { id: "demo".to_owned() };
+        directory.keep_here("demo".to_owned(), Unsynced { known: None, revision }, delete);
+        assert_eq!(listed(&directory), []);
     }
 }

@@ -34,6 +34,7 @@ use super::sieve::Sieve;
 use super::socket::{Grip, Socket};
 use super::tunnels::Tunnels;
 use super::wire::{Codec, WireError};
+use super::work::Users;
 use crate::guard::Guard;
 use crate::net::Stream;
 
@@ -305,6 +306,7 @@ impl Door {
             input,
             kill: kill.clone(),
             grip: origin.grip.clone(),
+            users: Users::default(),
         });
         tracing::info!(
             run_id,

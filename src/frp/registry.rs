@@ -14,6 +14,7 @@ use super::message::NewProxy;
 use super::ports::{Granted, Ports, Refusal, SessionId, Wanted};
 use super::session::Input;
 use super::socket::Grip;
+use super::work::Users;
 
 /// A session as others can reach it.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Seat {
     pub(super) kill: CancellationToken,
     /// The connection's socket.
     pub(super) grip: Grip,
+    /// Who uses its work connections.
+    pub(super) users: Users,
 }
 
 impl Seat {

@@ -56,6 +56,8 @@ pub struct TunnelStatus {
     pub live_here: bool,
     /// Node that registered it.
     pub node: NodeId,
+    /// Work connections of its client that users hold now; none when it is not live here.
+    pub connections: Option<usize>,
 }
 
 /// Cheap to clone; all clones are the same tunnels.
@@ -113,20 +115,23 @@ impl Tunnels {
 
     /// Every tunnel registered or live, by port.
     pub fn status(&self) -> Vec<TunnelStatus> {
-        let status = |record: &Tunnel, live_here| TunnelStatus {
+        let status = |record: &Tunnel, connections: Option<usize>| TunnelStatus {
             port: record.port,
             proxy: record.proxy.clone(),
             run_id: record.run_id.clone(),
             client: record.client,
             since: record.since,
-            live_here,
+            live_here: connections.is_some(),
             node: record.node,
+            connections,
         };
         let view = self.inner.cluster.view();
         let mut by_port: BTreeMap<u16, TunnelStatus> =
-            view.tunnels().map(|record| (record.port, status(record, false))).collect();
-        for record in self.inner.registry().live() {
-            by_port.insert(record.port, status(record, true));
+            view.tunnels().map(|record| (record.port, status(record, None))).collect();
+        let registry = self.inner.registry();
+        for record in registry.live() {
+            let users = registry.by_port(record.port).map_or(0, |seat| seat.users.count());
+            by_port.insert(record.port, status(record, Some(users)));
         }
         by_port.into_values().collect()
     }
@@ -333,7 +338,10 @@ async fn ask(seat: &Seat, port: u16, attempt: usize) -> Asked {
         work.flush().await
     };
     match timeout(START_WITHIN, send).await {
-        Ok(Ok(())) => Asked::Started(Stream::new(WorkStream::new(work)).put_back(early)),
+        Ok(Ok(())) => {
+            let work = WorkStream::new(work, seat.users.enter());
+            Asked::Started(Stream::new(work).put_back(early))
+        }
         _ => Asked::Stale,
     }
 }

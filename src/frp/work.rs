@@ -6,6 +6,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,11 +18,39 @@ use crate::net::Stream;
 pub(super) struct WorkStream {
     inner: Stream,
     ended: bool,
+    _user: User,
 }
 
 impl WorkStream {
-    pub(super) fn new(inner: Stream) -> Self {
-        Self { inner, ended: false }
+    pub(super) fn new(inner: Stream, user: User) -> Self {
+        Self { inner, ended: false, _user: user }
+    }
+}
+
+/// How many work connections of one client are in users' hands. Clones are one counter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Users(Arc<AtomicUsize>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct User(Users);
+
+impl Users {
+    /// Counts one more.
+    pub(super) fn enter(&self) -> User {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        User(self.clone())
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -83,7 +113,8 @@ mod tests {
     #[tokio::test]
     async fn the_answer_is_still_read_after_our_end_was_sent() {
         let (near, mut far) = tokio::io::duplex(64);
-        let mut work = WorkStream::new(Stream::new(near));
+        let users = Users::default();
+        let mut work = WorkStream::new(Stream::new(near), users.enter());
         work.write_all(b"question").await.unwrap();
         work.shutdown().await.unwrap();
         work.shutdown().await.unwrap();
@@ -95,5 +126,8 @@ mod tests {
         let mut answer = String::new();
         work.read_to_string(&mut answer).await.unwrap();
         assert_eq!((text.as_str(), answer.as_str()), ("question", "answer"));
+        assert_eq!(users.count(), 1);
+        drop(work);
+        assert_eq!(users.count(), 0);
     }
 }

@@ -14,6 +14,8 @@ mod trio;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use trigon::admin::bans::{NewBan, Removal};
+use trigon::admin::client;
 use trio::Trio;
 
 use crate::support::{eventually, http};
@@ -75,21 +77,49 @@ async fn without_a_quorum_reading_goes_on_and_a_push_is_kept_here() {
     assert_eq!(answer.status(), 503, "and it is used here");
 }
 
+/// Whether the node answers a client that has no key, rather than dropping it.
+async fn lets_in(to: SocketAddr) -> bool {
+    let answer = http::send(to, http::get("/exapps/app_api/info", &[]));
+    tokio::time::timeout(Duration::from_secs(2), answer).await.is_ok_and(|sent| sent.is_some())
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_on_one_node_ban_on_the_other() {
+async fn failures_on_one_node_ban_on_the_other_and_a_pardon_there_lifts_it_here() {
     let trio = Trio::start().await;
     for _ in 0..10 {
         let _ = http::send(trio.http(1), http::get("/exapps/app_api/info", &[])).await;
     }
+    assert!(!lets_in(trio.http(1)).await);
     eventually("the other node drops the banned client", || async {
-        let request = http::get("/exapps/app_api/info", &[]);
-        let answer = http::send(trio.http(2), request);
-        match tokio::time::timeout(Duration::from_secs(2), answer).await {
-            Ok(None) | Err(_) => Some(()),
-            Ok(Some(_)) => None,
-        }
+        (!lets_in(trio.http(2)).await).then_some(())
     })
     .await;
+    let removal = Removal { address: "127.0.0.1".into() };
+    let removed = client::pardon(&trio.socket(2), &removal).await.unwrap();
+    assert!(removed.found);
+    eventually("the first node lets the client in again", || async {
+        lets_in(trio.http(1)).await.then_some(())
+    })
+    .await;
+    let refused = client::bans(&trio.socket(3), false).await.unwrap_err();
+    assert!(refused.to_string().contains("a witness knows no"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_a_ban_is_refused_in_words() {
+    let mut trio = Trio::start().await;
+    trio.kill(1);
+    trio.kill(3);
+    eventually("the survivor knows that it is alone", || async {
+        (!trio.status(2).await?.cluster.quorum).then_some(())
+    })
+    .await;
+    let new = NewBan { address: "192.0.2.7".into(), for_seconds: None, reason: String::new() };
+    match client::ban(&trio.socket(2), &new).await {
+        Err(client::Error::Unconfirmed(words)) => assert!(words.contains("no quorum"), "{words}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(client::bans(&trio.socket(2), false).await.unwrap().0.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

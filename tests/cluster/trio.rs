@@ -71,7 +71,11 @@ impl Trio {
     }
 
     pub(crate) async fn status(&self, member: usize) -> Option<Status> {
-        admin::client::status(&self.dir.path().join(format!("{member}.sock"))).await.ok()
+        admin::client::status(&self.socket(member)).await.ok()
+    }
+
+    pub(crate) fn socket(&self, member: usize) -> PathBuf {
+        self.dir.path().join(format!("{member}.sock"))
     }
 
     pub(crate) async fn has_record(&self, member: usize, app: &str) {

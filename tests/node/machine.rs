@@ -1,7 +1,8 @@
 //! One machine in a namespace of its own, with a configuration and `trigon` processes on it.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -14,7 +15,7 @@ use super::LIMIT;
 
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 100);
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
-const KEY: &str = "the-shared-key-nobody-may-read-in-a-log";
+pub(crate) const KEY: &str = "the-shared-key-nobody-may-read-in-a-log";
 
 pub(crate) struct Machine {
     pub(crate) host: Host,
@@ -81,10 +82,47 @@ impl Machine {
         (output.status.code().unwrap(), said)
     }
 
+    /// Runs a command that asks the running node; its exit code, what it printed, what it
+    /// complained about.
+    pub(crate) fn ask(&self, command: &[&str]) -> (i32, String, String) {
+        let mut asking = self.host.command(env!("CARGO_BIN_EXE_trigon"));
+        asking.args(command).arg("--socket").arg(self.socket()).stdin(Stdio::null());
+        let output = asking.output().unwrap();
+        let [said, complained] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        self.is_clean(&said);
+        self.is_clean(&complained);
+        (output.status.code().unwrap(), said, complained)
+    }
+
+    /// Sends a request from the machine itself; what came back.
+    pub(crate) fn request(&self, head: &str, body: &str) -> String {
+        let request = format!(
+            "{} HTTP/1.1\r\nHost: trigon.test\r\nConnection: close\r\nContent-Length: {}\r\n{}\r\n{body}",
+            head.lines().next().unwrap(),
+            body.len(),
+            head.lines().skip(1).map(|line| format!("{line}\r\n")).collect::<String>(),
+        );
+        self.host
+            .within(|| {
+                let mut stream = TcpStream::connect((OWN, 8780)).unwrap();
+                stream.write_all(request.as_bytes()).unwrap();
+                let mut answer = String::new();
+                // A dropped connection ends without an answer, in whatever way.
+                let _ = stream.read_to_string(&mut answer);
+                answer
+            })
+            .unwrap()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+
     /// Waits until the node is ready and Active; then the kernel must have the address once, as
     /// a /32 with a lease.
     pub(crate) async fn holds_and_is_ready(&self) {
-        let socket = self.dir.path().join("admin.sock");
+        let socket = self.socket();
         let ready = async {
             loop {
                 if let Ok(status) = client::status(&socket).await

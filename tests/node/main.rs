@@ -8,7 +8,7 @@ mod machine;
 
 use std::time::Duration;
 
-use machine::{Machine, VIP};
+use machine::{KEY, Machine, VIP};
 use rustix::process::Signal;
 use trigon::lab::namespaces::wait_until;
 
@@ -70,6 +70,90 @@ async fn a_second_one_started_by_mistake_touches_nothing() {
     assert!(told.contains("admin.sock: another trigon answers here"), "{told}");
     assert!(machine.host.holds(VIP).unwrap());
     assert!(!machine.log().contains("removed by someone else"), "{}", machine.log());
+}
+
+#[tokio::test]
+async fn w07_list_and_unban_by_command() {
+    let mut machine = Machine::new();
+    let (code, _, complaint) = machine.ask(&["bans", "list"]);
+    assert_eq!(code, 1);
+    assert!(complaint.contains("no trigon answers here"), "{complaint}");
+    machine.start();
+    machine.holds_and_is_ready().await;
+    let json = |command: &[&str]| -> serde_json::Value {
+        let (code, said, complaint) = machine.ask(&[command, &["--json"]].concat());
+        assert_eq!(code, 0, "{complaint}");
+        serde_json::from_str(&said).unwrap()
+    };
+
+    for attempt in 0..10 {
+        let answer = machine.request("GET /exapps/app_api/info", "");
+        assert!(answer.starts_with("HTTP/1.1 401"), "{attempt}: {answer}");
+    }
+    assert_eq!(machine.request("GET /exapps/app_api/info", ""), "", "dropped");
+    let listed = json(&["bans", "list"]);
+    let ends = listed[0]["ends_in_seconds"].as_u64().unwrap();
+    assert!((1..=300).contains(&ends), "{listed}");
+    assert_eq!(
+        listed,
+        serde_json::json!([{
+            "address": "10.66.0.1", "banned": true, "source": "failures", "failures": 10,
+            "nodes": [1], "ends_in_seconds": ends, "since_seconds": null, "reason": null,
+        }])
+    );
+    let (code, said, _) = machine.ask(&["bans", "remove", "10.66.0.1"]);
+    assert_eq!((code, said.starts_with("10.66.0.1: let in again")), (0, true), "{said}");
+    assert!(machine.request("GET /exapps/app_api/info", "").starts_with("HTTP/1.1 401"));
+    assert_eq!(json(&["bans", "list"]), serde_json::json!([]));
+    assert_eq!(json(&["bans", "list", "--all"])[0]["failures"], 1);
+
+    let (code, ..) =
+        machine.ask(&["bans", "add", "10.66.0.1/24", "--for", "1h", "--reason", "by hand"]);
+    assert_eq!(code, 0);
+    assert_eq!(machine.request("GET /exapps/app_api/info", ""), "", "dropped");
+    let (_, said, _) = machine.ask(&["bans", "list"]);
+    let row = said.lines().nth(1).unwrap();
+    let cells: Vec<_> = row.split_whitespace().collect();
+    assert_eq!((cells[0], cells[4], cells[5]), ("10.66.0.0/24", "admin", "1"), "{said}");
+    assert!(row.ends_with("by hand"), "{said}");
+    let (code, _, complaint) = machine.ask(&["bans", "remove", "10.66.0.1"]);
+    assert_eq!(code, 1);
+    assert!(complaint.contains("still kept out by the ban of 10.66.0.0/24"), "{complaint}");
+    assert_eq!(machine.ask(&["bans", "remove", "10.66.0.0/24"]).0, 0);
+    assert!(machine.request("GET /exapps/app_api/info", "").starts_with("HTTP/1.1 401"));
+
+    let (code, _, complaint) = machine.ask(&["bans", "remove", "192.0.2.7"]);
+    assert_eq!((code, complaint.contains("192.0.2.7: no ban and no failure")), (3, true));
+    assert_eq!(machine.ask(&["bans", "add", "example.org"]).0, 2, "no address");
+    let (code, _, complaint) = machine.ask(&["bans", "add", "192.0.2.7", "--reason", "a\nb"]);
+    assert_eq!((code, complaint.contains("reason: expected one line")), (1, true), "{complaint}");
+}
+
+#[tokio::test]
+async fn records_are_listed_without_their_secrets() {
+    let mut machine = Machine::new();
+    machine.start();
+    machine.holds_and_is_ready().await;
+    let record = r#"{"exapp_token":"t0ken-of-the-app","exapp_version":"1.0.0","host":"127.0.0.1",
+        "port":23001,"routes":[{"url":"^/","access_level":0,"bruteforce_protection":[]}]}"#;
+    let head = format!("POST /exapps/app_api/exapp_storage/Demo\nharp-shared-key: {KEY}");
+    assert!(machine.request(&head, record).starts_with("HTTP/1.1 204"));
+    let (code, said, _) = machine.ask(&["exapps", "list", "--json"]);
+    assert_eq!(code, 0);
+    assert!(!said.contains("t0ken"), "{said}");
+    let listed: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        listed,
+        serde_json::json!([{
+            "id": "demo", "version": "1.0.0", "host": "127.0.0.1", "port": 23001, "routes": 1,
+            "tunnel": "unregistered", "tunnel_node": null, "recorded": "cluster",
+            "checked_seconds": null,
+        }])
+    );
+    let (_, said, _) = machine.ask(&["exapps", "list"]);
+    assert!(said.contains("127.0.0.1:23001") && !said.contains("t0ken"), "{said}");
+    let (code, said, _) = machine.ask(&["tunnels", "list", "--json"]);
+    assert_eq!((code, said.trim()), (0, "[]"));
 }
 
 #[tokio::test]
