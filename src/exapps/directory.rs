@@ -552,7 +552,8 @@ mod tests {
                 .map(|app| (app.record.id.clone(), app.record.version.clone(), app.recorded));
             shown.collect::<Vec<_>>()
         };
-        becomes(&directory, Some("1.2.3")).await;
+        directory.push(record("1.2.3")).await;
+        assert_eq!(version(&directory).await.as_deref(), Some("1.2.3"));
         assert!(directory.list()[0].checked.is_some());
         let shown =
             |version: &str, recorded| vec![("demo".to_owned(), version.to_owned(), recorded)];
