@@ -191,6 +191,11 @@ impl Registry {
         self.seats.get(&self.live.get(&port)?.session)
     }
 
+    /// Work connections in users' hands, of all sessions.
+    pub(super) fn users(&self) -> usize {
+        self.seats.values().map(|seat| seat.users.count()).sum()
+    }
+
     /// The session of a run id.
     pub(super) fn by_run_id(&self, run_id: &str) -> Option<&Seat> {
         self.seats.get(self.by_run_id.get(run_id)?)

@@ -4,18 +4,18 @@
 //! Also keeps the cluster's registrations in step, always in the background: a client is answered
 //! at once, quorum or not. Sessions live in `session.rs`, the table of them in `registry.rs`.
 
-use std::collections::BTreeMap;
+mod status;
+
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use cluster::record::{Millis, Tunnel};
-use cluster::{Command, Handle, NodeId, ProposeError};
-use serde::Serialize;
+use cluster::record::Tunnel;
+use cluster::{Command, Handle, ProposeError};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -33,32 +33,13 @@ use super::wire::Codec;
 use super::work::WorkStream;
 use crate::net::{BoxFuture, Dial, Stream, Target, TcpDial};
 
+pub use status::TunnelStatus;
+
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Longest time for the few bytes that start a work connection.
 const START_WITHIN: Duration = Duration::from_secs(5);
-
-/// One registered tunnel, for the status page.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TunnelStatus {
-    /// Remote port.
-    pub port: u16,
-    /// Proxy name.
-    pub proxy: String,
-    /// The client's run id.
-    pub run_id: String,
-    /// The client's end of its connection.
-    pub client: SocketAddr,
-    /// When it was registered, milliseconds since the Unix epoch.
-    pub since: Millis,
-    /// Whether this node holds the session now.
-    pub live_here: bool,
-    /// Node that registered it.
-    pub node: NodeId,
-    /// Work connections of its client that users hold now; none when it is not live here.
-    pub connections: Option<usize>,
-}
 
 /// Cheap to clone; all clones are the same tunnels.
 #[derive(Clone)]
@@ -111,29 +92,6 @@ impl Tunnels {
     pub fn is_known(&self, port: u16) -> bool {
         self.inner.registry().is_live(port)
             || self.inner.cluster.read(|state| state.tunnel(port).is_some())
-    }
-
-    /// Every tunnel registered or live, by port.
-    pub fn status(&self) -> Vec<TunnelStatus> {
-        let status = |record: &Tunnel, connections: Option<usize>| TunnelStatus {
-            port: record.port,
-            proxy: record.proxy.clone(),
-            run_id: record.run_id.clone(),
-            client: record.client,
-            since: record.since,
-            live_here: connections.is_some(),
-            node: record.node,
-            connections,
-        };
-        let view = self.inner.cluster.view();
-        let mut by_port: BTreeMap<u16, TunnelStatus> =
-            view.tunnels().map(|record| (record.port, status(record, None))).collect();
-        let registry = self.inner.registry();
-        for record in registry.live() {
-            let users = registry.by_port(record.port).map_or(0, |seat| seat.users.count());
-            by_port.insert(record.port, status(record, Some(users)));
-        }
-        by_port.into_values().collect()
     }
 
     /// Whether the client of this port is connected to this node.

@@ -1,0 +1,61 @@
+//! The tunnels as an admin sees them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use cluster::NodeId;
+use cluster::record::{Millis, Tunnel};
+use serde::Serialize;
+
+use super::Tunnels;
+
+/// One registered tunnel, for the status page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TunnelStatus {
+    /// Remote port.
+    pub port: u16,
+    /// Proxy name.
+    pub proxy: String,
+    /// The client's run id.
+    pub run_id: String,
+    /// The client's end of its connection.
+    pub client: SocketAddr,
+    /// When it was registered, milliseconds since the Unix epoch.
+    pub since: Millis,
+    /// Whether this node holds the session now.
+    pub live_here: bool,
+    /// Node that registered it.
+    pub node: NodeId,
+    /// Work connections of its client that users hold now; none when it is not live here.
+    pub connections: Option<usize>,
+}
+
+impl Tunnels {
+    /// Every tunnel registered or live, by port.
+    pub fn status(&self) -> Vec<TunnelStatus> {
+        let status = |record: &Tunnel, connections: Option<usize>| TunnelStatus {
+            port: record.port,
+            proxy: record.proxy.clone(),
+            run_id: record.run_id.clone(),
+            client: record.client,
+            since: record.since,
+            live_here: connections.is_some(),
+            node: record.node,
+            connections,
+        };
+        let view = self.inner.cluster.view();
+        let mut by_port: BTreeMap<u16, TunnelStatus> =
+            view.tunnels().map(|record| (record.port, status(record, None))).collect();
+        let registry = self.inner.registry();
+        for record in registry.live() {
+            let users = registry.by_port(record.port).map_or(0, |seat| seat.users.count());
+            by_port.insert(record.port, status(record, Some(users)));
+        }
+        by_port.into_values().collect()
+    }
+
+    /// Work connections in users' hands, of every client of this node.
+    pub fn connections(&self) -> usize {
+        self.inner.registry().users()
+    }
+}
