@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use cluster::Handle;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Api;
+use crate::api::{self, Api};
 use crate::exapps::{Directory, Sessions, directory};
 use crate::guard::Guard;
 use crate::http::body::Body;
@@ -27,7 +27,7 @@ use crate::http::upgrade::Upgrades;
 use crate::http::{client, server, tls};
 use crate::net::Dial;
 use crate::nextcloud;
-use crate::proxy::answer;
+use crate::proxy::docker_engine::Passthrough;
 use crate::proxy::exapp::{Handled, Proxy};
 use crate::proxy::forward::Forward;
 use crate::secret::Secret;
@@ -110,6 +110,10 @@ impl Default for Config {
     }
 }
 
+/// Longest wait for a connection to a Docker engine: AppAPI's ping gives up after 3 s, and is to be
+/// told why before (weakness W20).
+const REACH_ENGINE: Duration = Duration::from_millis(2500);
+
 /// The sockets a frontend serves.
 pub struct Listeners {
     /// HTTP/1.1, and HTTP/2 with prior knowledge.
@@ -135,10 +139,11 @@ pub struct Frontend {
 struct Rooms {
     proxy: Proxy,
     api: Api,
+    engines: Passthrough,
 }
 
 impl Frontend {
-    /// A frontend that reaches ExApps through `dial`. Call it within a runtime.
+    /// A frontend that reaches ExApps and Docker engines through `dial`. Call it within a runtime.
     pub fn new(
         config: Config,
         shared_key: &Secret,
@@ -146,17 +151,19 @@ impl Frontend {
         cluster: Handle,
         nextcloud: nextcloud::Client,
         dial: Arc<dyn Dial>,
+        docker: api::Docker,
     ) -> Self {
         let timeouts = &config.timeouts;
-        let to_exapps = client::Client::new(
-            dial,
-            client::Config {
-                connect: timeouts.connect,
-                response: timeouts.server,
-                request_body: timeouts.client,
-                ..client::Config::default()
-            },
-        );
+        let limits = client::Config {
+            connect: timeouts.connect,
+            response: timeouts.server,
+            request_body: timeouts.client,
+            ..client::Config::default()
+        };
+        let engine_limits =
+            client::Config { connect: timeouts.connect.min(REACH_ENGINE), ..limits.clone() };
+        let to_exapps = client::Client::new(Arc::clone(&dial), limits);
+        let to_engines = client::Client::new(dial, engine_limits);
         let lifetimes = directory::Config {
             negative_lifetime: config.negative_lifetime,
             ..directory::Config::default()
@@ -164,6 +171,8 @@ impl Frontend {
         let directory = Directory::new(lifetimes, cluster.clone(), nextcloud.clone());
         let sessions = Sessions::new(shared_key, config.session_lifetime, cluster, nextcloud);
         let upgrades = Upgrades::new(timeouts.tunnel);
+        let engines =
+            Passthrough::new(docker.engines().clone(), Forward::new(to_engines, upgrades.clone()));
         let proxy = Proxy {
             guard,
             directory: directory.clone(),
@@ -180,7 +189,11 @@ impl Frontend {
                 drain: config.drain,
                 ..server::Config::default()
             }),
-            rooms: Arc::new(Rooms { proxy, api: Api::new(directory, timeouts.client) }),
+            rooms: Arc::new(Rooms {
+                proxy,
+                api: Api::new(directory, docker, timeouts.client),
+                engines,
+            }),
             upgrades,
             drain: config.drain,
         }
@@ -226,10 +239,9 @@ impl Rooms {
         match self.proxy.handle(request, &connection).await {
             Handled::Done(done) => done,
             Handled::Control { request, path } => Ok(self.api.handle(&path, request).await),
-            Handled::DockerEngine { .. } => Ok(answer::text(
-                StatusCode::NOT_IMPLEMENTED,
-                "501 Not Implemented: this build of Trigon reaches no Docker engine yet",
-            )),
+            Handled::DockerEngine { request, port, path } => {
+                Ok(self.engines.handle(request, port, &path, connection.slot).await)
+            }
         }
     }
 }

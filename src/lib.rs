@@ -13,7 +13,7 @@
 //! | 5 | [`proxy`], [`api`]: carry requests, answer AppAPI |
 //! | 4 | [`exapps`]: what Nextcloud knows, remembered |
 //! | 3 | [`frp`], [`nextcloud`], [`failover`]: tunnels, two HTTP calls, who holds the address |
-//! | 2 | [`access`], [`guard`], [`http`]: rules and crafts |
+//! | 2 | [`access`], [`guard`], [`http`], [`docker`]: rules and crafts |
 //! | 1 | `vrrp`, `cluster` (own crates), [`net`], [`observe`], [`secret`] |
 
 pub mod access;
@@ -22,6 +22,7 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod docker;
 pub mod exapps;
 pub mod failover;
 pub mod frontend;

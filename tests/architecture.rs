@@ -32,8 +32,12 @@ const SANS_IO: &[(&str, &[&str])] = &[
     ("vrrp/src", &["config", "packet", "checksum", "timers", "router", "announce"]),
     ("cluster/src", &["command", "state"]),
     ("cluster/src/record", &["*"]),
-    ("src/access", &["path", "routes", "verdict", "decision"]),
+    ("src/access", &["path", "routes", "verdict", "decision", "docker_engine"]),
     ("src/config", &["file", "problem", "value"]),
+    (
+        "src/docker",
+        &["archive", "names", "owner", "payload", "spec", "trust", "user", "version", "waiting"],
+    ),
     ("src/exapps", &["upstream"]),
     ("src/failover", &["takeover"]),
     ("src/frp", &["message", "preface", "login", "ports", "control"]),

@@ -18,6 +18,8 @@ zz = 1
 zz = 1
 [exapps]
 zz = 1
+[docker]
+zz = 1
 [frp]
 zz = 1
 [cluster]

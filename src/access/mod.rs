@@ -6,6 +6,7 @@
 //! is recorded in `docs/compat/undocumented-harp.md`.
 
 pub mod decision;
+pub mod docker_engine;
 pub mod path;
 pub mod request;
 pub mod routes;
@@ -14,6 +15,7 @@ pub mod verdict;
 mod pattern;
 
 pub use decision::{Answer, Decision, Fact, KnownApp, LookupFailed, Step};
+pub use docker_engine::EngineCall;
 pub use path::AppId;
 pub use request::{AccessRequest, Signed, offered_key};
 pub use routes::CompiledRoutes;

@@ -48,7 +48,7 @@ impl Desk {
             let record = &listed.record;
             let tunnel = match upstream::target(&record.host, record.port) {
                 Target::Tunnel(port) => Some(tunnels.iter().find(|tunnel| tunnel.port == port)),
-                Target::Tcp { .. } => None,
+                Target::Tcp { .. } | Target::Unix(_) => None,
             };
             let place = match tunnel {
                 None => Place::Direct,

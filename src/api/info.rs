@@ -28,11 +28,11 @@ struct Trigon {
 }
 
 impl Info {
-    /// What this build can do.
-    pub fn current() -> Self {
+    /// What this node can do; `docker` tells whether it has an engine to call.
+    pub fn current(docker: bool) -> Self {
         Self {
             version: HARP_VERSION,
-            docker: true,
+            docker,
             kubernetes: Kubernetes { enabled: false },
             trigon: Trigon { version: env!("CARGO_PKG_VERSION") },
         }

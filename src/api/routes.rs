@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use super::docker::{self, Docker};
 use super::info::{HEARTBEAT, Info};
 use super::storage::{self, Stored};
+use super::{answer, kubernetes};
 use crate::access::AppId;
+use crate::access::docker_engine::is_engine_path;
 use crate::exapps::Directory;
-use crate::http::body::{Body, BodyError, read_whole};
+use crate::http::body::{Body, read_whole};
 
 /// Most bytes of a request body. HaRP's 1 MiB breaks certificate installs with large CA bundles
 /// (weakness W21).
@@ -19,6 +21,7 @@ pub const MAX_BODY: usize = 16 * 1024 * 1024;
 /// The control API of one node.
 pub struct Api {
     directory: Directory,
+    docker: Docker,
     body_idle: Duration,
 }
 
@@ -27,52 +30,63 @@ enum Resource<'p> {
     Heartbeat,
     Info,
     Storage(&'p str),
-    /// Known to HaRP, not part of this build.
-    NotBuilt,
+    Docker(docker::Call),
+    Kubernetes(kubernetes::Call),
 }
 
 impl Api {
-    /// Over these records; callers may pause for `body_idle` while they send a body.
-    pub fn new(directory: Directory, body_idle: Duration) -> Self {
-        Self { directory, body_idle }
+    /// Over these records and engines; callers may pause for `body_idle` while they send a body.
+    pub fn new(directory: Directory, docker: Docker, body_idle: Duration) -> Self {
+        Self { directory, docker, body_idle }
     }
 
     /// Answers one call; `path` is without the `/exapps/app_api` prefix.
     pub async fn handle(&self, path: &str, request: Request<Incoming>) -> Response<Body> {
         let Some(resource) = Resource::at(path) else {
-            return text(StatusCode::NOT_FOUND, "404: Not Found");
+            return unknown(path, request.headers());
         };
         let method = request.method();
         let read = matches!(*method, Method::GET | Method::HEAD);
         match resource {
-            Resource::Heartbeat if read => json(HEARTBEAT),
-            Resource::Info if read => match serde_json::to_string(&Info::current()) {
-                Ok(body) => json(body),
-                Err(_never) => text(StatusCode::INTERNAL_SERVER_ERROR, "500 Internal Server Error"),
-            },
-            Resource::Heartbeat | Resource::Info => not_allowed("GET,HEAD"),
+            Resource::Heartbeat if read => answer::json_text(StatusCode::OK, HEARTBEAT),
+            Resource::Info if read => {
+                answer::json(StatusCode::OK, &Info::current(self.docker.has_engine()))
+            }
+            Resource::Heartbeat | Resource::Info => answer::not_allowed("GET,HEAD"),
             Resource::Storage(id) if *method == Method::POST => self.push(id, request).await,
             Resource::Storage(id) if *method == Method::DELETE => {
                 stored(storage::delete(&self.directory, &AppId::from_display(id)).await)
             }
-            Resource::Storage(_) => not_allowed("DELETE,POST"),
-            Resource::NotBuilt => {
-                text(StatusCode::NOT_IMPLEMENTED, "501: this build of Trigon cannot do that yet")
+            Resource::Storage(_) => answer::not_allowed("DELETE,POST"),
+            Resource::Docker(_) | Resource::Kubernetes(_) if *method != Method::POST => {
+                answer::not_allowed("POST")
             }
+            Resource::Docker(call) => match docker::engine_port(request.headers()) {
+                Err(why) => answer::text(StatusCode::BAD_REQUEST, why),
+                Ok(port) => match self.body(request).await {
+                    Ok(body) => self.docker.handle(call, port, &body).await,
+                    Err(unread) => unread,
+                },
+            },
+            Resource::Kubernetes(call) => match self.body(request).await {
+                Ok(body) => kubernetes::handle(call, &body),
+                Err(unread) => unread,
+            },
         }
     }
 
     async fn push(&self, id: &str, request: Request<Incoming>) -> Response<Body> {
-        match read_whole(request.into_body(), MAX_BODY, self.body_idle).await {
+        match self.body(request).await {
             Ok(body) => {
                 stored(storage::post(&self.directory, &AppId::from_display(id), &body).await)
             }
-            Err(BodyError::TooLong(_)) => {
-                text(StatusCode::PAYLOAD_TOO_LARGE, "413: the body is larger than 16 MiB")
-            }
-            Err(BodyError::Idle(_)) => text(StatusCode::REQUEST_TIMEOUT, "408: the body stalled"),
-            Err(BodyError::Broken(_)) => text(StatusCode::BAD_REQUEST, "400: the body broke off"),
+            Err(unread) => unread,
         }
+    }
+
+    async fn body(&self, request: Request<Incoming>) -> Result<bytes::Bytes, Response<Body>> {
+        let read = read_whole(request.into_body(), MAX_BODY, self.body_idle).await;
+        read.map_err(|error| answer::unread(&error))
     }
 }
 
@@ -80,46 +94,34 @@ impl<'p> Resource<'p> {
     /// Exact: HaRP tolerates no trailing slash either.
     fn at(path: &'p str) -> Option<Self> {
         match path {
-            "/heartbeat" => Some(Self::Heartbeat),
-            "/info" => Some(Self::Info),
-            _ if path.starts_with("/docker/") || path.starts_with("/k8s/") => Some(Self::NotBuilt),
-            _ => {
-                let id = path.strip_prefix("/exapp_storage/")?;
-                (!id.is_empty() && !id.contains('/')).then_some(Self::Storage(id))
-            }
+            "/heartbeat" => return Some(Self::Heartbeat),
+            "/info" => return Some(Self::Info),
+            _ => {}
         }
+        if let Some(name) = path.strip_prefix("/docker/exapp/") {
+            return docker::Call::named(name).map(Self::Docker);
+        }
+        if let Some(name) = path.strip_prefix("/k8s/exapp/") {
+            return kubernetes::Call::named(name).map(Self::Kubernetes);
+        }
+        let id = path.strip_prefix("/exapp_storage/")?;
+        (!id.is_empty() && !id.contains('/')).then_some(Self::Storage(id))
+    }
+}
+
+/// A call for a Docker engine that does not say which would be a riddle as a 404: old daemon
+/// entries of AppAPI and hand-made requests lack the header (HaRP issue 77).
+fn unknown(path: &str, headers: &HeaderMap) -> Response<Body> {
+    match docker::engine_port(headers) {
+        Err(why) if is_engine_path(path) => answer::text(StatusCode::BAD_REQUEST, why),
+        _ => answer::unknown_path(),
     }
 }
 
 fn stored(stored: Stored) -> Response<Body> {
     match stored {
-        Stored::Done => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            response
-        }
-        Stored::Unknown => text(StatusCode::NOT_FOUND, "404: no such record"),
-        Stored::Malformed(error) => text(StatusCode::BAD_REQUEST, format!("400: {error}")),
+        Stored::Done => answer::nothing(),
+        Stored::Unknown => answer::text(StatusCode::NOT_FOUND, "404: no such record"),
+        Stored::Malformed(error) => answer::text(StatusCode::BAD_REQUEST, format!("400: {error}")),
     }
-}
-
-fn json(body: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::full(body));
-    let kind = HeaderValue::from_static("application/json; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-}
-
-fn not_allowed(allow: &'static str) -> Response<Body> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-    response
-}
-
-fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::full(text));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
 }

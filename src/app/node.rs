@@ -9,7 +9,7 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,12 +22,13 @@ use tokio_util::sync::CancellationToken;
 use super::status::{Facts, Speaker};
 use crate::config::Speakers;
 use crate::config::{Node, Serve};
+use crate::docker::{ClientFiles, Engines};
 use crate::failover::{Effects, Watch};
 use crate::frontend::{self, Frontend, Listeners};
 use crate::guard::Guard;
 use crate::http::tls::Certificate;
 use crate::net::{TcpDial, listen};
-use crate::{admin, frp, nextcloud};
+use crate::{admin, api, frp, nextcloud};
 
 /// How long requests on this node's own addresses may take to end at a stop. Those on the
 /// virtual address cannot end any more: their segments already go to the peer.
@@ -35,6 +36,9 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 /// How often it is made sure that the VRRP threads live.
 const LOOK_AT_SPEAKERS: Duration = Duration::from_millis(500);
+
+/// What frpc in a container logs in with; set once the certificates exist.
+type ClientCertificates = Arc<OnceLock<ClientFiles>>;
 
 /// Tasks without which the node is no node; each ends with the reason.
 type Tasks = JoinSet<anyhow::Result<()>>;
@@ -52,6 +56,7 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
     let guard = Guard::new(serve.guard.clone(), handle.clone());
     let tcp = TcpDial { within: serve.frontend.timeouts.connect, refuse_loopback: true };
     let tunnels = frp::Tunnels::new(serve.frp.clone(), tcp, handle.clone());
+    let certificates = ClientCertificates::default();
     let frontend = Frontend::new(
         frontend::Config { drain: LAST_REQUESTS, ..serve.frontend.clone() },
         &serve.shared_key,
@@ -59,6 +64,7 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
         handle.clone(),
         nextcloud::Client::new(serve.nextcloud.clone())?,
         Arc::new(tunnels.clone()),
+        docker(&serve, &tunnels, &certificates),
     );
     let http = listen::bind(serve.frontend.listen)
         .with_context(|| format!("exapps.listen {}", serve.frontend.listen))?;
@@ -96,7 +102,8 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
     }
     let http_stop = stop.clone();
     spawn(&mut tasks, async move { frontend.serve(listeners, http_stop).await });
-    let door = FrpDoor { state_dir: node.state_dir.clone(), ready, stop: stop.clone() };
+    let state_dir = node.state_dir.clone();
+    let door = FrpDoor { state_dir, certificates, ready, stop: stop.clone() };
     tasks.spawn(door.open(frp_port, serve, guard, tunnels.clone(), handle, speakers.clone()));
 
     tracing::info!(node = node.name, "node started");
@@ -130,6 +137,20 @@ fn open_tls(tls: &frontend::Tls) -> anyhow::Result<(TcpListener, Certificate)> {
     let listener =
         listen::bind(tls.listen).with_context(|| format!("exapps.tls_listen {}", tls.listen))?;
     Ok((listener, certificate))
+}
+
+/// The calls to Docker engines: the local one's socket, and whatever tunnel is registered for one.
+fn docker(serve: &Serve, tunnels: &frp::Tunnels, certificates: &ClientCertificates) -> api::Docker {
+    let dial = Arc::new(tunnels.clone());
+    let is_registered = Box::new({
+        let tunnels = tunnels.clone();
+        move |port| tunnels.is_known(port)
+    });
+    let ports = serve.frp.engines.clone();
+    let engines = Engines::new(serve.docker.clone(), ports, dial, is_registered);
+    let certificates = Arc::clone(certificates);
+    let client_certificates = Box::new(move || certificates.get().cloned());
+    api::Docker::new(engines, client_certificates, Box::new(|_app, _environment| {}))
 }
 
 fn make_private_dir(path: &PathBuf) -> anyhow::Result<()> {
@@ -222,6 +243,7 @@ fn spawn_watch(
 /// needs a quorum. Connections that come earlier wait in the kernel's queue.
 struct FrpDoor {
     state_dir: PathBuf,
+    certificates: ClientCertificates,
     ready: CancellationToken,
     stop: CancellationToken,
 }
@@ -243,6 +265,12 @@ impl FrpDoor {
         };
         let dir = self.state_dir.join("frp");
         pki.write_files(&dir).with_context(|| dir.display().to_string())?;
+        // The only one to set it.
+        let _ = self.certificates.set(ClientFiles {
+            ca: pki.ca_certificate().to_owned(),
+            certificate: pki.client_certificate().to_owned(),
+            key: pki.client_key().clone(),
+        });
         permit(&speakers)?;
         self.ready.cancel();
         tracing::info!("ready to hold the virtual address");

@@ -106,7 +106,7 @@ fn read(mut root: Section<'_, '_>) -> Option<Config> {
     let log = read_log(root.section("log"));
     let cluster = members::read(root.section("cluster"), id, &node.state_dir, witness);
     let serve = if witness {
-        for key in ["nextcloud", "exapps", "frp", "vrrp"] {
+        for key in ["nextcloud", "exapps", "docker", "frp", "vrrp"] {
             root.refuse(key, "a section a witness has no use for", "only [node], [log], [cluster]");
         }
         None

@@ -1,14 +1,14 @@
-//! What a node serves: `[nextcloud]`, `[exapps]` and `[frp]`.
+//! What a node serves: `[nextcloud]`, `[exapps]`, `[docker]` and `[frp]`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::Section;
 use super::routers::{self, Speakers};
 use crate::http::tls::{Certificate, Files};
 use crate::secret::Secret;
-use crate::{frontend, frp, guard, nextcloud};
+use crate::{docker, frontend, frp, guard, nextcloud};
 
 /// What a node with the role `node` serves.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Serve {
     pub shared_key: Secret,
     /// How Nextcloud is asked.
     pub nextcloud: nextcloud::Config,
+    /// Docker engines.
+    pub docker: docker::Config,
     /// The FRP port.
     pub frp: frp::Config,
     /// The HTTP port and the way to the ExApps.
@@ -46,11 +48,12 @@ pub(super) fn read(root: &mut Section<'_, '_>, cluster: &cluster::Config) -> Opt
     let frontend = read_frontend(&mut section);
     section.finish();
 
+    let docker = read_docker(root.section("docker"));
     let frp = read_frp(root.section("frp"));
     let speakers = routers::read(root.sections("vrrp"), cluster);
     let shared_key = shared_key?;
     let nextcloud = nextcloud::Config::new(url?, shared_key.clone());
-    Some(Serve { guard: guard?, shared_key, nextcloud, frp, frontend, speakers })
+    Some(Serve { guard: guard?, shared_key, nextcloud, docker, frp, frontend, speakers })
 }
 
 /// The shared key, with HaRP's rules: trailing newlines are dropped, the rest must be printable
@@ -130,6 +133,21 @@ fn read_tls(section: &mut Section<'_, '_>, plain: SocketAddr) -> Option<frontend
         section.complaint(name, error.to_string());
     }
     Some(frontend::Tls { listen, files })
+}
+
+fn read_docker(mut section: Section<'_, '_>) -> docker::Config {
+    let mut config = docker::Config::default();
+    if let Some(socket) = section.optional::<PathBuf>("socket") {
+        if socket.is_relative() && socket != Path::new("off") {
+            let expected = "an absolute path or \"off\"";
+            section.wrong("socket", format!("\"{}\"", socket.display()), expected);
+        }
+        config.socket = (socket != Path::new("off")).then_some(socket);
+    }
+    let readable = section.optional("readable_client_key");
+    config.readable_client_key = readable.unwrap_or(config.readable_client_key);
+    section.finish();
+    config
 }
 
 fn read_frp(mut section: Section<'_, '_>) -> frp::Config {

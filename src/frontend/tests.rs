@@ -21,10 +21,13 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
+use crate::docker::testing::Stub;
 use crate::guard;
 use crate::http::tls::Certificate;
 use crate::nextcloud::testing::{KEY, Nextcloud, TestBody, full};
 use crate::proxy::testing::{ExApp, Tunnels, body_of, json_of, raw, send, try_send};
+
+mod docker;
 
 const LONG: Duration = Duration::from_secs(10);
 const ROUTES: [(&str, u8); 4] =
@@ -41,6 +44,9 @@ struct Bed {
     exapp: ExApp,
     tunnels: Arc<Tunnels>,
     cluster: Handle,
+    /// The engine of port 24000.
+    engine: Stub,
+    dir: tempfile::TempDir,
     stop: CancellationToken,
     served: tokio::task::JoinHandle<()>,
     frontend: Arc<Frontend>,
@@ -78,7 +84,12 @@ impl Bed {
             nextcloud::Client::new(nextcloud::Config::new(url, shared_key.clone())).unwrap();
         let dial: Arc<dyn Dial> = Arc::<Tunnels>::clone(&tunnels);
         let certificate = config.tls.clone().map(|tls| Certificate::open(tls.files).unwrap());
-        let frontend = Frontend::new(config, &shared_key, guard, cluster.clone(), client, dial);
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Stub::default();
+        engine.listen(&dir.path().join("docker.sock"));
+        let docker = docker::calls(&dir, &tunnels);
+        let frontend =
+            Frontend::new(config, &shared_key, guard, cluster.clone(), client, dial, docker);
         let frontend = Arc::new(frontend);
         let listener = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
         let mut listeners = Listeners::from(listener().await);
@@ -92,7 +103,19 @@ impl Bed {
         let stop = CancellationToken::new();
         let (token, serving) = (stop.clone(), Arc::clone(&frontend));
         let served = tokio::spawn(async move { serving.serve(listeners, token).await });
-        Self { address, nextcloud, exapp, tunnels, cluster, stop, served, frontend, tls }
+        Self {
+            address,
+            nextcloud,
+            exapp,
+            tunnels,
+            cluster,
+            engine,
+            dir,
+            stop,
+            served,
+            frontend,
+            tls,
+        }
     }
 
     async fn get(&self, path: &str, headers: Headers<'_>) -> Response<Incoming> {
@@ -541,9 +564,8 @@ async fn the_control_api_answers_as_harp() {
         ("GET", "/info/", &[key], "", 404),
         ("GET", "/nothing", &[key], "", 404),
         ("GET", "", &[key], "", 404),
-        ("POST", "/docker/exapp/exists", &[key, engine], "{}", 501),
-        ("GET", "/v1.44/_ping", &[key, engine], "", 501),
-        ("POST", "/k8s/exapp/exists", &[key], "{}", 501),
+        ("POST", "/docker/exapp/exists", &[key, engine], "{}", 400),
+        ("GET", "/v1.44/_ping", &[key, ("docker-engine-port", "24001")], "", 503),
         ("GET", "/info", &[("harp-shared-key", "guess")], "", 401),
         ("GET", "/info", &[], "", 401),
     ];

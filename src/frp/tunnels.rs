@@ -233,7 +233,7 @@ impl Dial for Tunnels {
     fn dial<'a>(&'a self, to: &'a Target) -> BoxFuture<'a, io::Result<Stream>> {
         match to {
             Target::Tunnel(port) => Box::pin(self.open(*port)),
-            Target::Tcp { .. } => self.inner.fallback.dial(to),
+            Target::Tcp { .. } | Target::Unix(_) => self.inner.fallback.dial(to),
         }
     }
 }

@@ -1,15 +1,16 @@
-//! Where a connection should lead, and how plain TCP is dialled. `frp::Tunnels` is the other
+//! Where a connection should lead, and how plain TCP and unix sockets are dialled. `frp::Tunnels` is the other
 //! implementation of [`Dial`]: it answers [`Target::Tunnel`] and hands the rest to [`TcpDial`].
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use super::Stream;
@@ -30,6 +31,8 @@ pub enum Target {
         /// TCP port.
         port: u16,
     },
+    /// A unix socket of this machine. Only the configuration can name one.
+    Unix(Arc<Path>),
 }
 
 impl fmt::Display for Target {
@@ -37,6 +40,7 @@ impl fmt::Display for Target {
         match self {
             Self::Tunnel(port) => write!(f, "tunnel:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -67,6 +71,11 @@ impl Dial for TcpDial {
                     .await
                     .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
                     .map(Stream::new),
+                Target::Unix(path) => timeout(self.within, UnixStream::connect(path))
+                    .await
+                    .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
+                    .map(Stream::new)
+                    .map_err(|error| io::Error::new(error.kind(), format!("{to}: {error}"))),
                 Target::Tunnel(port) => Err(io::Error::new(
                     io::ErrorKind::NotFound,
                     format!("no tunnel server is running for port {port}"),

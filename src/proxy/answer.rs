@@ -9,6 +9,7 @@
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
+use crate::docker;
 use crate::http::body::Body;
 use crate::http::client;
 
@@ -87,8 +88,39 @@ pub fn bad_gateway() -> Response<Body> {
     text(StatusCode::BAD_GATEWAY, "502 Bad Gateway: the ExApp did not switch protocols as asked")
 }
 
+/// Why a Docker engine could not be asked.
+pub fn engine_failed(error: &docker::Error) -> Response<Body> {
+    use docker::Error;
+    let status = match error {
+        Error::Silent { .. } => StatusCode::GATEWAY_TIMEOUT,
+        Error::Garbled { .. } => StatusCode::BAD_GATEWAY,
+        Error::Foreign { .. } => StatusCode::FORBIDDEN,
+        Error::Unknown { .. } | Error::Unreachable { .. } | Error::Refused { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    text(status, format!("{status}: {error}"))
+}
+
+/// Why a Docker engine's answer is missing. At once, as for ExApps.
+pub fn engine_unreached(port: u16, error: &client::Error) -> Response<Body> {
+    use client::Error;
+    let (status, what) = match error {
+        Error::NoTunnel => (StatusCode::SERVICE_UNAVAILABLE, "has no tunnel"),
+        Error::TunnelAbsent | Error::ConnectTimeout => {
+            (StatusCode::SERVICE_UNAVAILABLE, "is not back yet")
+        }
+        Error::Connect(_) => (StatusCode::SERVICE_UNAVAILABLE, "does not accept connections"),
+        Error::Broke(_) => (StatusCode::BAD_GATEWAY, "broke off or did not speak HTTP"),
+        Error::RequestBroken => return bad_request(),
+        Error::RequestStalled => return text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout"),
+        Error::Silent => (StatusCode::GATEWAY_TIMEOUT, "did not answer in time"),
+    };
+    text(status, format!("{status}: the Docker engine of port {port} {what}"))
+}
+
 /// A text answer in HaRP's form: no charset, no newline.
-pub fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+pub fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::full(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, TEXT);

@@ -1,8 +1,10 @@
 //! Requests for ExApps: from the access decision to the response's last byte.
 //!
-//! Control API and Docker engine calls are recognised here and handed back to `frontend`.
+//! Control API and Docker engine calls are recognised here and handed back to `frontend`, which
+//! has the latter carried by [`docker_engine`].
 
 pub mod answer;
+pub mod docker_engine;
 pub mod exapp;
 pub mod forward;
 pub mod rewrite;

@@ -156,6 +156,10 @@ impl Tunnels {
         self.absent.lock().unwrap().push(port);
     }
 
+    pub(crate) fn is_known(&self, port: u16) -> bool {
+        self.live.lock().unwrap().contains_key(&port) || self.absent.lock().unwrap().contains(&port)
+    }
+
     async fn live(&self, port: u16) -> io::Result<SocketAddr> {
         loop {
             let changed = self.changed.notified();
@@ -179,7 +183,7 @@ impl Dial for Tunnels {
                     let address = self.live(*port).await?;
                     Ok(Stream::new(TcpStream::connect(address).await?))
                 }
-                Target::Tcp { .. } => {
+                Target::Tcp { .. } | Target::Unix(_) => {
                     let within = Duration::from_secs(1);
                     TcpDial { within, refuse_loopback: false }.dial(to).await
                 }
