@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 10 | `main` |
 //! | 9 | [`cli`] |
-//! | 8 | [`app`], [`lab`] |
+//! | 8 | [`app`], [`lab`], [`doctor`] |
 //! | 7 | [`config`], [`admin`] |
 //! | 6 | [`frontend`]: one listener, three destinations |
 //! | 5 | [`proxy`], [`api`]: carry requests, answer AppAPI |
@@ -23,6 +23,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod docker;
+pub mod doctor;
 pub mod exapps;
 pub mod failover;
 pub mod frontend;

@@ -15,7 +15,7 @@ use std::path::Path;
 const FLOORS: &[(u8, &[&str])] = &[
     (10, &["main"]),
     (9, &["cli"]),
-    (8, &["app", "lab"]),
+    (8, &["app", "lab", "doctor"]),
     (7, &["config", "admin"]),
     (6, &["frontend"]),
     (5, &["proxy", "api"]),
@@ -33,11 +33,13 @@ const SANS_IO: &[(&str, &[&str])] = &[
     ("cluster/src", &["command", "state"]),
     ("cluster/src/record", &["*"]),
     ("src/access", &["path", "routes", "verdict", "decision", "docker_engine"]),
-    ("src/config", &["file", "problem", "value"]),
+    ("src/config", &["env", "file", "problem", "value"]),
+    ("src/config/env", &["document", "file", "value"]),
     (
         "src/docker",
         &["archive", "names", "owner", "payload", "spec", "trust", "user", "version", "waiting"],
     ),
+    ("src/doctor", &["report", "judge", "nextcloud_rules"]),
     ("src/exapps", &["upstream"]),
     ("src/failover", &["takeover"]),
     ("src/frp", &["message", "preface", "login", "ports", "control"]),

@@ -259,8 +259,9 @@ impl FrpDoor {
         speakers: Arc<Mutex<Vec<Speaker>>>,
     ) -> anyhow::Result<()> {
         let days = serve.frp.certificate_days;
+        let from = serve.frp.certificates_from.as_deref();
         let pki = tokio::select! {
-            pki = frp::pki::ensure(&handle, &serve.shared_key, days) => pki?,
+            pki = frp::pki::ensure_from(&handle, &serve.shared_key, days, from) => pki?,
             () = self.stop.cancelled() => return Ok(()),
         };
         let dir = self.state_dir.join("frp");

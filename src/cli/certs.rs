@@ -96,7 +96,8 @@ fn authority(out: &Path, cluster: &str) -> anyhow::Result<Authority> {
     Ok(authority)
 }
 
-fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
+/// Writes a file that must not be there yet.
+pub(super) fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)

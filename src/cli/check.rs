@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, say};
+use super::{Source, say};
 
-pub(super) fn run(file: &ConfigFile) -> ExitCode {
-    match file.load() {
-        Ok(_) => {
-            say(&format!("{}: no problem found", file.config.display()));
+pub(super) fn run(source: &Source) -> ExitCode {
+    match source.load() {
+        Ok((_, notes)) => {
+            for note in notes {
+                say(&format!("{}: {note}", source.name()));
+            }
+            say(&format!("{}: no problem found", source.name()));
             ExitCode::SUCCESS
         }
         Err(code) => code,

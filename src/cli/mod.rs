@@ -5,7 +5,9 @@ mod ask;
 mod bans;
 mod certs;
 mod check;
+mod doctor;
 mod exapps;
+mod import;
 mod lab;
 mod run;
 mod status;
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config;
+use crate::config::env::Note;
 
 /// Exit code for a wrong configuration or wrong arguments.
 const USAGE: u8 = 2;
@@ -33,9 +36,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node or a witness until it is told to stop.
-    Run(ConfigFile),
+    Run(Source),
     /// Check a configuration and say everything that is wrong with it.
-    Check(ConfigFile),
+    Check(Source),
+    /// Try every leg from this node's configuration to the ExApps and say which one fails.
+    ///
+    /// Run it as root on the node itself. Nothing is changed. Exit code 0: no leg failed, 1: one
+    /// did, 2: the configuration is wrong.
+    Doctor(doctor::Options),
     /// Show the state of the node on this machine.
     Status(ask::Question),
     /// List, set and lift bans.
@@ -54,6 +62,8 @@ enum Command {
     VipRelease(ConfigFile),
     /// Make the certificates of a cluster's control link.
     Certs(certs::Options),
+    /// Write a configuration from another program's.
+    Import(import::Options),
     /// Build a whole cluster on this machine, inject a fault, and measure.
     Lab(crate::lab::Options),
 }
@@ -66,18 +76,30 @@ struct ConfigFile {
     config: PathBuf,
 }
 
+/// Where the configuration comes from.
+#[derive(Debug, clap::Args)]
+struct Source {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Take HaRP's environment variables (HP_*, NC_INSTANCE_URL) in place of a file.
+    #[arg(long, conflicts_with = "config")]
+    from_env: bool,
+}
+
 /// Runs the command line; the exit code is 0 for success, 1 for failure, 2 for wrong usage or a
 /// wrong configuration.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run(file) => run::run(&file),
-        Command::Check(file) => check::run(&file),
+        Command::Run(source) => run::run(&source),
+        Command::Check(source) => check::run(&source),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Status(question) => status::run(&question),
         Command::Bans(command) => bans::run(&command),
         Command::ExApps(command) => exapps::run(&command),
         Command::Tunnels(command) => tunnels::run(&command),
         Command::VipRelease(file) => vip_release::run(&file),
         Command::Certs(options) => certs::run(&options),
+        Command::Import(options) => import::run(&options),
         Command::Lab(options) => lab::run(&options),
     }
 }
@@ -95,18 +117,43 @@ fn complain(text: &dyn std::fmt::Display) {
 }
 
 impl ConfigFile {
-    /// The finished configuration, or every problem printed and the exit code for it.
-    fn load(&self) -> Result<config::Config, ExitCode> {
-        self.read(config::load)
+    /// What a reader makes of the file, or every problem printed and the exit code for it.
+    fn read<T>(&self, reader: fn(&Path) -> Result<T, config::Problems>) -> Result<T, ExitCode> {
+        reader(&self.config).map_err(|problems| refuse(&problems))
+    }
+}
+
+impl Source {
+    /// The finished configuration and notes about variables, or every problem printed and the
+    /// exit code for it.
+    fn load(&self) -> Result<(config::Config, Vec<Note>), ExitCode> {
+        self.read().map_err(|problems| refuse(&problems))
     }
 
-    /// The same with another reader, which may want less of the file.
-    fn read<T>(&self, reader: fn(&Path) -> Result<T, config::Problems>) -> Result<T, ExitCode> {
-        reader(&self.config).map_err(|problems| {
-            for problem in &problems.0 {
-                complain(problem);
-            }
-            ExitCode::from(USAGE)
-        })
+    /// The same with nothing printed.
+    fn read(&self) -> Result<(config::Config, Vec<Note>), config::Problems> {
+        if self.from_env {
+            let certs = Path::new(config::env::CERTS);
+            config::from_env::load(&config::from_env::environment(), certs)
+        } else {
+            Ok((config::load(&self.file.config)?, Vec::new()))
+        }
     }
+
+    /// What it is called when it is told about.
+    fn name(&self) -> String {
+        if self.from_env {
+            config::env::NAME.to_owned()
+        } else {
+            self.file.config.display().to_string()
+        }
+    }
+}
+
+/// Prints every problem; the exit code for them.
+fn refuse(problems: &config::Problems) -> ExitCode {
+    for problem in &problems.0 {
+        complain(problem);
+    }
+    ExitCode::from(USAGE)
 }

@@ -2,17 +2,25 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, complain};
+use super::{Source, complain};
 use crate::{app, observe};
 
-pub(super) fn run(file: &ConfigFile) -> ExitCode {
-    let config = match file.load() {
-        Ok(config) => config,
+pub(super) fn run(source: &Source) -> ExitCode {
+    let (config, notes) = match source.load() {
+        Ok(loaded) => loaded,
         Err(code) => return code,
     };
     if let Err(error) = observe::log::start(&config.log) {
         complain(&error);
         return ExitCode::from(super::USAGE);
+    }
+    for note in notes {
+        let (variable, what) = (&note.variable, &note.text);
+        if note.warn {
+            tracing::warn!(variable, what, "environment variable");
+        } else {
+            tracing::info!(variable, what, "environment variable");
+        }
     }
     match app::run(config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,9 +2,13 @@
 //!
 //! Every room owns its `Config`; this room stands above them and builds them. `file` walks the
 //! TOML, `value` reads single values, `problem` is what the admin is told, `parse` goes through the
-//! sections, of which `members`, `serve` and `routers` read the longer ones. Every key is described in `docs/reference/config.md`.
+//! sections, of which `members`, `serve` and `routers` read the longer ones. `env` makes the same of
+//! HaRP's environment variables, `from_env` reads them. Every key is described in
+//! `docs/reference/config.md`.
 
+pub mod env;
 pub mod file;
+pub mod from_env;
 mod members;
 pub mod parse;
 pub mod problem;

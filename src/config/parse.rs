@@ -9,6 +9,7 @@ use super::problem::{Problem, Problems};
 use super::routers::{self, Speakers};
 use super::serve::{self, Serve};
 use crate::observe;
+use crate::secret::Secret;
 
 /// Everything a process is started with.
 #[derive(Debug)]
@@ -81,9 +82,17 @@ fn read_text(path: &Path) -> Result<(String, String), Problems> {
 /// # Errors
 /// Every problem at once.
 pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
+    parse_with_key(name, text, None)
+}
+
+/// The same with the shared key from elsewhere: then no file has to be named for it.
+///
+/// # Errors
+/// Every problem at once.
+pub fn parse_with_key(name: &str, text: &str, key: Option<Secret>) -> Result<Config, Problems> {
     let file = File::new(name, text);
     let document = file.parse()?;
-    let config = read(file.root(&document));
+    let config = read(file.root(&document), key);
     drop(document);
     match (config, file.into_problems()) {
         (Some(config), problems) if problems.is_empty() => Ok(config),
@@ -91,7 +100,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
     }
 }
 
-fn read(mut root: Section<'_, '_>) -> Option<Config> {
+fn read(mut root: Section<'_, '_>, key: Option<Secret>) -> Option<Config> {
     let mut section = root.section("node");
     let id = section.optional("id").unwrap_or(1);
     let witness = section.choice("role", &[("node", false), ("witness", true)], false);
@@ -111,7 +120,7 @@ fn read(mut root: Section<'_, '_>) -> Option<Config> {
         }
         None
     } else {
-        serve::read(&mut root, &cluster)
+        serve::read(&mut root, &cluster, key)
     };
     root.finish();
     (witness || serve.is_some()).then_some(Config { node, log, cluster, serve })

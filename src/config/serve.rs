@@ -29,7 +29,12 @@ pub struct Serve {
     pub speakers: Speakers,
 }
 
-pub(super) fn read(root: &mut Section<'_, '_>, cluster: &cluster::Config) -> Option<Serve> {
+/// With `key`, the shared key is known already and `exapps.shared_key_file` may be left out.
+pub(super) fn read(
+    root: &mut Section<'_, '_>,
+    cluster: &cluster::Config,
+    key: Option<Secret>,
+) -> Option<Serve> {
     let mut section = root.section("nextcloud");
     let url = section.required::<String>("url");
     let url = url.filter(|url| {
@@ -43,7 +48,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, cluster: &cluster::Config) -> Opt
     section.finish();
 
     let mut section = root.section("exapps");
-    let shared_key = read_key(&mut section);
+    let shared_key = key.or_else(|| read_key(&mut section));
     let guard = read_guard(&mut section, shared_key.clone());
     let frontend = read_frontend(&mut section);
     section.finish();
@@ -160,6 +165,7 @@ fn read_frp(mut section: Section<'_, '_>) -> frp::Config {
         config.certificate_days = days;
     }
     config.app_credentials = section.optional("app_credentials").unwrap_or(config.app_credentials);
+    config.certificates_from = section.optional("certificates_from");
     config.tunnel_wait = section.optional("tunnel_wait").unwrap_or(config.tunnel_wait);
     if let Some(apps) = section.optional("app_ports") {
         config.apps = apps;

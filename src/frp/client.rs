@@ -141,23 +141,31 @@ pub enum ClientEvent {
     Lost(String),
 }
 
-/// Why a connection ended.
+/// Why a connection ended or was never made.
 #[derive(Debug, thiserror::Error)]
-enum Loss {
+pub enum Loss {
+    /// The server closed it.
     #[error("server closed the connection")]
     Closed,
+    /// TCP or TLS failed.
     #[error("connection failed: {0}")]
     Io(#[from] io::Error),
+    /// What came is not frp.
     #[error("server broke the protocol: {0}")]
     Wire(#[from] WireError),
+    /// A message that has no place here.
     #[error("server sent {0} where it does not belong")]
     Unexpected(&'static str),
+    /// The server refuses the login; its words.
     #[error("login refused: {0}")]
     Login(String),
+    /// The configured server name is none.
     #[error("server name is not usable: {0}")]
     Name(#[from] InvalidDnsNameError),
+    /// Nothing came in time.
     #[error("server did not answer in time")]
     Silent,
+    /// The system has no random numbers.
     #[error("no random numbers are to be had")]
     Random,
 }
@@ -211,18 +219,8 @@ async fn connection(
     const HEARTBEAT: Duration = Duration::from_secs(30);
     const HEARTBEAT_LIMIT: Duration = Duration::from_secs(90);
 
-    let mut stream = dial(config, Retry::patience(failures)).await?;
-    let mut codec = Codec::new();
+    let (stream, mut codec) = log_in(config, Retry::patience(failures), run_id).await?;
     let mut out = BytesMut::new();
-    codec.encode(&Message::Login(login(config, run_id)), &mut out);
-    stream.write_all(&out).await?;
-    stream.flush().await?;
-    out.clear();
-    match soon(ANSWER_WITHIN, read(&mut stream, &mut codec)).await?? {
-        Message::LoginResp(answer) if answer.error.is_empty() => *run_id = answer.run_id,
-        Message::LoginResp(answer) => return Err(Loss::Login(answer.error)),
-        other => return Err(Loss::Unexpected(other.name())),
-    }
     let key = Key::derive(config.auth_token.as_bytes());
     let mut iv = [0; IV_LEN];
     aws_lc_rs::rand::fill(&mut iv).map_err(|_unspecified| Loss::Random)?;
@@ -279,6 +277,34 @@ async fn connection(
             }
         }
     }
+}
+
+/// Logs in once, registers nothing and leaves: whether a tunnel client would get in.
+///
+/// # Errors
+/// What keeps it out.
+pub async fn try_login(config: &ClientConfig) -> Result<(), Loss> {
+    log_in(config, CONNECT_WITHIN, &mut String::new()).await.map(|_session| ())
+}
+
+/// Dials and logs in; the run id is the one the server gave.
+async fn log_in(
+    config: &ClientConfig,
+    within: Duration,
+    run_id: &mut String,
+) -> Result<(Stream, Codec), Loss> {
+    let mut stream = dial(config, within).await?;
+    let mut codec = Codec::new();
+    let mut out = BytesMut::new();
+    codec.encode(&Message::Login(login(config, run_id)), &mut out);
+    stream.write_all(&out).await?;
+    stream.flush().await?;
+    match soon(ANSWER_WITHIN, read(&mut stream, &mut codec)).await?? {
+        Message::LoginResp(answer) if answer.error.is_empty() => *run_id = answer.run_id,
+        Message::LoginResp(answer) => return Err(Loss::Login(answer.error)),
+        other => return Err(Loss::Unexpected(other.name())),
+    }
+    Ok((stream, codec))
 }
 
 async fn alarm(at: Option<tokio::time::Instant>) {

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Whether clients must speak TLS.
@@ -37,6 +38,8 @@ pub struct Config {
     pub forget_after: Duration,
     /// Validity of the certificates when they are made, days.
     pub certificate_days: u32,
+    /// Where HaRP's certificates lie, to start a cluster with; `None` = new ones are made.
+    pub certificates_from: Option<PathBuf>,
     /// frp's `auth.token`; empty with HaRP, where the shared key in the metadata is the proof.
     pub auth_token: String,
 }
@@ -53,6 +56,7 @@ impl Default for Config {
             work_connection_wait: Duration::from_secs(10),
             forget_after: Duration::from_secs(90),
             certificate_days: 5000,
+            certificates_from: None,
             auth_token: String::new(),
         }
     }

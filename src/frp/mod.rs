@@ -22,6 +22,7 @@ pub mod wire;
 mod absence;
 mod admission;
 mod connection;
+mod inherit;
 mod registry;
 mod server;
 mod session;

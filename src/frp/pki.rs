@@ -26,6 +26,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use super::inherit;
 use crate::secret::Secret;
 
 /// Name of the server certificate; frpc's `transport.tls.serverName`.
@@ -65,6 +66,14 @@ pub enum PkiError {
     /// The TLS library refuses the certificates.
     #[error("frp pki: the certificates are not usable for TLS: {0}")]
     Tls(String),
+    /// HaRP's certificates cannot be taken over.
+    #[error("frp.certificates_from: {path}: {reason}")]
+    Inherit {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The cluster stopped before it had certificates.
     #[error("frp pki: the certificates could not be shared")]
     Cluster(#[source] ProposeError),
@@ -95,6 +104,19 @@ pub struct Pki {
 /// # Errors
 /// [`PkiError`]; not for a missing quorum.
 pub async fn ensure(cluster: &Handle, shared: &Secret, days: u32) -> Result<Pki, PkiError> {
+    ensure_from(cluster, shared, days, None).await
+}
+
+/// The same; when they have to be made, those of HaRP in `inherited` are taken instead.
+///
+/// # Errors
+/// [`PkiError`]; not for a missing quorum.
+pub async fn ensure_from(
+    cluster: &Handle,
+    shared: &Secret,
+    days: u32,
+    inherited: Option<&Path>,
+) -> Result<Pki, PkiError> {
     let mut changes = cluster.changes();
     let mut fresh = None;
     loop {
@@ -103,7 +125,10 @@ pub async fn ensure(cluster: &Handle, shared: &Secret, days: u32) -> Result<Pki,
         }
         let record = match &fresh {
             Some(record) => record,
-            None => fresh.insert(generate(shared, days)?),
+            None => fresh.insert(match inherited {
+                Some(dir) => inherit::from_dir(dir, shared)?,
+                None => generate(shared, days)?,
+            }),
         };
         match cluster.propose(Command::InitPki(FrpPki::clone(record)), PROPOSE_WITHIN).await {
             // Ours or somebody else's: the view has it now.
@@ -268,7 +293,7 @@ fn named(name: &str, days: u32) -> CertificateParams {
     params
 }
 
-fn sealing_key(shared: &Secret) -> Result<RandomizedNonceKey, PkiError> {
+pub(super) fn sealing_key(shared: &Secret) -> Result<RandomizedNonceKey, PkiError> {
     let mut key = [0; 32];
     Salt::new(HKDF_SHA256, &[])
         .extract(shared.expose())
@@ -279,7 +304,11 @@ fn sealing_key(shared: &Secret) -> Result<RandomizedNonceKey, PkiError> {
 }
 
 /// `version | nonce | ciphertext and tag`, bound to the certificate the key belongs to.
-fn seal(key: &RandomizedNonceKey, pem: &str, certificate: &str) -> Result<Vec<u8>, PkiError> {
+pub(super) fn seal(
+    key: &RandomizedNonceKey,
+    pem: &str,
+    certificate: &str,
+) -> Result<Vec<u8>, PkiError> {
     let mut text = pem.as_bytes().to_vec();
     let nonce = key
         .seal_in_place_append_tag(Aad::from(certificate), &mut text)

@@ -2,8 +2,9 @@
 //! (32.x) answers them, from tables a test can change at any time.
 //!
 //! `GET …/app_api/harp/exapp-meta` tells an ExApp's record, `…/harp/user-info` who the visitor
-//! is. Everything else is 404. Not imitated: compression and the login itself. Faults are told
-//! per ExApp ([`Faults`]), so that tests beside each other do not meet each other's.
+//! is, `/status.php` that this is Nextcloud. Everything else is 404. Not imitated: compression and
+//! the login itself. Faults are told per ExApp ([`Faults`]), so that tests beside each other do not
+//! meet each other's.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -29,6 +30,7 @@ use crate::secret::Secret;
 
 const META: &str = "/index.php/apps/app_api/harp/exapp-meta";
 const USER: &str = "/index.php/apps/app_api/harp/user-info";
+const STATUS: &str = "/status.php";
 const WRONG_KEY: &str = "Harp shared key is not valid";
 const PASSPHRASE: &str = "oc_sessionPassphrase";
 const SAME_SITE: &str = "nc_sameSiteCookielax";
@@ -220,6 +222,7 @@ impl Nextcloud {
         let meta = match request.uri().path() {
             META => true,
             USER => false,
+            STATUS => return json(StatusCode::OK, &status(directory.maintenance)),
             _ => return page(StatusCode::NOT_FOUND, "Page not found"),
         };
         let counter = if meta { &self.counters.exapp_meta } else { &self.counters.user_info };
@@ -384,6 +387,14 @@ fn redirect(to: &Uri) -> Response<Full<Bytes>> {
         answer.headers_mut().insert(header::LOCATION, location);
     }
     answer
+}
+
+fn status(maintenance: bool) -> serde_json::Value {
+    serde_json::json!({
+        "installed": true, "maintenance": maintenance, "needsDbUpgrade": false,
+        "version": "32.0.1.2", "versionstring": "32.0.1", "edition": "",
+        "productname": "Nextcloud", "extendedSupport": false,
+    })
 }
 
 fn message(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

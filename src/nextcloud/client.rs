@@ -144,6 +144,7 @@ impl Client {
     pub fn new(config: Config) -> Result<Self, Error> {
         let place = Place::parse(&config.url).ok_or_else(|| Error::Url(config.url.clone()))?;
         let tcp = TcpDial { within: config.connect, refuse_loopback: false };
+        let target = Target::Tcp { host: place.name.as_str().into(), port: place.port };
         let dial: Arc<dyn Dial> =
             if place.tls { Arc::new(TlsDial::new(tcp, place.name)?) } else { Arc::new(tcp) };
         let limits = client::Config {
@@ -157,7 +158,7 @@ impl Client {
         key.set_sensitive(true);
         let inner = Inner {
             client: client::Client::new(dial, limits),
-            target: place.target,
+            target,
             host: place.host,
             base: place.base,
             key,
@@ -262,16 +263,23 @@ impl Inner {
 }
 
 /// What the configured URL says.
-struct Place {
-    tls: bool,
-    name: String,
-    target: Target,
-    host: HeaderValue,
-    base: String,
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Whether it is https.
+    pub tls: bool,
+    /// Name or address of the host, without brackets.
+    pub name: String,
+    /// TCP port.
+    pub port: u16,
+    /// Value of the `Host` header.
+    pub host: HeaderValue,
+    /// Path in front of `/index.php/...`, without a trailing slash.
+    pub base: String,
 }
 
 impl Place {
-    fn parse(url: &str) -> Option<Self> {
+    /// Takes an `http(s)` URL apart; `None` for anything else.
+    pub fn parse(url: &str) -> Option<Self> {
         let url = url.strip_suffix('/').unwrap_or(url);
         let url = url.strip_suffix("/index.php").unwrap_or(url);
         let uri = Uri::from_str(url).ok()?;
@@ -288,8 +296,8 @@ impl Place {
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
         Some(Self {
             tls,
-            target: Target::Tcp { host: name.as_str().into(), port },
             name,
+            port,
             host: HeaderValue::from_str(authority.as_str()).ok()?,
             base: uri.path().trim_end_matches('/').to_owned(),
         })
@@ -364,7 +372,8 @@ mod tests {
             ("http://[2001:db8::1]:81/a", "2001:db8::1:81", "/a"),
         ] {
             let place = Place::parse(url).unwrap();
-            assert_eq!((place.target.to_string().as_str(), place.base.as_str()), (target, base));
+            let found = format!("{}:{}", place.name, place.port);
+            assert_eq!((found.as_str(), place.base.as_str()), (target, base));
         }
         for bad in ["", "nc.example", "ftp://nc.example", "http://u:p@nc.example", "http://x/?a"] {
             assert!(Place::parse(bad).is_none(), "{bad}");

@@ -2,8 +2,16 @@
 //! interface of its own namespace, killed, stopped, started twice, and wrongly configured.
 //! Needs root and iproute2.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot set itself up fails, and shows the logs of what it started"
+)]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod doctor;
 mod machine;
 
 use std::time::Duration;
