@@ -22,9 +22,10 @@ use crate::secret::Secret;
 /// Where frpc looks for its certificates, without the leading slash.
 const CLIENT_FOLDER: &str = "certs/frp";
 
-const CLIENT_WITHIN: Duration = Duration::from_secs(25);
-const LOOK_WITHIN: Duration = Duration::from_secs(15);
-const COPY_WITHIN: Duration = Duration::from_secs(30);
+// With those of `helper` at most 165 s, one after the other: AppAPI waits 180 s.
+const CLIENT_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
+const COPY_WITHIN: Duration = Duration::from_secs(15);
 
 /// What frpc needs to log in, PEM.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ pub struct ClientFiles {
 }
 
 /// Installs what `wanted` names; `client` is missing as long as there are no certificates yet.
-/// Takes two minutes at most. Once begun it should be let finish: a helper container may run.
+/// Takes less than AppAPI's three minutes. Once begun it should be let finish: a helper container may run.
 ///
 /// # Errors
 /// Status 404 when there is no container, or what kept the client's files out of it. Trouble with

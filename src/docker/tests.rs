@@ -284,3 +284,160 @@ async fn a_silent_engine_is_given_up() {
     let error = engine.within(Duration::from_millis(20), asked).await.unwrap_err();
     assert!(matches!(error, Error::Silent { port: 24000 }));
 }
+
+mod certificates_in_containers {
+    use super::super::archive::{Access, Archive, Entry, first};
+    use super::super::{ClientFiles, certificates};
+    use super::*;
+    use crate::secret::Secret;
+
+    const CA: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----";
+    const ARCHIVE: &str = "GET /containers/nc_app_demo/archive";
+    const PUT: &str = "PUT /containers/nc_app_demo/archive";
+    const HELPER: &str = "/containers/trigon_certs_nc_app_demo";
+
+    fn client() -> ClientFiles {
+        ClientFiles { ca: "ca".into(), certificate: "cert".into(), key: Secret::new("key") }
+    }
+
+    fn wanted(bundle: Option<&str>) -> payload::InstallCertificates {
+        payload::InstallCertificates {
+            names: names(),
+            system_certs_bundle: bundle.map(str::to_owned),
+            install_frp_certs: true,
+        }
+    }
+
+    fn file(name: &str, content: &str) -> Answer {
+        let archive = Archive::new().file(name, Access::PUBLIC, content.as_bytes());
+        Answer::Bytes(200, archive.and_then(Archive::finish).unwrap())
+    }
+
+    /// A container that has been created, and an engine that takes files.
+    fn bed(user: &str) -> Stub {
+        let stub = Stub::default();
+        let mut made = container("created", &of(""));
+        made["Config"]["User"] = json!(user);
+        stub.json(CONTAINER, 200, made);
+        stub.status(PUT, 200);
+        stub
+    }
+
+    /// Path, mode and owner of everything unpacked in the ExApp's container.
+    fn unpacked(stub: &Stub) -> Vec<(String, u32, u64, u64)> {
+        let uploads = stub.seen().into_iter().filter(|seen| seen.call == PUT);
+        let mut all = Vec::new();
+        for upload in uploads {
+            let mut archive = tar::Archive::new(&upload.body[..]);
+            for entry in archive.entries().unwrap() {
+                let entry = entry.unwrap();
+                let (path, header) = (entry.path().unwrap().display().to_string(), entry.header());
+                let (uid, gid) = (header.uid().unwrap(), header.gid().unwrap());
+                all.push((path, header.mode().unwrap(), uid, gid));
+            }
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn frpcs_files_go_into_a_container_that_was_never_started() {
+        for (user, readable, key) in [
+            ("", false, (0o600, 0, 0)),
+            ("33:44", false, (0o600, 33, 44)),
+            ("node", false, (0o600, 1000, 1001)),
+            ("nobody", false, (0o644, 0, 0)),
+            ("33:44", true, (0o644, 0, 0)),
+        ] {
+            let stub = bed(user);
+            stub.on(ARCHIVE, [file("passwd", "node:x:1000:1001::/:\n")]);
+            let wanted = wanted(None);
+            certificates::install(&stub.engine(), "", &wanted, Some(&client()), readable)
+                .await
+                .unwrap();
+            let (mode, uid, gid) = key;
+            let expect = [
+                ("certs/", 0o755, 0, 0),
+                ("certs/frp/", 0o755, 0, 0),
+                ("certs/frp/ca.crt", 0o644, 0, 0),
+                ("certs/frp/client.crt", 0o644, 0, 0),
+                ("certs/frp/client.key", mode, uid, gid),
+            ];
+            let expect = expect.map(|(path, mode, uid, gid)| (path.to_owned(), mode, uid, gid));
+            assert_eq!(unpacked(&stub), expect, "{user}");
+            assert!(!stub.calls().iter().any(|call| call.starts_with("POST")), "{user}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_certificates_there_is_nothing_to_install_yet() {
+        let stub = bed("");
+        certificates::install(&stub.engine(), "", &wanted(None), None, false).await.unwrap();
+        assert!(unpacked(&stub).is_empty());
+    }
+
+    #[tokio::test]
+    async fn authorities_are_rebuilt_in_a_helper_that_is_removed() {
+        let stub = bed("");
+        stub.on(ARCHIVE, [file("os-release", "ID=debian\n")]);
+        stub.json("POST /containers/create", 201, json!({ "Id": "h", "Warnings": [] }));
+        stub.status(&format!("PUT {HELPER}/archive"), 200);
+        stub.status(&format!("POST {HELPER}/start"), 204);
+        stub.json(&format!("POST {HELPER}/wait"), 200, json!({ "StatusCode": 0 }));
+        stub.on(&format!("GET {HELPER}/archive"), [file("certs/ca-certificates.crt", "rebuilt")]);
+        stub.status(&format!("DELETE {HELPER}"), 204);
+        let wanted = payload::InstallCertificates { install_frp_certs: false, ..wanted(Some(CA)) };
+        certificates::install(&stub.engine(), "", &wanted, None, false).await.unwrap();
+        let seen = stub.seen();
+        let made = seen.iter().find(|seen| seen.call == "POST /containers/create").unwrap().json();
+        assert_eq!(made["Image"], "sha256:1111");
+        assert_eq!(made["Entrypoint"], json!(["update-ca-certificates"]));
+        assert_eq!(
+            (&made["User"], &made["HostConfig"]["NetworkMode"]),
+            (&json!("0"), &json!("none"))
+        );
+        assert_eq!(made["Labels"]["io.trigon.helper"], "certificates");
+        let paths: Vec<_> = unpacked(&stub).into_iter().map(|(path, ..)| path).collect();
+        let anchor = "usr/local/share/ca-certificates/custom_ca_cert_0.crt".to_owned();
+        assert!(paths.contains(&anchor) && paths.contains(&"certs/ca-certificates.crt".to_owned()));
+        let last = seen.iter().rfind(|seen| seen.call == PUT).unwrap();
+        assert!(last.query.contains("path=%2Fetc%2Fssl"), "{}", last.query);
+        let removed =
+            stub.calls().iter().filter(|call| **call == format!("DELETE {HELPER}")).count();
+        assert_eq!(removed, 2, "a leftover before, its own after");
+    }
+
+    #[tokio::test]
+    async fn an_image_without_the_program_gets_them_appended() {
+        let stub = bed("");
+        let bundle = file("ca-certificates.crt", "old");
+        stub.on(ARCHIVE, [file("os-release", "ID=alpine\n"), bundle]);
+        stub.json("POST /containers/create", 201, json!({ "Id": "h", "Warnings": [] }));
+        stub.status(&format!("PUT {HELPER}/archive"), 200);
+        let missing = json!({ "message": "executable file not found in $PATH" });
+        stub.json(&format!("POST {HELPER}/start"), 400, missing);
+        stub.status(&format!("DELETE {HELPER}"), 204);
+        let wanted = payload::InstallCertificates { install_frp_certs: false, ..wanted(Some(CA)) };
+        certificates::install(&stub.engine(), "", &wanted, None, false).await.unwrap();
+        assert_eq!(*stub.calls().last().unwrap(), PUT);
+        let paths = unpacked(&stub);
+        assert_eq!(paths.last().unwrap().0, "etc/ssl/certs/ca-certificates.crt");
+        let written = stub.seen().pop().unwrap().body;
+        let folders = ["etc", "etc/ssl", "etc/ssl/certs"].len() * 512;
+        let content = first(&written[folders..], 1024).unwrap();
+        assert_eq!(content, Entry::File(format!("old\n{CA}\n").into_bytes()));
+        assert!(stub.calls().contains(&format!("DELETE {HELPER}")), "removed all the same");
+    }
+
+    #[tokio::test]
+    async fn trouble_with_authorities_is_not_the_callers() {
+        for os_release in [Answer::Json(500, json!({ "message": "?" })), file("x", "ID=arch\n")] {
+            let stub = bed("");
+            stub.on(ARCHIVE, [os_release]);
+            let wanted = wanted(Some(CA));
+            certificates::install(&stub.engine(), "", &wanted, Some(&client()), false)
+                .await
+                .unwrap();
+            assert_eq!(unpacked(&stub).len(), 5, "frpc's files are there");
+        }
+    }
+}
