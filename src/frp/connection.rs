@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -41,6 +41,9 @@ use crate::net::Stream;
 /// Stream data a mux session may send before its login was accepted. A Login is at most 10 KiB;
 /// nothing else may come before the answer.
 const PROBATION: u32 = 64 * 1024;
+
+/// Bytes taken off a TLS connection at once.
+const READ_AHEAD: usize = 32 * 1024;
 
 /// Longest time for the first byte, the TLS handshake and the first message, each.
 const STEP: Duration = Duration::from_secs(10);
@@ -189,6 +192,8 @@ impl Door {
         if custom {
             socket.read_u8().await?;
         }
+        // rustls takes 4 KiB at a time: one system call shall bring more than that.
+        let socket = BufReader::with_capacity(READ_AHEAD, socket);
         let mut tls = within(self.tls.accept(socket)).await?.map_err(Rejected::Tls)?;
         let first = match within(tls.read_u8()).await? {
             Ok(first) => first,

@@ -4,14 +4,14 @@
 //! without a single packet when the virtual IP has left this node. TLS and the mux hide the
 //! socket, so a weak [`Grip`] on it stays outside.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Unsent bytes the kernel may hold: a ping reply behind more than this would miss frpc's 10 s on
@@ -86,11 +86,29 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let room = buf.initialize_unfilled();
+        if room.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
         loop {
             ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done.map(drop)),
+            let mut taken = 0;
+            let done = self.0.try_io(Interest::READABLE, || {
+                taken = (&*SockRef::from(&*self.0)).read(room)?;
+                // A read that leaves room has emptied the socket: to say so saves the next read,
+                // which would find nothing.
+                let emptied = 0 < taken && taken < room.len();
+                if emptied { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match done {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken == 0 => {}
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
+                }
+                _ => {
+                    buf.advance(taken);
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }

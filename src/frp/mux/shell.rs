@@ -4,10 +4,10 @@
 //! Reading and writing are polled side by side in that one task, so neither waits for the other
 //! and the connection needs no lock of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::Pin;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -23,6 +23,13 @@ use crate::net::Stream;
 
 /// Most bytes taken off the connection at once.
 const READ_SIZE: usize = 32 * 1024;
+
+/// Once this much is gathered it is written; a ping reply waits behind no more than this and one
+/// more frame.
+const WRITE_SIZE: usize = 32 * 1024;
+
+/// Most frames of one write.
+const WRITE_FRAMES: usize = 64;
 
 /// Reads and writes of one poll before other tasks get their turn.
 const TURNS: usize = 16;
@@ -154,9 +161,14 @@ struct Driver {
     io: Option<Stream>,
     shared: Arc<Shared>,
     input: Box<[u8]>,
-    /// Bytes on their way out.
-    output: Bytes,
+    /// Frames on their way out, written together.
+    output: VecDeque<Bytes>,
     unflushed: bool,
+    /// Whoever was ready has had a turn, or will have before the next poll, since there was last
+    /// nothing to send.
+    gathered: bool,
+    /// That turn has not come yet.
+    deferred: bool,
     timer: Pin<Box<Sleep>>,
     /// Runs once the session is over and has last words.
     parting: Option<Pin<Box<Sleep>>>,
@@ -168,8 +180,10 @@ impl Driver {
             io: Some(io),
             shared,
             input: vec![0; READ_SIZE].into_boxed_slice(),
-            output: Bytes::new(),
+            output: VecDeque::new(),
             unflushed: false,
+            gathered: false,
+            deferred: false,
             // Fires at once and is then set to the session's first timeout.
             timer: Box::pin(sleep_until(Instant::now())),
             parting: None,
@@ -179,9 +193,11 @@ impl Driver {
     /// Ready when the session is over: it then has no timeout any more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.with(|state| state.retired.extend(park(&mut state.driver, cx)));
+        self.deferred = false;
         for _ in 0..TURNS {
             let timer = self.poll_timer(cx);
-            let output = self.poll_output(cx);
+            let input = self.poll_input(cx);
+            let output = self.poll_output(cx, input.is_ready());
             let Some(due) = self.shared.with(|state| state.session.poll_timeout()) else {
                 return self.poll_parting(cx);
             };
@@ -189,7 +205,6 @@ impl Driver {
                 self.timer.as_mut().reset(due.into());
                 continue;
             }
-            let input = self.poll_input(cx);
             if timer.is_pending() && output.is_pending() && input.is_pending() {
                 return Poll::Pending;
             }
@@ -216,35 +231,68 @@ impl Driver {
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(io) = &mut self.io else { return Poll::Pending };
         let mut buffer = ReadBuf::new(&mut self.input);
-        let result = match Pin::new(io).poll_read(cx, &mut buffer) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(result) => result,
+        // TLS hands out one record at a time, and frpc puts every header into one of its own.
+        let end = loop {
+            let before = buffer.filled().len();
+            match Pin::new(&mut *io).poll_read(cx, &mut buffer) {
+                Poll::Pending => break None,
+                Poll::Ready(Err(error)) => break Some(lost(&error)),
+                Poll::Ready(Ok(())) if buffer.filled().len() == before => {
+                    break Some(CloseReason::PeerClosed);
+                }
+                Poll::Ready(Ok(())) if buffer.remaining() == 0 => break None,
+                Poll::Ready(Ok(())) => {}
+            }
         };
         let bytes = buffer.filled();
-        self.shared.with(|state| match result {
-            Ok(()) if bytes.is_empty() => state.session.close(CloseReason::PeerClosed),
-            Ok(()) => state.session.input(Instant::now().into_std(), bytes),
-            Err(error) => state.session.close(lost(&error)),
+        if bytes.is_empty() && end.is_none() {
+            return Poll::Pending;
+        }
+        self.shared.with(|state| {
+            if !bytes.is_empty() {
+                state.session.input(Instant::now().into_std(), bytes);
+            }
+            if let Some(reason) = end {
+                state.session.close(reason);
+            }
         });
         Poll::Ready(())
     }
 
-    /// Ready when something was written; pending when all is flushed or the connection is full.
-    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(io) = &mut self.io else { return Poll::Pending };
+    /// Ready when something was written; pending when all is flushed, the connection is full, or
+    /// others have to add to what there is to write: those who were `fed` are likely to.
+    fn poll_output(&mut self, cx: &mut Context<'_>, fed: bool) -> Poll<()> {
         if self.output.is_empty() {
-            self.output = self.shared.with(|state| {
-                let output = state.session.poll_transmit();
-                state.driver_idle = output.is_none();
-                output.unwrap_or_default()
+            let complete = self.gathered && !self.deferred;
+            let output = &mut self.output;
+            let wanted = self.shared.with(|state| {
+                let wanted = fed || state.session.wants_transmit();
+                state.driver_idle = !wanted;
+                if complete {
+                    gather(&mut state.session, output);
+                }
+                wanted
             });
+            if wanted && !self.gathered {
+                self.deferred = true;
+                after_everybody_else(cx);
+            }
+            self.gathered = wanted;
+            if self.deferred {
+                return Poll::Pending;
+            }
         }
+        self.write_or_flush(cx)
+    }
+
+    fn write_or_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(io) = &mut self.io else { return Poll::Pending };
         let result = if !self.output.is_empty() {
-            match Pin::new(io).poll_write(cx, &self.output) {
+            match write(Pin::new(io), cx, &self.output) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
-                    self.output.advance(n);
+                    consume(&mut self.output, n);
                     self.unflushed = true;
                     Ok(())
                 }
@@ -262,7 +310,7 @@ impl Driver {
             return Poll::Pending;
         };
         if let Err(error) = result {
-            self.output = Bytes::new();
+            self.output.clear();
             self.unflushed = false;
             self.shared.with(|state| state.session.close(lost(&error)));
         }
@@ -281,8 +329,52 @@ impl Driver {
         if deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        while self.poll_output(cx).is_ready() {}
+        (self.gathered, self.deferred) = (true, false);
+        while self.poll_output(cx, false).is_ready() {}
         if self.output.is_empty() && !self.unflushed { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// Has `cx` woken once all tasks that are ready now have had their turn. What they send then
+/// leaves in one write and one TLS record instead of many.
+fn after_everybody_else(cx: &mut Context<'_>) {
+    let mut turn = pin!(tokio::task::yield_now());
+    if turn.as_mut().poll(cx).is_ready() {
+        cx.waker().wake_by_ref();
+    }
+}
+
+/// Takes frames to send until they make a good write.
+fn gather(session: &mut Session, output: &mut VecDeque<Bytes>) {
+    let mut length = 0;
+    while length < WRITE_SIZE && output.len() < WRITE_FRAMES {
+        let Some(frame) = session.poll_transmit() else { break };
+        length += frame.len();
+        output.push_back(frame);
+    }
+}
+
+fn write(
+    io: Pin<&mut Stream>,
+    cx: &mut Context<'_>,
+    output: &VecDeque<Bytes>,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); WRITE_FRAMES];
+    for (slice, frame) in slices.iter_mut().zip(output) {
+        *slice = IoSlice::new(frame);
+    }
+    io.poll_write_vectored(cx, &slices[..output.len().min(WRITE_FRAMES)])
+}
+
+/// Takes `n` written bytes off the front.
+fn consume(output: &mut VecDeque<Bytes>, mut n: usize) {
+    while let Some(frame) = output.front_mut() {
+        if n < frame.len() {
+            frame.advance(n);
+            return;
+        }
+        n -= frame.len();
+        output.pop_front();
     }
 }
 

@@ -13,8 +13,7 @@ use super::frame::{HEADER, Header, Kind};
 /// Bytes either side may send on a new stream before any credit is given.
 pub(super) const INITIAL_WINDOW: u32 = 262_144;
 
-/// Most payload of one data frame. With its header it fills two TLS records exactly, and a ping
-/// reply never waits behind more than this.
+/// Most payload of one data frame. With its header it fills two TLS records exactly.
 pub(super) const MAX_PAYLOAD: usize = 32 * 1024 - HEADER;
 
 /// Most payload one stream may have waiting to be sent.

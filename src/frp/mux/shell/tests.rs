@@ -1,6 +1,7 @@
 //! The shell against a small client of its own, written from the frame format alone.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{
     AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, copy, duplex, split,
@@ -376,4 +377,82 @@ async fn a_peer_that_answers_pings_stays() {
     }
     assert!(client.next().await.is_some(), "the reply to number 20 was read by now");
     assert!(control.last_rtt().is_some());
+}
+
+/// Counts the writes that reach the connection.
+struct Counted {
+    inner: DuplexStream,
+    writes: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn what_many_streams_send_at_once_leaves_in_one_write() {
+    const STREAMS: u32 = 20;
+    let (near, far) = duplex(64 * 1024);
+    let writes = Arc::new(AtomicUsize::new(0));
+    let counted = Counted { inner: near, writes: Arc::clone(&writes) };
+    let (mut incoming, _control) = serve(Stream::new(counted), Config::default());
+    let (read, write) = split(far);
+    let mut client = Client { read, write };
+    let mut streams = Vec::new();
+    for id in (1..).step_by(2).take(STREAMS as usize) {
+        client.open(id).await;
+        streams.push(incoming.accept().await.unwrap());
+        assert_eq!(client.next().await.unwrap().flags, ACK);
+    }
+    let before = writes.load(Ordering::Relaxed);
+    let mut senders: tokio::task::JoinSet<_> = streams
+        .into_iter()
+        .map(|mut stream| async move {
+            stream.write_all(b"hello").await.unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..STREAMS {
+        assert_eq!(client.answer().await.payload, b"hello");
+    }
+    assert_eq!(writes.load(Ordering::Relaxed) - before, 1);
+    while senders.join_next().await.is_some() {}
 }
