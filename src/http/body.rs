@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,13 +24,15 @@ enum Kind {
     Empty,
     Full(Bytes),
     Stream(Idle),
-    /// A stream, and what has to happen once it has ended.
-    Watched(Idle, Box<dyn Finish>),
+    /// A stream, and what it comes from.
+    Sourced(Idle, Box<dyn Source>),
 }
 
-/// Told once when a streamed body has been read to its end. Dropping it unseen means that the
-/// body was abandoned before.
-pub trait Finish: Send {
+/// What a streamed body comes from. Dropping it unfinished means that the body was abandoned.
+pub trait Source: Send {
+    /// The body has nothing to hand on: gets what it can, and has `cx` woken when there is more.
+    fn advance(&mut self, cx: &mut Context<'_>);
+
     /// The last byte was handed on.
     fn finished(self: Box<Self>);
 }
@@ -44,22 +46,31 @@ struct Idle {
     progress: Option<Progress>,
 }
 
-/// When a body was last read from. Clones watch the same body.
+/// How a body that is being read gets on. Clones watch the same body.
 #[derive(Clone, Debug)]
-pub struct Progress(Arc<Mutex<Instant>>);
+pub struct Progress(Arc<Mutex<(Instant, bool)>>);
 
 impl Progress {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self(Arc::new(Mutex::new((Instant::now(), false))))
     }
 
     /// When the last piece was taken; at first, when the watching began.
     pub fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().0
     }
 
-    fn mark(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Whether the last piece there is was taken.
+    pub fn is_over(&self) -> bool {
+        self.lock().1
+    }
+
+    fn mark(&self, over: bool) {
+        *self.lock() = (Instant::now(), over);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Instant, bool)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,20 +108,20 @@ impl Body {
         Self(Kind::Stream(Idle::new(incoming, idle)))
     }
 
-    /// Like [`Body::stream`]; `finish` hears of the end.
-    pub fn watched(incoming: Incoming, idle: Duration, finish: Box<dyn Finish>) -> Self {
+    /// Like [`Body::stream`], for a body that only comes if its source is polled.
+    pub fn from_source(incoming: Incoming, idle: Duration, source: Box<dyn Source>) -> Self {
         if incoming.is_end_stream() {
-            finish.finished();
+            source.finished();
             return Self(Kind::Empty);
         }
-        Self(Kind::Watched(Idle::new(incoming, idle), finish))
+        Self(Kind::Sourced(Idle::new(incoming, idle), source))
     }
 
     /// Lets the caller see how a streamed body is getting on; `None` for one that is whole.
     pub fn progress(&mut self) -> Option<Progress> {
         match &mut self.0 {
             Kind::Empty | Kind::Full(_) => None,
-            Kind::Stream(idle) | Kind::Watched(idle, _) => {
+            Kind::Stream(idle) | Kind::Sourced(idle, _) => {
                 Some(idle.progress.get_or_insert_with(Progress::new).clone())
             }
         }
@@ -122,7 +133,7 @@ impl fmt::Debug for Body {
         f.write_str(match self.0 {
             Kind::Empty => "Body(empty)",
             Kind::Full(_) => "Body(full)",
-            Kind::Stream(_) | Kind::Watched(..) => "Body(stream)",
+            Kind::Stream(_) | Kind::Sourced(..) => "Body(stream)",
         })
     }
 }
@@ -142,7 +153,8 @@ impl HttpBody for Body {
                 self.0 = Kind::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            Kind::Stream(idle) | Kind::Watched(idle, _) => idle.poll(cx),
+            Kind::Stream(idle) => idle.poll(cx, |_| {}),
+            Kind::Sourced(idle, source) => idle.poll(cx, |cx| source.advance(cx)),
         };
         let over = match &polled {
             Poll::Pending => false,
@@ -154,8 +166,12 @@ impl HttpBody for Body {
             }
             Poll::Ready(None) => true,
         };
-        if over && let Kind::Watched(_, finish) = std::mem::take(&mut self.0) {
-            finish.finished();
+        if over {
+            match std::mem::take(&mut self.0) {
+                Kind::Stream(idle) => idle.mark(true),
+                Kind::Sourced(_, source) => source.finished(),
+                Kind::Empty | Kind::Full(_) => {}
+            }
         }
         polled
     }
@@ -164,7 +180,7 @@ impl HttpBody for Body {
         match &self.0 {
             Kind::Empty => true,
             Kind::Full(_) => false,
-            Kind::Stream(idle) | Kind::Watched(idle, _) => idle.incoming.is_end_stream(),
+            Kind::Stream(idle) | Kind::Sourced(idle, _) => idle.incoming.is_end_stream(),
         }
     }
 
@@ -172,7 +188,7 @@ impl HttpBody for Body {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Stream(idle) | Kind::Watched(idle, _) => idle.incoming.size_hint(),
+            Kind::Stream(idle) | Kind::Sourced(idle, _) => idle.incoming.size_hint(),
         }
     }
 }
@@ -182,14 +198,27 @@ impl Idle {
         Self { incoming, limit, timer: None, armed: false, progress: None }
     }
 
+    fn mark(&self, over: bool) {
+        if let Some(progress) = &self.progress {
+            progress.mark(over);
+        }
+    }
+
     /// The clock is only touched while the peer keeps us waiting: a body that is there already
-    /// costs no timer.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+    /// costs no timer. `advance` is called when there is nothing, and may bring something.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        advance: impl FnOnce(&mut Context<'_>),
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending() {
+            advance(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        if let Poll::Ready(frame) = polled {
             self.armed = false;
-            if let Some(progress) = &self.progress {
-                progress.mark();
-            }
+            self.mark(false);
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)));
         }
         let limit = self.limit;

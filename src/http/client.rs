@@ -8,15 +8,15 @@ use std::collections::HashMap;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Context;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::body::{Body, BodyError, Finish, Progress};
+use super::body::{Body, BodyError, Progress, Source};
+use super::link::Link;
 use crate::net::{Dial, Target};
 
 /// Limits of a client.
@@ -91,7 +91,7 @@ struct Inner {
 }
 
 struct Idle {
-    sender: SendRequest<Body>,
+    link: Link,
     since: Instant,
 }
 
@@ -121,11 +121,17 @@ impl Client {
     ) -> Result<Response<Body>, Error> {
         let upload = request.body_mut().progress();
         loop {
-            let (mut sender, reused) = self.connection(to).await?;
-            let sent = pin!(sender.try_send_request(request));
-            match self.answered(sent, upload.as_ref()).await {
+            let (mut link, reused) = self.connection(to).await?;
+            let answered = self.answered(pin!(link.send(request)), upload.as_ref()).await;
+            match answered {
                 None => return Err(Error::Silent),
-                Some(Ok(response)) => return Ok(self.receive(to, sender, response)),
+                Some(Ok(response)) => {
+                    if upload.is_some_and(|upload| !upload.is_over()) {
+                        // The rest must not wait for a visitor who reads the answer only then.
+                        link.detach();
+                    }
+                    return Ok(self.receive(to, link, response));
+                }
                 Some(Err(mut failed)) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => return Err(blame(failed.into_error())),
@@ -154,82 +160,76 @@ impl Client {
         }
     }
 
-    fn receive(
-        &self,
-        to: &Target,
-        sender: SendRequest<Body>,
-        response: Response<Incoming>,
-    ) -> Response<Body> {
+    fn receive(&self, to: &Target, mut link: Link, response: Response<Incoming>) -> Response<Body> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            link.detach();
             return response.map(|_none| Body::empty());
         }
-        let finish = GiveBack { pool: Arc::downgrade(&self.inner), to: to.clone(), sender };
+        let source = Lent { pool: Arc::downgrade(&self.inner), to: to.clone(), link };
         let silence = self.inner.config.response;
-        response.map(|incoming| Body::watched(incoming, silence, Box::new(finish)))
+        response.map(|incoming| Body::from_source(incoming, silence, Box::new(source)))
     }
 
     /// A pooled connection if one is alive, else a new one.
-    async fn connection(&self, to: &Target) -> Result<(SendRequest<Body>, bool), Error> {
-        if let Some(sender) = self.inner.take(to) {
-            return Ok((sender, true));
+    async fn connection(&self, to: &Target) -> Result<(Link, bool), Error> {
+        if let Some(link) = self.inner.take(to) {
+            return Ok((link, true));
         }
         let connected = timeout(self.inner.config.connect, self.connect(to)).await;
         Ok((connected.map_err(|_elapsed| Error::ConnectTimeout)??, false))
     }
 
-    async fn connect(&self, to: &Target) -> Result<SendRequest<Body>, Error> {
+    async fn connect(&self, to: &Target) -> Result<Link, Error> {
         let stream = self.inner.dial.dial(to).await.map_err(|error| match (error.kind(), to) {
             (io::ErrorKind::NotFound, Target::Tunnel(_)) => Error::NoTunnel,
             (io::ErrorKind::TimedOut, Target::Tunnel(_)) => Error::TunnelAbsent,
             (io::ErrorKind::TimedOut, Target::Tcp { .. }) => Error::ConnectTimeout,
             _ => Error::Connect(error),
         })?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(Error::Broke)?;
-        tokio::spawn(async move {
-            // Whoever sent the request hears of it; an idle connection may die unmourned.
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::trace!(%error, "upstream connection ended");
-            }
-        });
-        Ok(sender)
+        Link::open(stream).await.map_err(Error::Broke)
     }
 }
 
 impl Inner {
-    /// The connection given back last that can take a request. Those that cannot yet stay: their
-    /// task has still to notice the end of the last exchange, or the upstream answered before it
-    /// had taken the whole request.
-    fn take(&self, to: &Target) -> Option<SendRequest<Body>> {
+    /// The connection given back last that can take a request. Those that cannot yet stay: the
+    /// upstream answered before it had taken the whole request.
+    fn take(&self, to: &Target) -> Option<Link> {
         let now = Instant::now();
         let mut pool = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = pool.get_mut(to)?;
-        let last = kept.iter().rposition(|idle| idle.sender.is_ready())?;
+        let last = kept.iter_mut().rposition(|idle| idle.link.is_ready())?;
         let fresh = now.duration_since(kept[last].since) < self.config.idle;
-        fresh.then(|| kept.remove(last).sender)
+        fresh.then(|| kept.remove(last).link)
     }
 
-    fn put(&self, to: Target, sender: SendRequest<Body>) {
+    fn put(&self, to: Target, link: Link) {
         let mut pool = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = pool.entry(to).or_default();
         if kept.len() < self.config.max_idle {
-            kept.push(Idle { sender, since: Instant::now() });
+            kept.push(Idle { link, since: Instant::now() });
         }
     }
 }
 
-/// Returns the connection to the pool once its response has been read.
-struct GiveBack {
+/// The connection a response body comes from; returned to the pool once that has been read.
+struct Lent {
     pool: Weak<Inner>,
     to: Target,
-    sender: SendRequest<Body>,
+    link: Link,
 }
 
-impl Finish for GiveBack {
+impl Source for Lent {
+    fn advance(&mut self, cx: &mut Context<'_>) {
+        self.link.advance(cx);
+    }
+
     fn finished(self: Box<Self>) {
-        let Self { pool, to, sender } = *self;
-        if let Some(inner) = pool.upgrade().filter(|_| !sender.is_closed()) {
-            inner.put(to, sender);
+        let Self { pool, to, mut link } = *self;
+        if !link.is_ready() {
+            link.detach();
+        }
+        if let Some(inner) = pool.upgrade().filter(|_| !link.is_closed()) {
+            inner.put(to, link);
         }
     }
 }
@@ -241,7 +241,7 @@ async fn sweep(pool: Weak<Inner>, every: Duration) {
         let Some(inner) = pool.upgrade() else { return };
         let mut pool = inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
         pool.retain(|_, kept| {
-            kept.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < every);
+            kept.retain(|idle| !idle.link.is_closed() && idle.since.elapsed() < every);
             !kept.is_empty()
         });
     }
@@ -256,3 +256,6 @@ fn blame(error: hyper::Error) -> Error {
         None => Error::Broke(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod connection;
 pub mod extended_connect;
 pub mod framing;
 pub mod headers;
+mod link;
 pub mod server;
 pub mod tls;
 pub mod upgrade;
