@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::endpoint::endpoint;
 use crate::api::{self, Api};
 use crate::exapps::{Directory, Sessions, directory};
 use crate::guard::Guard;
@@ -27,8 +28,10 @@ use crate::http::upgrade::Upgrades;
 use crate::http::{client, server, tls};
 use crate::net::Dial;
 use crate::nextcloud;
+use crate::observe::metrics::metrics;
 use crate::proxy::docker_engine::Passthrough;
 use crate::proxy::exapp::{Handled, Proxy};
+use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Forward;
 use crate::secret::Secret;
 
@@ -236,11 +239,30 @@ impl Rooms {
         request: Request<Incoming>,
         connection: Connection,
     ) -> Result<Response<Body>, Abort> {
-        match self.proxy.handle(request, &connection).await {
+        let mut exchange = Exchange::begin(&request, connection.peer.ip());
+        let done = self.answer(request, &connection, &mut exchange).await;
+        exchange.end(&done);
+        done
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Body>, Abort> {
+        match self.proxy.handle(request, connection, exchange).await {
             Handled::Done(done) => done,
-            Handled::Control { request, path } => Ok(self.api.handle(&path, request).await),
+            Handled::Control { request, path } => {
+                let answer = self.api.handle(&path, request).await;
+                metrics().control_called(endpoint(&path), answer.status().as_u16());
+                Ok(answer)
+            }
             Handled::DockerEngine { request, port, path } => {
-                Ok(self.engines.handle(request, port, &path, connection.slot).await)
+                let slot = connection.slot.clone();
+                let answer = self.engines.handle(request, port, &path, slot).await;
+                metrics().control_called("docker_engine", answer.status().as_u16());
+                Ok(answer)
             }
         }
     }

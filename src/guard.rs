@@ -19,6 +19,8 @@ use cluster::record::{Ban, MAX_BANS, MAX_STRIKE_AGE, Millis, Strike, Subnet, ban
 use cluster::{Command, Handle, ProposeError, Reply, Soft};
 use ipnet::IpNet;
 
+use crate::observe::metrics::metrics;
+
 pub use keys::SharedKeys;
 pub use listing::{Entry, Source};
 use own::OwnStrikes;
@@ -207,6 +209,7 @@ impl Guard {
         let address = ban_key(address);
         inner.own().add(address, at, inner.window_start(at));
         inner.any_own.store(true, Ordering::Release);
+        metrics().strike();
         let node = inner.cluster.node_id();
         inner.cluster.share(Soft::Strike(Strike { node, address, at }));
     }

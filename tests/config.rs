@@ -14,6 +14,8 @@ const NOSY: &str = r#"
 zz = 1
 [log]
 zz = 1
+[metrics]
+zz = 1
 [nextcloud]
 zz = 1
 [exapps]

@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod docker;
+pub mod endpoint;
 pub mod info;
 mod kubernetes;
 pub mod routes;

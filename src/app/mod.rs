@@ -1,13 +1,23 @@
 //! A running process: what starts in which order, what it waits for, how it stops.
 
 mod node;
+mod scrape;
 mod status;
 mod witness;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Speakers};
+use crate::admin;
+use crate::config::{Config, Node, Speakers};
+use crate::guard::Guard;
+use crate::net::listen;
+use crate::observe::metrics::metrics;
+use status::Facts;
 
 /// Runs a node or a witness until SIGTERM, SIGINT or SIGHUP.
 ///
@@ -47,6 +57,36 @@ pub fn release_addresses(speakers: &Speakers) -> anyhow::Result<usize> {
         }
     }
     failed.map_or(Ok(removed), Err)
+}
+
+/// The service of `metrics.listen`, if that is configured; the address is taken at once.
+fn metrics_service(
+    node: &Node,
+    facts: &Arc<Facts>,
+    guard: Option<Guard>,
+    certificates: Vec<(&'static str, PathBuf)>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<impl Future<Output = ()> + Send + 'static>> {
+    let Some(address) = node.metrics else { return Ok(None) };
+    let listener = listen::bind(address).with_context(|| format!("metrics.listen {address}"))?;
+    let reading = {
+        let facts = Arc::clone(facts);
+        move || facts.reading(guard.as_ref(), &certificates)
+    };
+    let facts = Arc::clone(facts);
+    let source = admin::metrics::Source {
+        render: Arc::new(move || metrics().render(|sheet| scrape::fill(&reading(), sheet))),
+        waiting_for: Arc::new(move || facts.waiting_for()),
+    };
+    Ok(Some(admin::metrics::serve(listener, source, stop.clone())))
+}
+
+/// The certificates of the control link, as `/metrics` calls them.
+fn link_certificates(cluster: &cluster::Config) -> Vec<(&'static str, PathBuf)> {
+    let files = cluster.tls.iter();
+    files
+        .flat_map(|tls| [("cluster", tls.certificate.clone()), ("cluster_ca", tls.ca.clone())])
+        .collect()
 }
 
 /// The signals that end the process in order. There is nothing to reload, so SIGHUP does too:

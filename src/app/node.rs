@@ -52,6 +52,9 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
     let speakers = Arc::new(Mutex::new(start_speakers(&serve.speakers, &reports)?));
     drop(reports);
 
+    let mut certificates = super::link_certificates(&cluster);
+    let https = serve.frontend.tls.iter();
+    certificates.extend(https.map(|tls| ("https", tls.files.certificate.clone())));
     let (mut member, handle) = cluster::Node::start(cluster).await?;
     let guard = Guard::new(serve.guard.clone(), handle.clone());
     let tcp = TcpDial { within: serve.frontend.timeouts.connect, refuse_loopback: true };
@@ -79,13 +82,18 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
     let mut tasks = Tasks::new();
     spawn_watch(&mut tasks, &handle, &tunnels, events, &stop);
     tasks.spawn(speakers_end(speakers.clone(), stop.clone()));
-    let facts = Facts::node(
+    let facts = Arc::new(Facts::node(
         node.name.clone(),
         handle.clone(),
         tunnels.clone(),
         speakers.clone(),
         ready.clone(),
-    );
+    ));
+    if let Some(metrics) =
+        super::metrics_service(&node, &facts, Some(guard.clone()), certificates, &stop)?
+    {
+        spawn(&mut tasks, metrics);
+    }
     let desk = admin::Desk {
         guard: guard.clone(),
         directory: frontend.directory().clone(),

@@ -1,14 +1,17 @@
 //! Puts together what `trigon status` shows.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use cluster::RaftState;
 use tokio_util::sync::CancellationToken;
 
+use super::scrape::Reading;
 use crate::admin::status::{Cluster, Router, Status, Tunnel};
 use crate::frp;
+use crate::guard::{self, Guard};
 
 /// The virtual routers of one interface and the thread that speaks for them.
 pub(super) struct Speaker {
@@ -56,6 +59,49 @@ impl Facts {
         Self { name, role: "node", started: Instant::now(), cluster, tunnels, speakers, ready }
     }
 
+    /// What the node waits for before it can serve.
+    pub(super) fn waiting_for(&self) -> Vec<String> {
+        if self.ready.is_cancelled() { Vec::new() } else { vec!["the frp certificates".to_owned()] }
+    }
+
+    /// One look for `/metrics`; `files` are certificates and what they are called there.
+    pub(super) fn reading(
+        &self,
+        guard: Option<&Guard>,
+        files: &[(&'static str, PathBuf)],
+    ) -> Reading {
+        let ends = |pem: &[u8]| cluster::identity::ends_at(pem);
+        let of_file = |path: &PathBuf| ends(&std::fs::read(path).ok()?);
+        let on_disk = files.iter().filter_map(|(name, path)| Some((*name, of_file(path)?)));
+        let mut certificates: Vec<_> = on_disk.collect();
+        if let (Some(pki), Some(_)) = (self.cluster.view().pki(), &self.tunnels) {
+            let pems = [
+                ("frp_ca", &pki.ca_certificate),
+                ("frp_server", &pki.server_certificate),
+                ("frp_client", &pki.client_certificate),
+            ];
+            certificates
+                .extend(pems.iter().filter_map(|(n, pem)| Some((*n, ends(pem.as_bytes())?))));
+        }
+        let banned = guard.map(|guard| {
+            let list = guard.list();
+            let count = |by_admin| {
+                let of = |entry: &&guard::Entry| {
+                    entry.banned && matches!(entry.source, guard::Source::Admin { .. }) == by_admin
+                };
+                list.iter().filter(of).count()
+            };
+            vec![("failures", count(false)), ("admin", count(true))]
+        });
+        Reading {
+            status: self.status(),
+            cluster: self.cluster.status(),
+            banned: banned.unwrap_or_default(),
+            work_connections: self.tunnels.as_ref().map(frp::Tunnels::connections),
+            certificates,
+        }
+    }
+
     pub(super) fn status(&self) -> Status {
         let ready = self.ready.is_cancelled();
         let view = self.cluster.view();
@@ -65,7 +111,7 @@ impl Facts {
             role: self.role.to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
             ready,
-            waiting_for: if ready { Vec::new() } else { vec!["the frp certificates".to_owned()] },
+            waiting_for: self.waiting_for(),
             vrrp: self.routers(),
             cluster: self.cluster(),
             tunnels: self.tunnels.iter().flat_map(tunnels).collect(),

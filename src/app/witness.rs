@@ -14,9 +14,14 @@ pub(super) async fn run(node: Node, cluster: cluster::Config) -> anyhow::Result<
     let listener = admin::server::bind(&node.admin_socket)
         .await
         .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
+    let certificates = super::link_certificates(&cluster);
     let (mut member, handle) = cluster::Node::start(cluster).await?;
     let stop = CancellationToken::new();
-    let facts = Facts::witness(node.name.clone(), handle);
+    let facts = Arc::new(Facts::witness(node.name.clone(), handle));
+    if let Some(metrics) = super::metrics_service(&node, &facts, None, certificates, &stop)? {
+        // Ends with `stop`; a witness goes on voting without it.
+        tokio::spawn(metrics);
+    }
     let mut signals = super::Signals::listen()?;
     let source = admin::server::Source { status: Arc::new(move || facts.status()), desk: None };
     let mut served = tokio::spawn(admin::server::serve(listener, source, stop.clone()));

@@ -1,6 +1,7 @@
 //! From the file to finished values: the sections in order, and `[node]` and `[log]` themselves.
 //! The others have a file each. Reads the files a key points to; nothing else is touched.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::file::{File, Section};
@@ -33,6 +34,8 @@ pub struct Node {
     pub state_dir: PathBuf,
     /// Socket of the admin API.
     pub admin_socket: PathBuf,
+    /// Where metrics and health are told; nowhere when there is none.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Reads and checks a configuration file.
@@ -106,7 +109,11 @@ fn read(mut root: Section<'_, '_>, key: Option<Secret>) -> Option<Config> {
     let witness = section.choice("role", &[("node", false), ("witness", true)], false);
     let default_dir = || PathBuf::from("/var/lib/trigon");
     let default_socket = || PathBuf::from("/run/trigon/admin.sock");
+    let mut metrics = root.section("metrics");
+    let listen = metrics.optional("listen");
+    metrics.finish();
     let node = Node {
+        metrics: listen,
         name: section.optional("name").unwrap_or_else(|| format!("node-{id}")),
         state_dir: section.optional("state_dir").unwrap_or_else(default_dir),
         admin_socket: section.optional("admin_socket").unwrap_or_else(default_socket),
@@ -116,7 +123,11 @@ fn read(mut root: Section<'_, '_>, key: Option<Secret>) -> Option<Config> {
     let cluster = members::read(root.section("cluster"), id, &node.state_dir, witness);
     let serve = if witness {
         for key in ["nextcloud", "exapps", "docker", "frp", "vrrp"] {
-            root.refuse(key, "a section a witness has no use for", "only [node], [log], [cluster]");
+            root.refuse(
+                key,
+                "a section a witness has no use for",
+                "only [node], [log], [metrics], [cluster]",
+            );
         }
         None
     } else {

@@ -18,6 +18,7 @@ use moka::future::Cache;
 
 use crate::access::AppId;
 use crate::nextcloud;
+use crate::observe::metrics::{Counter, metrics};
 use crate::secret::Secret;
 
 /// Cheap to clone; all clones are one memory.
@@ -28,6 +29,15 @@ pub struct Sessions {
     near: Cache<SessionKey, User>,
     cluster: Handle,
     nextcloud: nextcloud::Client,
+    lookups: Lookups,
+}
+
+/// How often each source has answered.
+#[derive(Clone)]
+struct Lookups {
+    here: Counter,
+    cluster: Counter,
+    nextcloud: Counter,
 }
 
 /// Why an answer is not remembered.
@@ -57,7 +67,13 @@ impl Sessions {
             .time_to_live(lifetime.max(Duration::from_millis(1)))
             .build();
         let key = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
-        Self { key, lifetime, near, cluster, nextcloud }
+        let source = |source| metrics().session_lookups(source);
+        let lookups = Lookups {
+            here: source("here"),
+            cluster: source("cluster"),
+            nextcloud: source("nextcloud"),
+        };
+        Self { key, lifetime, near, cluster, nextcloud, lookups }
     }
 
     /// Whom the visitor's headers belong to; `None` when Nextcloud refuses the credentials.
@@ -73,17 +89,21 @@ impl Sessions {
     ) -> Result<Option<User>, Error> {
         let key = if self.lifetime.is_zero() { None } else { self.session_key(visitor) };
         let Some(key) = key else {
+            self.lookups.nextcloud.inc();
             let asked = self.nextcloud.user_info(id.as_str(), ask_with()).await;
             return asked.map_err(|error| Error(Arc::new(error)));
         };
         if let Some(user) = self.near.get(&key).await {
+            self.lookups.here.inc();
             return Ok(Some(user));
         }
         let shared =
             self.cluster.read(|state| state.session(&key, now()).map(|held| held.user.clone()));
         if let Some(user) = shared {
+            self.lookups.cluster.inc();
             return Ok(Some(user));
         }
+        self.lookups.nextcloud.inc();
         let ask = async {
             match self.nextcloud.user_info(id.as_str(), ask_with()).await {
                 Ok(Some(user)) => {

@@ -11,6 +11,7 @@ use vrrp::{Report, State};
 
 use super::takeover::{Action, Event, Takeover};
 use super::tickle::Tickler;
+use crate::observe::metrics::metrics;
 
 /// What a takeover does in rooms this one may not know.
 pub struct Effects {
@@ -74,6 +75,7 @@ impl Watch {
             addresses = ?report.addresses,
             "virtual router changed its state"
         );
+        metrics().vrrp_entered(*vrid, &to.to_string());
         let addresses = report.addresses.iter().copied().map(IpAddr::V4).collect();
         match (from, to) {
             (_, State::Active) => self.machine.handle(*at, Event::Arrived(addresses)),

@@ -37,6 +37,7 @@ use super::wire::{Codec, WireError};
 use super::work::Users;
 use crate::guard::Guard;
 use crate::net::Stream;
+use crate::observe::metrics::metrics;
 
 /// Stream data a mux session may send before its login was accepted. A Login is at most 10 KiB;
 /// nothing else may come before the answer.
@@ -278,6 +279,7 @@ impl Door {
         });
         let mut response = LoginResp { version: login::VERSION.into(), ..LoginResp::default() };
         let mut out = BytesMut::new();
+        metrics().login(verdict.as_ref().map_or_else(|error| error.word(), |_| "accepted"));
         let proof = match verdict {
             Ok(proof) => proof,
             Err(error) => {

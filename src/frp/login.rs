@@ -39,6 +39,15 @@ impl LoginError {
         }
     }
 
+    /// A stable word for counters.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Banned => "banned",
+            Self::WrongSharedKey => "wrong_shared_key",
+            Self::WrongPrivilegeKey => "wrong_privilege_key",
+        }
+    }
+
     /// Whether the attempt counts against the address. One that is banned already does not
     /// prolong its ban by trying.
     pub fn is_strike(self) -> bool {

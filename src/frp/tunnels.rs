@@ -32,6 +32,7 @@ use super::socket::Grip;
 use super::wire::Codec;
 use super::work::WorkStream;
 use crate::net::{BoxFuture, Dial, Stream, Target, TcpDial};
+use crate::observe::metrics::metrics;
 
 pub use status::TunnelStatus;
 
@@ -195,6 +196,20 @@ impl Tunnels {
     }
 
     async fn open(&self, port: u16) -> io::Result<Stream> {
+        let mut waited = false;
+        let opened = self.await_and_open(port, &mut waited).await;
+        if waited {
+            metrics().tunnel_waited(match opened.as_ref().map_err(io::Error::kind) {
+                Ok(_) => "came",
+                Err(io::ErrorKind::NotFound) => "gone",
+                Err(io::ErrorKind::TimedOut) => "timeout",
+                Err(_) => "failed",
+            });
+        }
+        opened
+    }
+
+    async fn await_and_open(&self, port: u16, waited: &mut bool) -> io::Result<Stream> {
         let mut changed = self.inner.changed.subscribe();
         // Spent only while the tunnel is absent: a client that was here and vanished under our
         // hands is waited for like one that was not here in the first place.
@@ -219,6 +234,7 @@ impl Tunnels {
             }
             // Whoever comes next has live work connections again.
             attempt = 0;
+            *waited = true;
             let absent = Instant::now();
             if timeout(patience, changed.changed()).await.is_err() {
                 let text = format!("the tunnel of port {port} did not come back in time");

@@ -77,6 +77,22 @@ pub enum Error {
     Silent,
 }
 
+impl Error {
+    /// A stable word for counters.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoTunnel => "no_tunnel",
+            Self::TunnelAbsent => "tunnel_absent",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Connect(_) => "connect",
+            Self::Broke(_) => "broke",
+            Self::RequestBroken => "request_broken",
+            Self::RequestStalled => "request_stalled",
+            Self::Silent => "silent",
+        }
+    }
+}
+
 /// Cheap to clone; all clones share one pool.
 #[derive(Clone)]
 pub struct Client {

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::body::Body;
 use super::connection::Speaker;
 use crate::net::listen;
+use crate::observe::metrics::metrics;
 
 /// Limits of a server.
 #[derive(Clone, Debug)]
@@ -116,8 +117,10 @@ impl Server {
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.config.unread));
                 let connection = Connection { peer, slot: Arc::new(place) };
                 let one = speaker.clone().speak(stream, connection);
+                let open = metrics().connections.enter();
                 let cut = cut.clone();
                 connections.spawn(async move {
+                    let _open = open;
                     tokio::select! {
                         () = one => {}
                         () = cut.cancelled() => {}

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::server::Slot;
 use crate::net::splice::splice;
+use crate::observe::metrics::metrics;
 
 /// The joined pairs of one frontend. Cheap to clone.
 #[derive(Clone)]
@@ -38,6 +39,7 @@ impl Upgrades {
         let cut = self.inner.cut.clone();
         self.inner.pairs.spawn(async move {
             let _slot = slot;
+            let _open = metrics().upgraded.enter();
             let joined = async {
                 let (client, upstream) = match tokio::try_join!(client, upstream) {
                     Ok(both) => both,

@@ -8,7 +8,7 @@ use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cluster::record::{ExApp, User};
@@ -26,6 +26,7 @@ use super::messages;
 use crate::http::body::Body;
 use crate::http::client;
 use crate::net::{BoxFuture, Dial, Stream, Target, TcpDial};
+use crate::observe::metrics::metrics;
 use crate::secret::Secret;
 
 /// Most bytes of an answer.
@@ -107,6 +108,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// A stable word for counters.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Status(status) if status.is_client_error() => "refused",
+            Self::Status(_) => "status",
+            Self::Redirect(_) => "redirect",
+            Self::TimedOut => "timeout",
+            Self::Call(_) | Self::Url(_) | Self::Key | Self::Tls(_) => "failed",
+            Self::Answer(_) | Self::NotJson | Self::Shape(_) => "answer",
+        }
+    }
+
     /// Whether Nextcloud as a whole is away, rather than this one call going wrong.
     fn is_outage(&self) -> bool {
         match self {
@@ -195,11 +208,14 @@ impl Client {
         }
     }
 
-    async fn call(&self, what: &str, id: &str, headers: HeaderMap) -> Result<Bytes, Error> {
+    async fn call(&self, what: &'static str, id: &str, headers: HeaderMap) -> Result<Bytes, Error> {
         let inner = &*self.inner;
         let request = inner.request(what, id, headers)?;
+        let started = Instant::now();
         let answer = timeout(inner.total, self.exchange(request)).await;
         let answer = answer.unwrap_or(Err(Error::TimedOut));
+        let outcome = answer.as_ref().map_or_else(Error::outcome, |_| "ok");
+        metrics().nextcloud_called(what, outcome, started.elapsed());
         inner.note(what, answer.as_ref().err());
         answer
     }

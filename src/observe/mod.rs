@@ -1,3 +1,4 @@
-//! What the operator reads: log set-up and the names of log fields. Knows no domain type.
+//! What the operator reads: log set-up and counters. Knows no domain type.
 
 pub mod log;
+pub mod metrics;

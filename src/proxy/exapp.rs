@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use super::answer;
+use super::exchange::Exchange;
 use super::forward::Forward;
 use super::rewrite::Rewrite;
 use crate::access::request::offered_key;
@@ -26,6 +27,7 @@ use crate::http::client_ip::TrustedProxies;
 use crate::http::extended_connect::is_websocket;
 use crate::http::headers;
 use crate::http::server::{Abort, Connection};
+use crate::observe::metrics::metrics;
 
 /// What became of a request.
 pub enum Handled {
@@ -74,12 +76,18 @@ enum Plan {
 
 impl Proxy {
     /// Handles one request from the decision to the response head.
-    pub async fn handle(&self, request: Request<Incoming>, connection: &Connection) -> Handled {
+    pub async fn handle(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+        exchange: &mut Exchange,
+    ) -> Handled {
         if !request.uri().path_and_query().is_none_or(|target| target.as_str().is_ascii()) {
             return Handled::Done(Ok(answer::bad_request()));
         }
         let peer = connection.peer.ip();
         let client = self.trusted_proxies.load().client(peer, request.headers());
+        exchange.from(client);
         let (head, body) = request.into_parts();
         if head.method == Method::OPTIONS && head.uri.path() == "*" {
             return Handled::Done(Ok(answer::no_content()));
@@ -87,7 +95,7 @@ impl Proxy {
         if head.method == Method::CONNECT && !is_websocket(&head) {
             return Handled::Done(Ok(answer::not_implemented()));
         }
-        match self.decide(&head, client).await {
+        match self.decide(&head, client, exchange).await {
             Plan::Forward { rewrite, to, bruteforce_statuses } => {
                 let mut head = head;
                 headers::towards_exapp(&mut head.headers);
@@ -98,6 +106,7 @@ impl Proxy {
                     |error| {
                         let cause: &(dyn StdError + 'static) = &error;
                         tracing::debug!(upstream.addr = %to, error = cause, "ExApp not reached");
+                        metrics().upstream_failed(error.kind());
                         answer::upstream_failed(&error)
                     },
                     |response| {
@@ -123,7 +132,7 @@ impl Proxy {
         }
     }
 
-    async fn decide(&self, head: &Parts, client: IpAddr) -> Plan {
+    async fn decide(&self, head: &Parts, client: IpAddr, exchange: &mut Exchange) -> Plan {
         let headers = &head.headers;
         let key_valid = offered_key(headers).is_some_and(|key| self.guard.is_shared_key(key));
         // Holders of the key are never banned: one NAT address may hide Nextcloud (weakness W7).
@@ -142,12 +151,7 @@ impl Proxy {
         if verdict.strike {
             self.guard.strike(client);
         }
-        tracing::debug!(
-            client.addr = %client,
-            method = %head.method,
-            reason = verdict.reason.as_str(),
-            "decided"
-        );
+        exchange.decided(verdict.reason);
         match verdict.outcome {
             Outcome::Forward(grant) => plan_forward(grant, head.uri.query()),
             Outcome::ControlApi { path } => Plan::Control(path.to_owned()),

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod docker_engine;
 pub mod exapp;
+pub mod exchange;
 pub mod forward;
 pub mod rewrite;
 

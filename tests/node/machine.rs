@@ -97,6 +97,11 @@ impl Machine {
 
     /// Sends a request from the machine itself; what came back.
     pub(crate) fn request(&self, head: &str, body: &str) -> String {
+        self.request_at(8780, head, body)
+    }
+
+    /// The same at another port.
+    pub(crate) fn request_at(&self, port: u16, head: &str, body: &str) -> String {
         let request = format!(
             "{} HTTP/1.1\r\nHost: trigon.test\r\nConnection: close\r\nContent-Length: {}\r\n{}\r\n{body}",
             head.lines().next().unwrap(),
@@ -105,7 +110,7 @@ impl Machine {
         );
         self.host
             .within(|| {
-                let mut stream = TcpStream::connect((OWN, 8780)).unwrap();
+                let mut stream = TcpStream::connect((OWN, port)).unwrap();
                 stream.write_all(request.as_bytes()).unwrap();
                 let mut answer = String::new();
                 // A dropped connection ends without an answer, in whatever way.

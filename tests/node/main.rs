@@ -138,6 +138,51 @@ async fn w07_list_and_unban_by_command() {
 }
 
 #[tokio::test]
+async fn w26_a_node_tells_how_it_is_and_what_it_did() {
+    let mut machine = Machine::new();
+    machine.write_config(
+        "[exapps]\nshared_key_file = 'KEY'\n[metrics]\nlisten = '10.66.0.1:9108'\n\
+         [log]\nlevel = 'info,trigon::access=debug'\n",
+    );
+    machine.start();
+    machine.holds_and_is_ready().await;
+    for _ in 0..3 {
+        let head = "GET /exapps/app_api/info?token=in-the-query\nAA-Request-Id: id-1\n\
+                    Cookie: oc_sessionPassphrase=in-the-cookie\nharp-shared-key: wrong-key";
+        assert!(machine.request(head, "").starts_with("HTTP/1.1 401"));
+    }
+    let head = format!("GET /exapps/app_api/info\nharp-shared-key: {KEY}");
+    assert!(machine.request(&head, "").starts_with("HTTP/1.1 200"));
+    let told = machine.request_at(9108, "GET /metrics", "");
+    for line in [
+        r#"trigon_requests_total{reason="wrong_key",status="4xx"} 3"#,
+        r#"trigon_requests_total{reason="control",status="2xx"} 1"#,
+        r#"trigon_control_calls_total{endpoint="info",status="2xx"} 1"#,
+        r#"trigon_request_first_byte_seconds_count 4"#,
+        "trigon_strikes_total 3",
+        r#"trigon_vrrp_state{interface="eth0",vrid="66",state="active"} 1"#,
+        r#"trigon_vrrp_transitions_total{vrid="66",state="active"} 1"#,
+        "trigon_cluster_quorum 1",
+        "trigon_ready 1",
+    ] {
+        assert!(told.lines().any(|found| found == line), "{line}\n{told}");
+    }
+    assert!(told.contains(r#"certificate="frp_server""#), "{told}");
+    assert!(machine.request_at(9108, "GET /readyz", "").starts_with("HTTP/1.1 200"));
+    assert!(machine.request_at(9108, "GET /healthz", "").starts_with("HTTP/1.1 200"));
+    machine.end(Signal::TERM);
+    let log = machine.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("trigon::access")).collect();
+    assert_eq!(lines.len(), 4, "{log}");
+    for word in ["id-1", "10.66.0.1", "/exapps/app_api/info", "401", "wrong_key"] {
+        assert!(lines[0].contains(word), "{word}: {}", lines[0]);
+    }
+    for secret in ["in-the-query", "in-the-cookie", "wrong-key"] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+}
+
+#[tokio::test]
 async fn records_are_listed_without_their_secrets() {
     let mut machine = Machine::new();
     machine.start();

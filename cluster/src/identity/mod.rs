@@ -10,11 +10,20 @@ mod tls;
 pub use authority::{Authority, AuthorityError};
 pub use tls::{ALPN, Identity, IdentityError};
 
+use x509_parser::pem::parse_x509_pem;
+
 use crate::record::NodeId;
 
 /// The DNS name that stands for a node in its certificate.
 pub fn node_name(node_id: NodeId, cluster_name: &str) -> String {
     format!("node-{node_id}.{cluster_name}.trigon.internal")
+}
+
+/// When the first certificate of a PEM text ends, seconds since the Unix epoch; none when there is
+/// no certificate.
+pub fn ends_at(pem: &[u8]) -> Option<u64> {
+    let (_, pem) = parse_x509_pem(pem).ok()?;
+    u64::try_from(pem.parse_x509().ok()?.validity().not_after.timestamp()).ok()
 }
 
 /// The node a DNS name stands for, if it is one of this cluster's and spelt the one right way.
@@ -26,6 +35,17 @@ pub(crate) fn named_node(name: &str, cluster_name: &str) -> Option<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_read() {
+        let authority = Authority::generate("alpha").unwrap();
+        let (certificate, key) = authority.issue(7).unwrap();
+        let [ca, node] =
+            [authority.certificate_pem(), &certificate].map(|pem| ends_at(pem.as_bytes()));
+        assert!(node.is_some() && node < ca, "{node:?} {ca:?}");
+        assert_eq!(ends_at(key.as_bytes()), None);
+        assert_eq!(ends_at(b""), None);
+    }
 
     #[test]
     fn only_the_exact_name_of_this_cluster_is_a_node() {

@@ -1,0 +1,213 @@
+//! What `/metrics` reads when it is asked, in Prometheus' words. Sans-io: the values come in as a
+//! [`Reading`].
+
+use cluster::ClusterStatus;
+
+use crate::admin::Status;
+use crate::observe::metrics::Sheet;
+
+/// One look at a node.
+pub(super) struct Reading {
+    /// The node as `trigon status` shows it.
+    pub(super) status: Status,
+    /// What the cluster says beyond that.
+    pub(super) cluster: ClusterStatus,
+    /// Addresses and networks kept out, by what brought the ban; none on a witness.
+    pub(super) banned: Vec<(&'static str, usize)>,
+    /// Work connections in users' hands; none on a witness.
+    pub(super) work_connections: Option<usize>,
+    /// Certificates and when each ends, seconds since the Unix epoch.
+    pub(super) certificates: Vec<(&'static str, u64)>,
+}
+
+/// The states of a virtual router and of a member of the cluster, of which each has one.
+const ROUTER_STATES: [&str; 3] = ["initialize", "backup", "active"];
+const MEMBER_STATES: [&str; 5] = ["leader", "follower", "candidate", "learner", "shutdown"];
+
+/// Puts everything on the sheet.
+pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
+    let status = &reading.status;
+    let version = [("version", status.version.as_str())];
+    sheet.count("build_info", "Version of the running binary, as a label", &version, 1);
+    sheet.count("uptime_seconds", "Time since the process started", &[], status.uptime_seconds);
+    let help = "Whether everything the node needs in order to serve is up";
+    sheet.count("ready", help, &[], status.ready.into());
+    fill_vrrp(status, sheet);
+    fill_cluster(reading, sheet);
+    for (certificate, ends) in &reading.certificates {
+        let help = "When a certificate ends, seconds since the Unix epoch";
+        let labels = [("certificate", *certificate)];
+        sheet.count("certificate_expiry_timestamp_seconds", help, &labels, *ends);
+    }
+    let Some(work_connections) = reading.work_connections else { return };
+    let help = "Connections through tunnels open now";
+    sheet.count("work_connections_open", help, &[], number(work_connections));
+    sheet.count("exapps", "ExApp records", &[], number(status.exapps.len()));
+    let place = |tunnel: &crate::admin::status::Tunnel| match tunnel.live_here {
+        true => "here",
+        false if tunnel.node == status.cluster.node_id => "absent",
+        false => "elsewhere",
+    };
+    for word in ["here", "elsewhere", "absent"] {
+        let count = status.tunnels.iter().filter(|tunnel| place(tunnel) == word).count();
+        let help = "Registered tunnels, by where their client is";
+        sheet.count("tunnels", help, &[("state", word)], number(count));
+    }
+    for (source, count) in &reading.banned {
+        let help = "Addresses and networks kept out, by what brought the ban";
+        sheet.count("banned", help, &[("source", *source)], number(*count));
+    }
+}
+
+fn fill_vrrp(status: &Status, sheet: &mut Sheet) {
+    let mut interfaces = Vec::new();
+    for router in &status.vrrp {
+        let vrid = router.vrid.to_string();
+        let interface = router.interface.as_str();
+        for state in ROUTER_STATES {
+            let labels = [("interface", interface), ("vrid", &vrid), ("state", state)];
+            let help = "1 for the state a virtual router is in, 0 for the others";
+            sheet.count("vrrp_state", help, &labels, (router.state == state).into());
+        }
+        let labels = [("interface", interface), ("vrid", vrid.as_str())];
+        let help = "Priority in force of a virtual router";
+        sheet.count("vrrp_priority", help, &labels, router.priority.into());
+        for (direction, count) in [("in", router.adverts_in), ("out", router.adverts_out)] {
+            let help = "Advertisements received and accepted, and sent";
+            let labels = [labels[0], labels[1], ("direction", direction)];
+            sheet.counter("vrrp_advertisements", help, &labels, count);
+        }
+        // Refused packets belong to no virtual router; each of an interface shows them all.
+        if !interfaces.contains(&interface) {
+            interfaces.push(interface);
+            for (reason, count) in &router.refused {
+                let help = "VRRP packets refused, by reason";
+                let labels = [("interface", interface), ("reason", reason.as_str())];
+                sheet.counter("vrrp_packets_refused", help, &labels, *count);
+            }
+        }
+    }
+}
+
+fn fill_cluster(reading: &Reading, sheet: &mut Sheet) {
+    let Reading { status: Status { cluster, .. }, cluster: more, .. } = reading;
+    for state in MEMBER_STATES {
+        let help = "1 for the part this member of the cluster plays, 0 for the others";
+        sheet.count("cluster_state", help, &[("state", state)], (cluster.state == state).into());
+    }
+    sheet.count("cluster_term", "Raft term", &[], cluster.term);
+    let help = "Index of the last entry of the log that is applied";
+    sheet.count("cluster_applied_index", help, &[], cluster.applied);
+    let help = "Whether durable changes can be made now";
+    sheet.count("cluster_quorum", help, &[], cluster.quorum.into());
+    let help = "Sessions and failures that were not shared";
+    sheet.counter("cluster_soft_changes_dropped", help, &[], more.dropped_soft);
+    let help = "Connections to the control link that were refused";
+    sheet.counter("cluster_peers_refused", help, &[], more.refused_peers);
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::admin::status::{Cluster, Router, Tunnel};
+    use crate::observe::metrics::metrics;
+
+    const REFERENCE: &str = include_str!("../../docs/reference/metrics.md");
+
+    fn reading() -> Reading {
+        let router = Router {
+            vrid: 5,
+            interface: "eth0".into(),
+            state: "active".into(),
+            since_seconds: 1,
+            priority: 254,
+            addresses: Vec::new(),
+            adverts_in: 1,
+            adverts_out: 2,
+            refused: vec![("bad checksum".into(), 3)],
+            last_reason: String::new(),
+        };
+        let tunnel = |port, node, live_here| Tunnel {
+            port,
+            proxy: "stranger".into(),
+            node,
+            client: "192.0.2.1:1".into(),
+            live_here,
+        };
+        let status = Status {
+            version: "0.1.0".into(),
+            name: "a".into(),
+            role: "node".into(),
+            uptime_seconds: 7,
+            ready: true,
+            waiting_for: Vec::new(),
+            vrrp: vec![router.clone(), Router { vrid: 6, state: "backup".into(), ..router }],
+            cluster: Cluster { node_id: 1, state: "leader".into(), ..Cluster::default() },
+            tunnels: vec![tunnel(1, 1, true), tunnel(2, 2, false), tunnel(3, 1, false)],
+            exapps: vec!["demo".into()],
+        };
+        Reading {
+            status,
+            cluster: cluster::Handle::in_memory(1).status(),
+            banned: vec![("failures", 2), ("admin", 1)],
+            work_connections: Some(4),
+            certificates: vec![("cluster", 1_800_000_000)],
+        }
+    }
+
+    fn rendered() -> String {
+        let m = metrics();
+        m.requests.ended(0, "allowed", Some(200), Duration::from_millis(3));
+        m.requests.ended(usize::MAX, "bad_request", None, Duration::ZERO);
+        m.strike();
+        m.session_lookups("here").inc();
+        m.upstream_failed("silent");
+        m.nextcloud_called("user-info", "ok", Duration::from_millis(40));
+        m.login("accepted");
+        m.tunnel_waited("came");
+        m.control_called("info", 200);
+        m.vrrp_entered(5, "active");
+        m.render(|sheet| fill(&reading(), sheet))
+    }
+
+    #[test]
+    fn w26_the_reference_names_exactly_the_families_there_are() {
+        let told: BTreeSet<_> = rendered()
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .map(str::to_owned)
+            .collect();
+        let documented: BTreeSet<_> = REFERENCE
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `trigon_")?.split_once('`'))
+            .map(|(name, _)| format!("trigon_{name}"))
+            .collect();
+        assert_eq!(told, documented);
+    }
+
+    #[test]
+    fn w26_states_are_one_of_many_and_no_name_of_a_stranger_is_a_label() {
+        let text = rendered();
+        let has = |line: &str| assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+        has(r#"trigon_vrrp_state{interface="eth0",vrid="5",state="active"} 1"#);
+        has(r#"trigon_vrrp_state{interface="eth0",vrid="5",state="backup"} 0"#);
+        has(r#"trigon_vrrp_state{interface="eth0",vrid="6",state="backup"} 1"#);
+        has(r#"trigon_vrrp_packets_refused_total{interface="eth0",reason="bad checksum"} 3"#);
+        has(r#"trigon_tunnels{state="absent"} 1"#);
+        has(r#"trigon_banned{source="failures"} 2"#);
+        has(r#"trigon_certificate_expiry_timestamp_seconds{certificate="cluster"} 1800000000"#);
+        has("trigon_ready 1");
+        assert!(!text.contains("stranger") && !text.contains("demo"), "{text}");
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let names: Vec<_> = samples.filter_map(|line| line.rsplit_once(' ')).map(|s| s.0).collect();
+        let distinct: BTreeSet<_> = names.iter().collect();
+        assert_eq!(names.len(), distinct.len(), "a series is there twice:\n{text}");
+    }
+}
