@@ -52,9 +52,9 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
     let speakers = Arc::new(Mutex::new(start_speakers(&serve.speakers, &reports)?));
     drop(reports);
 
-    let mut certificates = super::link_certificates(&cluster);
+    let mut watched = super::link_certificates(&cluster);
     let https = serve.frontend.tls.iter();
-    certificates.extend(https.map(|tls| ("https", tls.files.certificate.clone())));
+    watched.extend(https.map(|tls| ("https", tls.files.certificate.clone())));
     let (mut member, handle) = cluster::Node::start(cluster).await?;
     let guard = Guard::new(serve.guard.clone(), handle.clone());
     let tcp = TcpDial { within: serve.frontend.timeouts.connect, refuse_loopback: true };
@@ -90,7 +90,7 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
         ready.clone(),
     ));
     if let Some(metrics) =
-        super::metrics_service(&node, &facts, Some(guard.clone()), certificates, &stop)?
+        super::metrics_service(&node, &facts, Some(guard.clone()), watched, &stop)?
     {
         spawn(&mut tasks, metrics);
     }

@@ -16,7 +16,7 @@ pub struct Sheet {
 struct Read {
     help: &'static str,
     kind: Kind,
-    samples: Vec<(Vec<(&'static str, String)>, f64)>,
+    samples: Vec<(Vec<(&'static str, String)>, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,17 +26,6 @@ enum Kind {
 }
 
 impl Sheet {
-    /// A value that goes up and down.
-    pub fn gauge(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        labels: &[(&'static str, &str)],
-        value: f64,
-    ) {
-        self.add(name, help, Kind::Gauge, labels, value);
-    }
-
     /// A value that only goes up while the process lives.
     pub fn counter(
         &mut self,
@@ -45,10 +34,10 @@ impl Sheet {
         labels: &[(&'static str, &str)],
         value: u64,
     ) {
-        self.add(name, help, Kind::Counter, labels, float(value));
+        self.add(name, help, Kind::Counter, labels, value);
     }
 
-    /// The same for whole numbers.
+    /// A value that goes up and down.
     pub fn count(
         &mut self,
         name: &'static str,
@@ -56,7 +45,7 @@ impl Sheet {
         labels: &[(&'static str, &str)],
         value: u64,
     ) {
-        self.gauge(name, help, labels, float(value));
+        self.add(name, help, Kind::Gauge, labels, value);
     }
 
     fn add(
@@ -65,7 +54,7 @@ impl Sheet {
         help: &'static str,
         kind: Kind,
         labels: &[(&'static str, &str)],
-        value: f64,
+        value: u64,
     ) {
         let family =
             self.families.entry(name).or_insert_with(|| Read { help, kind, samples: Vec::new() });
@@ -86,7 +75,7 @@ impl Collector for Sheet {
                 let mut sample = family.encode_family(labels)?;
                 match kind {
                     MetricType::Counter => {
-                        sample.encode_counter::<NoLabelSet, f64, f64>(value, None)?
+                        sample.encode_counter::<NoLabelSet, u64, f64>(value, None)?
                     }
                     _ => sample.encode_gauge(value)?,
                 }
@@ -94,10 +83,4 @@ impl Collector for Sheet {
         }
         Ok(())
     }
-}
-
-/// Exact up to 2^53, which no counter here reaches in a lifetime.
-#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-fn float(value: u64) -> f64 {
-    value as f64
 }
