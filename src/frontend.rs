@@ -253,14 +253,15 @@ impl Rooms {
     ) -> Result<Response<Body>, Abort> {
         match self.proxy.handle(request, connection, exchange).await {
             Handled::Done(done) => done,
+            // Boxed: every request's state would have room for these, and is moved with it.
             Handled::Control { request, path } => {
-                let answer = self.api.handle(&path, request).await;
+                let answer = Box::pin(self.api.handle(&path, request)).await;
                 metrics().control_called(endpoint(&path), answer.status().as_u16());
                 Ok(answer)
             }
             Handled::DockerEngine { request, port, path } => {
                 let slot = connection.slot.clone();
-                let answer = self.engines.handle(request, port, &path, slot).await;
+                let answer = Box::pin(self.engines.handle(request, port, &path, slot)).await;
                 metrics().control_called("docker_engine", answer.status().as_u16());
                 Ok(answer)
             }

@@ -53,27 +53,27 @@ enum Kind {
 /// Every load; a bound visitor's session is cached by whoever asks Nextcloud about it.
 pub(crate) const LOADS: [Load; 6] = [
     Load {
-        name: "GET small, USER, 64",
+        name: "GET small USER 64",
         connections: 64,
         kind: Kind::Get { page: "user/small", visitor: true },
     },
     Load {
-        name: "GET small, USER, 256",
+        name: "GET small USER 256",
         connections: 256,
         kind: Kind::Get { page: "user/small", visitor: true },
     },
     Load {
-        name: "GET small, PUBLIC, 64",
+        name: "GET small PUBLIC 64",
         connections: 64,
         kind: Kind::Get { page: "public/small", visitor: false },
     },
     Load {
-        name: "GET 1 MiB, USER, 16",
+        name: "GET 1 MiB USER 16",
         connections: 16,
         kind: Kind::Get { page: "user/source", visitor: true },
     },
-    Load { name: "POST 1 MiB, USER, 16", connections: 16, kind: Kind::Upload },
-    Load { name: "WebSocket echo, USER, 100", connections: 100, kind: Kind::WebSocket },
+    Load { name: "POST 1 MiB USER 16", connections: 16, kind: Kind::Upload },
+    Load { name: "WebSocket echo USER 100", connections: 100, kind: Kind::WebSocket },
 ];
 
 /// What one measurement counted.

@@ -3,9 +3,9 @@
 //!
 //! | contender | way of a request |
 //! |---|---|
-//! | Trigon, tunnel | load, trigon, TLS and mux, stock frpc, unix socket |
+//! | Trigon (tunnel) | load, trigon, TLS and mux, stock frpc, unix socket |
 //! | HAProxy + frps + frpc | load, haproxy, frps's port, TLS and mux, stock frpc, unix socket |
-//! | Trigon, direct | load, trigon, TCP |
+//! | Trigon (direct) | load, trigon, TCP |
 //! | bare hyper | load, a hyper proxy without checks, TCP |
 //! | target | load, TCP |
 
@@ -140,14 +140,14 @@ listen = "{frp}"
         versions.push(("frpc", version(Command::new(self.program("frpc")).arg("--version"))?));
         let trigon = Rc::new(trigon);
         contenders.push(Contender {
-            name: "Trigon, tunnel".into(),
+            name: "Trigon (tunnel)".into(),
             group: Group::Tunnel,
             address: http,
             prefix: "/exapps/bench".into(),
             processes: vec![Rc::clone(&trigon), frpc],
         });
         contenders.push(Contender {
-            name: "Trigon, direct".into(),
+            name: "Trigon (direct)".into(),
             group: Group::Direct,
             address: http,
             prefix: "/exapps/direct".into(),

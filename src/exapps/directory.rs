@@ -178,7 +178,8 @@ impl Directory {
             }
             Found::Uncompiled(record) => Ok(Some(self.inner.compile(record))),
             Found::Deleted => Ok(None),
-            Found::Unknown(revision) => self.fetch(id, revision).await,
+            // Boxed: a request that need not ask is not to carry this along.
+            Found::Unknown(revision) => Box::pin(self.fetch(id, revision)).await,
         }
     }
 

@@ -90,7 +90,7 @@ impl Sessions {
         let key = if self.lifetime.is_zero() { None } else { self.session_key(visitor) };
         let Some(key) = key else {
             self.lookups.nextcloud.inc();
-            let asked = self.nextcloud.user_info(id.as_str(), ask_with()).await;
+            let asked = Box::pin(self.nextcloud.user_info(id.as_str(), ask_with())).await;
             return asked.map_err(|error| Error(Arc::new(error)));
         };
         if let Some(user) = self.near.get(&key).await {
@@ -114,7 +114,8 @@ impl Sessions {
                 Err(error) => Err(Miss::Failed(Arc::new(error))),
             }
         };
-        match self.near.try_get_with(key, ask).await {
+        // Boxed: a request that need not ask is not to carry this along.
+        match Box::pin(self.near.try_get_with(key, ask)).await {
             Ok(user) => Ok(Some(user)),
             Err(miss) => match &*miss {
                 Miss::Refused => Ok(None),

@@ -768,3 +768,14 @@ async fn upgraded_connections_count_against_the_limit_and_end_with_the_drain() {
     timeout(LONG, async { while let Some(Ok(_)) = socket.next().await {} }).await.unwrap();
     timeout(LONG, bed.served).await.unwrap().unwrap();
 }
+
+/// What a request is until it is answered is moved into its connection as a whole. What only some
+/// requests need is boxed, so that the others do not pay for it.
+#[test]
+fn the_state_of_a_request_is_small() {
+    fn size<'a, F: Future>(_: fn(&'a Rooms, Request<Incoming>, Connection) -> F) -> usize {
+        size_of::<F>()
+    }
+    let size = size(Rooms::handle);
+    assert!(size < 5 * 1024, "{size} bytes");
+}

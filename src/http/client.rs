@@ -191,7 +191,8 @@ impl Client {
         if let Some(link) = self.inner.take(to) {
             return Ok((link, true));
         }
-        let connected = timeout(self.inner.config.connect, self.connect(to)).await;
+        // Boxed: a request that finds a connection is not to carry this along.
+        let connected = Box::pin(timeout(self.inner.config.connect, self.connect(to))).await;
         Ok((connected.map_err(|_elapsed| Error::ConnectTimeout)??, false))
     }
 

@@ -194,7 +194,7 @@ impl Proxy {
             None => self.directory.find(id).await,
             Some(says) => {
                 let claim = Claim { version: says.version, host: says.host, port: says.port };
-                self.directory.find_signed(id, claim).await
+                Box::pin(self.directory.find_signed(id, claim)).await
             }
         };
         found.map_err(|error| {
