@@ -99,7 +99,8 @@ impl Drop for Frpc {
     }
 }
 
-fn binary(version: &str) -> PathBuf {
+/// Where `tests/run` builds it.
+pub(crate) fn binary(version: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = root.join(format!("target/peers/frpc-{version}"));
     assert!(path.exists(), "{} is missing; tests/run builds it", path.display());

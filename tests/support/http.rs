@@ -6,11 +6,19 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// Sends `request` to `to`; `None` when the connection is refused or closed without an answer.
 pub(crate) async fn send(to: SocketAddr, request: Request<Full<Bytes>>) -> Option<Response<Bytes>> {
-    let stream = TcpStream::connect(to).await.ok()?;
+    exchange(TcpStream::connect(to).await.ok()?, request).await
+}
+
+/// The same over a connection that is there already.
+pub(crate) async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Option<Response<Bytes>> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
     let driver = tokio::spawn(connection);

@@ -3,9 +3,13 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of this module")]
 
+pub(crate) mod appapi;
+pub(crate) mod engine;
 pub(crate) mod frpc;
 pub(crate) mod http;
+pub(crate) mod image;
 pub(crate) mod node;
+pub(crate) mod registry;
 
 use std::future::Future;
 use std::net::TcpListener;
