@@ -64,3 +64,6 @@ impl CompiledRoutes {
         Ruling::NoRoute
     }
 }
+
+#[cfg(test)]
+mod tests;

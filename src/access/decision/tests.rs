@@ -598,4 +598,53 @@ proptest! {
         let (_, found) = run(&format!("/exapps/wide{lead}{admin}{tail}"), &[ALICE], false);
         prop_assert_eq!(found, "403+");
     }
+
+    #[test]
+    fn the_stricter_reading_of_a_path_is_what_the_slow_model_says(
+        path in "/(/|\\.|%2e|%2E|%2f|%41|%|admin|%61dmin|user|us%65r|public|heartbeat|%68eartbeat|init|x){0,7}",
+    ) {
+        const ROUTES: [(&str, AccessLevel); 4] = [
+            ("/admin", AccessLevel::Admin),
+            ("/user", AccessLevel::User),
+            ("/public", AccessLevel::Public),
+            ("/x", AccessLevel::Public),
+        ];
+        let model = slow_judge(&ROUTES, &path);
+        let known = app("model", &ROUTES.map(|(url, level)| (url, level, &[][..])));
+        let found = judge(&known.routes, &path).map(|access| access.needs);
+        prop_assert_eq!(found, model, "{}", path);
+    }
+}
+
+/// A step at a time: decode, take segments out, look at every route for both forms.
+fn slow_judge(routes: &[(&str, AccessLevel)], path: &str) -> Result<AccessLevel, Reason> {
+    let forms = [path.to_owned(), slow_canonical(path)];
+    if forms.iter().any(|form| matches!(form.as_str(), "/heartbeat" | "/init" | "/enabled")) {
+        return Err(Reason::InternalEndpoint);
+    }
+    let mut needs = AccessLevel::Public;
+    for form in forms {
+        let route = routes.iter().find(|(prefix, _)| form.starts_with(prefix));
+        needs = needs.max(route.ok_or(Reason::NoRoute)?.1);
+    }
+    Ok(needs)
+}
+
+fn slow_canonical(path: &str) -> String {
+    let mut decoded = path.to_owned();
+    for byte in (b'a'..=b'z').chain(b'A'..=b'Z').chain(b'0'..=b'9').chain(*b"-._~") {
+        for escape in [format!("%{byte:02x}"), format!("%{byte:02X}")] {
+            decoded = decoded.replace(&escape, &char::from(byte).to_string());
+        }
+    }
+    let parts: Vec<&str> = decoded.split('/').collect();
+    let (last, middle) = parts.split_last().unwrap();
+    let (first, middle) = middle.split_first().unwrap_or((last, &[]));
+    if parts.len() == 1 {
+        return decoded;
+    }
+    let kept = middle.iter().filter(|part| !matches!(**part, "" | "."));
+    let last = if *last == "." { "" } else { last };
+    let all: Vec<&str> = [*first].into_iter().chain(kept.copied()).chain([last]).collect();
+    all.join("/")
 }
