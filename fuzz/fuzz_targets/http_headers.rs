@@ -1,22 +1,31 @@
 //! Headers of any visitor. Nobody can talk a trusted proxy's word away; secrets and hop-by-hop
-//! headers end here; Nextcloud is told nothing but what identifies a visitor.
+//! headers end here; the ExApp is told who the visitor is by nobody but us; Nextcloud is told
+//! nothing but what identifies a visitor.
 
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use cluster::record::ExApp;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use trigon::access::request::offered_key;
+use trigon::access::{Authorization, Grant, Upstream};
 use trigon::http::client_ip::TrustedProxies;
-use trigon::http::headers::{for_user_info, towards_client, towards_exapp};
+use trigon::http::headers::{complete_host, for_user_info, towards_client, towards_exapp};
+use trigon::proxy::rewrite::Rewrite;
 
 const VISITOR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 9));
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 18] = [
+    "ex-app-id",
+    "ex-app-version",
+    "aa-version",
+    "authorization-app-api",
     "x-forwarded-for",
     "x-real-ip",
     "connection",
@@ -37,6 +46,8 @@ const KNOWN: [&str; 14] = [
 struct Input<'a> {
     peer: [u8; 16],
     switching: bool,
+    path: &'a str,
+    query: Option<&'a str>,
     headers: Vec<(Result<u8, &'a [u8]>, &'a [u8])>,
 }
 
@@ -57,6 +68,7 @@ fuzz_target!(|input: Input<'_>| {
     appended(&proxies, &headers);
     let _ = offered_key(&headers);
     for_the_exapp(headers.clone());
+    in_our_name(headers.clone(), &format!("/{}", input.path), input.query);
     for_the_client(input.switching, headers.clone());
     for_nextcloud(&headers);
 });
@@ -89,19 +101,61 @@ fn appended(proxies: &TrustedProxies, headers: &HeaderMap) {
 fn for_the_exapp(mut headers: HeaderMap) {
     let before = headers.clone();
     towards_exapp(&mut headers);
-    for name in ["harp-shared-key", "ex-app-host", "ex-app-port", "te", "transfer-encoding"] {
+    for name in ["harp-shared-key", "ex-app-host", "ex-app-port", "transfer-encoding"] {
         assert!(!headers.contains_key(name), "{name}");
     }
+    assert!(headers.get_all(TE).iter().all(|coding| coding == "trailers"));
+    assert!(headers.get_all(COOKIE).iter().count() <= 1);
     assert!(headers.get_all(HOST).iter().eq(before.get_all(HOST)), "the host stays");
     let length = before.get(CONTENT_LENGTH).filter(|value| !value.is_empty());
     assert!(length.is_none() || headers.get(CONTENT_LENGTH) == length, "the length stays");
-    assert_eq!(headers.contains_key(CONNECTION), headers.contains_key(UPGRADE));
+    let hop = headers.contains_key(UPGRADE) || headers.contains_key(TE);
+    assert_eq!(headers.contains_key(CONNECTION), hop);
     assert!(headers.iter().all(|(name, value)| {
-        name == CONNECTION || before.get_all(name).iter().any(|sent| sent == value)
+        [CONNECTION, TE, COOKIE].contains(name)
+            || before.get_all(name).iter().any(|sent| sent == value)
     }));
     let once = headers.clone();
     towards_exapp(&mut headers);
     assert_eq!(headers, once, "nothing is left to be taken away");
+}
+
+/// The four headers an ExApp believes, whatever the visitor sent under these names or named in
+/// `Connection`.
+fn in_our_name(mut headers: HeaderMap, path: &str, query: Option<&str>) {
+    let app = ExApp {
+        id: "app".into(),
+        token: "token".into(),
+        version: "1.2.3".into(),
+        host: "127.0.0.1".into(),
+        port: 23_000,
+        routes: Vec::new(),
+    };
+    let grant = Grant {
+        app_id: "App",
+        path,
+        upstream: Upstream::Known(Arc::new(app)),
+        authorization: Authorization::Visitor { user_id: "alice".into() },
+        bruteforce_statuses: Vec::new(),
+    };
+    // A request's path ends where its query begins, and what a request line could not hold is
+    // refused.
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let Ok(rewrite) = Rewrite::new(&grant, query) else { return };
+    let mut uri = Uri::from_static("/exapps/App/x");
+    towards_exapp(&mut headers);
+    complete_host(&mut headers, &uri, Version::HTTP_11);
+    rewrite.apply(&mut uri, &mut headers);
+    for (name, value) in [
+        ("ex-app-id", "App"),
+        ("ex-app-version", "1.2.3"),
+        ("aa-version", "32"),
+        ("authorization-app-api", "YWxpY2U6dG9rZW4="),
+    ] {
+        assert!(headers.get_all(name).iter().eq([value]), "{name}");
+    }
+    assert!(uri.scheme().is_none() && uri.authority().is_none(), "the ExApp gets a path");
+    assert!(uri.query().is_none_or(|sent| query.is_some_and(|query| query.starts_with(sent))));
 }
 
 fn for_the_client(switching: bool, mut headers: HeaderMap) {
