@@ -73,4 +73,13 @@ mod tests {
             assert_eq!(target(host, 80), Target::Tcp { host: bare.into(), port: 80 });
         }
     }
+
+    /// A container made anew has another address, and its old one may be another app's, which
+    /// would then be shown the secret. So names are resolved for each connection, by `net::dial`.
+    #[test]
+    fn w17_a_name_stays_a_name_until_it_is_dialled() {
+        for host in ["app_x", "exapp.internal", "Exapp.Internal."] {
+            assert_eq!(target(host, 80), Target::Tcp { host: host.into(), port: 80 });
+        }
+    }
 }

@@ -69,7 +69,7 @@ mod tests {
     const START: Millis = 1_000_000;
 
     #[test]
-    fn memory_is_bounded_and_the_newest_failures_are_kept() {
+    fn w12_memory_is_bounded_and_the_newest_failures_are_kept() {
         let mut own = OwnStrikes::new(10);
         let addresses = u32::try_from(MAX_STRIKE_KEYS).unwrap() + 5_000;
         for number in 0..addresses {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_one_address_are_bounded() {
+    fn w12_failures_of_one_address_are_bounded() {
         let mut own = OwnStrikes::new(10);
         for at in 0..1_000 {
             own.add(Ipv4Addr::LOCALHOST.into(), at, 0);
