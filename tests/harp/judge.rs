@@ -28,7 +28,11 @@ const AT_ONCE: usize = 12;
 
 /// Starts a subject and holds it to the rows.
 pub(crate) async fn hold(table: &str, rows: Vec<Row>) {
-    let subject = &Subject::start().await;
+    hold_to(&Subject::start().await, table, rows).await;
+}
+
+/// Holds a running subject to the rows.
+pub(crate) async fn hold_to(subject: &Subject, table: &str, rows: Vec<Row>) {
     let harp = subject.kind == Kind::Harp;
     let all = rows.len();
     let kept: Vec<_> = rows.into_iter().filter(|row| !harp || row.harp_skipped.is_none()).collect();

@@ -34,12 +34,13 @@ mod stage;
 mod subject;
 mod wire;
 
-use judge::hold;
+use judge::{hold, hold_to};
 use row::Row;
 use rows::{
-    bans, clients, control, decision, headers, malformed, nextcloud, paths, routes, sessions,
-    signed, storage, streams,
+    bans, clients, control, decision, engine, headers, malformed, nextcloud, paths, routes,
+    sessions, signed, storage, streams,
 };
+use subject::Subject;
 
 /// A test for each table; the list feeds the count below.
 macro_rules! tables {
@@ -65,15 +66,20 @@ tables! {
     bans_and_listed_statuses: bans::bans(), bans::response_statuses();
     remembered_sessions: sessions::remembered();
     answers_of_nextcloud: nextcloud::records(), nextcloud::refusals(), nextcloud::caches();
-    the_control_api: control::general(), control::keys();
-    pushed_records: storage::pushes(), storage::malformed();
+    the_control_api: control::general();
+    pushed_records: storage::pushes();
+    docker_calls_without_an_engine: engine::ports(), engine::bodies();
+    calls_passed_to_an_engine: engine::passthrough();
+    kubernetes_is_off: engine::kubernetes();
     malformed_requests: malformed::heads(), malformed::targets(), malformed::lengths(), malformed::strangers();
     sizes_of_heads: malformed::sizes();
     bodies_and_upgrades: streams::bodies(), streams::upgrades();
     w03_exapps_never_see_the_shared_key: headers::secrets();
+    w05_a_wrong_key_is_charged_to_the_client: signed::wrong_keys();
     w06_the_true_client_is_found_from_the_right: clients::addresses();
     w07_a_ban_spares_the_holders_of_the_key: bans::key_holders();
     w07_an_ipv6_network_is_one_client: bans::networks();
+    w08_only_the_whole_key_is_the_key: control::keys();
     w09_encoded_paths_meet_the_stricter_route: paths::encoded();
     w10_a_pattern_that_would_not_end_decides_nothing: routes::pathological();
     w11_another_session_under_one_passphrase_is_asked_about: sessions::mixed_up();
@@ -81,8 +87,61 @@ tables! {
     w14_nextcloud_is_told_only_what_identifies_a_visitor: headers::towards_nextcloud();
     w15_an_ill_nextcloud_punishes_nobody: nextcloud::failures();
     w16_newer_facts_replace_a_record: signed::stale(), storage::removals();
+    w19_a_name_leads_nowhere_else: engine::names();
     w20_an_absent_exapp_is_told_at_once: streams::absent();
     w21_a_body_may_have_sixteen_mebibytes: storage::sizes();
+    w22_a_malformed_body_is_the_callers_fault: storage::malformed();
+}
+
+/// At the level that tells most; the log of every other subject is read as well when it ends.
+#[tokio::test]
+async fn w02_the_log_tells_no_secret_at_any_level() {
+    let visitor = || row::get("/exapps/demo{n}/user");
+    let rows = vec![
+        row::row("a session", visitor().session("alice"), row::reached("/user")),
+        row::row(
+            "a password",
+            visitor().with("authorization", "Basic {basic:alice:password-of-alice-{n}}"),
+            row::reached("/user"),
+        ),
+        row::row("a signature", row::get("/exapps/demo{n}/x").signed(), row::reached("/x")),
+    ];
+    let subject = Subject::start().await;
+    hold_to(&subject, "w02", rows).await;
+    if let Some(log) = subject.log() {
+        assert!(log.contains("decided"), "the log tells of requests");
+    }
+}
+
+/// HaRP keeps everything in one process and forgets it with the process.
+#[tokio::test]
+async fn w01_a_restart_forgets_no_record() {
+    let mut subject = Subject::start().await;
+    if subject.is_foreign() {
+        return;
+    }
+    let (before, after) = storage::over_a_restart();
+    hold_to(&subject, "w01", vec![before]).await;
+    subject.restart().await;
+    hold_to(&subject, "w01, restarted", vec![after]).await;
+}
+
+/// HaRP goes on with the configuration it generated at its first start.
+#[tokio::test]
+async fn w23_the_file_of_this_start_is_in_force() {
+    let mut subject = Subject::start().await;
+    if subject.is_foreign() {
+        return;
+    }
+    subject.configure("ban_count", "2");
+    subject.restart().await;
+    let none = || row::get("/exapps/app_api/info");
+    let banned = row::story("two failures are a ban now")
+        .then(none(), row::refused(401))
+        .then(none(), row::refused(401))
+        .then(none(), row::dropped())
+        .strikes_unmeasured();
+    hold_to(&subject, "w23", vec![banned]).await;
 }
 
 #[test]

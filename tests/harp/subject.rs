@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -117,25 +117,51 @@ tls = false
         );
         std::fs::write(dir.path().join("trigon.toml"), config).unwrap();
         std::fs::write(dir.path().join("key"), key).unwrap();
-        let log = File::create(dir.path().join("log")).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_trigon"))
-            .args(["run", "--config"])
-            .arg(dir.path().join("trigon.toml"))
-            .env("TRIGON_LOG", "info,trigon=trace")
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let process = launch(dir.path());
         let stop = CancellationToken::new();
         let own = Own { process, dir, _tunnel: stop.clone().drop_guard() };
         let subject = Self { address: http, kind: Kind::Trigon, own: Some(own) };
+        subject.ready().await;
+        subject.tunnel(frp, stop).await;
+        subject
+    }
+
+    async fn ready(&self) {
+        let socket = self.file("admin.sock");
         eventually("the node is ready", || async {
-            let status = trigon::admin::client::status(&subject.file("admin.sock")).await.ok()?;
+            let status = trigon::admin::client::status(&socket).await.ok()?;
             status.ready.then_some(())
         })
         .await;
-        subject.tunnel(frp, stop).await;
-        subject
+    }
+
+    /// Whether it is not ours to stop and look into.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// Kills our own process and starts it again; the tunnel's client comes back by itself.
+    pub(crate) async fn restart(&mut self) {
+        let own = self.own.as_mut().unwrap();
+        own.process.kill().unwrap();
+        own.process.wait().unwrap();
+        own.process = launch(own.dir.path());
+        self.ready().await;
+    }
+
+    /// Writes another value for a key of `[exapps]` into our own's file.
+    pub(crate) fn configure(&self, key: &str, value: &str) {
+        let file = self.file("trigon.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let section = "[exapps]\n";
+        let text = text.replace(section, &format!("{section}{key} = {value}\n"));
+        std::fs::write(file, text).unwrap();
+    }
+
+    /// Everything our own process has logged.
+    pub(crate) fn log(&self) -> Option<String> {
+        let own = self.own.as_ref()?;
+        Some(std::fs::read_to_string(own.dir.path().join("log")).unwrap())
     }
 
     /// Opens the tunnel the records name and waits until it serves.
@@ -165,6 +191,18 @@ tls = false
     }
 }
 
+fn launch(dir: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_trigon"))
+        .args(["run", "--config"])
+        .arg(dir.join("trigon.toml"))
+        .env("TRIGON_LOG", "info,trigon=trace")
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
 impl Drop for Subject {
     fn drop(&mut self) {
         let Some(own) = &mut self.own else { return };
@@ -173,7 +211,7 @@ impl Drop for Subject {
         if std::thread::panicking() {
             return;
         }
-        let log = std::fs::read_to_string(own.dir.path().join("log")).unwrap();
+        let log = self.log().unwrap_or_default();
         assert!(!log.contains("panicked"), "the subject panicked:\n{log}");
         let key = &Settings::get().key;
         for secret in [key, TOKEN, "passphrase-of-", "password-of-", "token-of-", "c2lnbmF0dXJl"] {

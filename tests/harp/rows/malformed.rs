@@ -51,15 +51,20 @@ pub(crate) fn heads() -> Vec<Row> {
 pub(crate) fn targets() -> Vec<Row> {
     const AGENT: &str = "its agent has no path to look at";
     let failed = || status(503).body("503 Service Unavailable (HaRP)");
+    let lines = |host: &str| format!("Host: {host}\r\nX-Forwarded-For: {{client}}\r\n\r\n");
     vec![
-        row("OPTIONS of the server", raw("OPTIONS * HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: {client}\r\n\r\n"), refused(404))
-            .strikes(1)
-            .harp(AGENT, failed())
-            .harp_strikes(AGENT, Some(0)),
-        row("CONNECT", raw("CONNECT example:443 HTTP/1.1\r\nHost: example:443\r\nX-Forwarded-For: {client}\r\n\r\n"), refused(404))
-            .strikes(1)
-            .harp(AGENT, failed())
-            .harp_strikes(AGENT, Some(0)),
+        row(
+            "OPTIONS of the server",
+            raw(format!("OPTIONS * HTTP/1.1\r\n{}", lines("h"))),
+            status(204),
+        )
+        .harp(AGENT, failed()),
+        row(
+            "CONNECT",
+            raw(format!("CONNECT example:443 HTTP/1.1\r\n{}", lines("example:443"))),
+            status(501).says("no forward proxy"),
+        )
+        .harp(AGENT, failed()),
     ]
 }
 

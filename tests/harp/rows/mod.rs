@@ -5,6 +5,7 @@ pub(crate) mod bans;
 pub(crate) mod clients;
 pub(crate) mod control;
 pub(crate) mod decision;
+pub(crate) mod engine;
 pub(crate) mod headers;
 pub(crate) mod malformed;
 pub(crate) mod nextcloud;

@@ -113,15 +113,7 @@ pub(crate) fn announced() -> Vec<Row> {
 }
 
 pub(crate) fn broken() -> Vec<Row> {
-    const PEER: &str = "the TCP peer is charged, not the client (W5)";
     let mut rows = vec![
-        row(
-            "a signed request with a wrong key is dropped",
-            get("/exapps/demo{n}/public").signed_but("harp-shared-key", Some("guess")),
-            dropped().asked(0, 0),
-        )
-        .strikes(1)
-        .harp_strikes(PEER, Some(0)),
         row(
             "an empty signature is none: routes apply",
             get("/exapps/demo{n}/public").signed_but("authorization-app-api", Some("")),
@@ -157,6 +149,27 @@ pub(crate) fn broken() -> Vec<Row> {
             .strikes(1),
     );
     rows
+}
+
+/// Behind a proxy it was the proxy that got banned (weakness W5).
+pub(crate) fn wrong_keys() -> Vec<Row> {
+    const PEER: &str = "the TCP peer is charged, not the client (W5)";
+    vec![
+        row(
+            "a signed request with a wrong key is dropped, and the client charged",
+            get("/exapps/demo{n}/public").signed_but("harp-shared-key", Some("guess")),
+            dropped().asked(0, 0),
+        )
+        .strikes(1)
+        .harp_strikes(PEER, Some(0)),
+        row(
+            "so it is with an empty key",
+            get("/exapps/demo{n}/public").signed_but("harp-shared-key", Some("")),
+            dropped().asked(0, 0),
+        )
+        .strikes(1)
+        .harp_strikes(PEER, Some(0)),
+    ]
 }
 
 /// Records grow old (weakness W16).

@@ -58,6 +58,15 @@ pub(crate) fn pushes() -> Vec<Row> {
     ]
 }
 
+/// What is pushed before a restart, and can be taken back after it because it is still there.
+pub(crate) fn over_a_restart() -> (Row, Row) {
+    let lasting = |method| send(method, "/exapps/app_api/exapp_storage/lasting").key();
+    (
+        row("a record is pushed", lasting("POST").body(RECORD), status(204)),
+        row("it is still there", lasting("DELETE"), status(204)),
+    )
+}
+
 /// A push and a removal are newer than whatever was asked before them (weakness W16).
 pub(crate) fn removals() -> Vec<Row> {
     vec![
