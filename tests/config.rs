@@ -171,3 +171,46 @@ fn a_certificate_that_cannot_be_used_is_named_with_the_key_to_look_at() {
         }
     }
 }
+
+/// The documents that say what became of HaRP's features and weaknesses.
+const COMPAT: [(&str, &str); 2] = [
+    ("harp.md", include_str!("../docs/compat/harp.md")),
+    ("weaknesses.md", include_str!("../docs/compat/weaknesses.md")),
+];
+
+#[test]
+fn every_row_about_harp_is_whole_and_its_tests_exist() {
+    let mut sources = String::new();
+    for folder in ["src", "tests", "cluster/src", "cluster/tests", "vrrp/src", "vrrp/tests"] {
+        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);
+    }
+    let mut problems = Vec::new();
+    for (document, text) in COMPAT {
+        for row in text.lines().filter(|line| line.starts_with("| ")) {
+            let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+            if cells.iter().any(|cell| cell.is_empty()) {
+                problems.push(format!("{document}: an empty cell in {row}"));
+            }
+            let names = cells.last().unwrap().split('`').skip(1).step_by(2);
+            for name in names {
+                // A plain test, or a table of `tests/harp`, whose macro makes it one.
+                let known = [format!("fn {name}("), format!("\n    {name}: ")];
+                if !known.iter().any(|declared| sources.contains(declared)) {
+                    problems.push(format!("{document}: there is no test {name}"));
+                }
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+fn collect(folder: &Path, into: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
