@@ -205,12 +205,12 @@ fn every_row_about_harp_is_whole_and_its_tests_exist() {
 }
 
 fn collect(folder: &Path, into: &mut String) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(folder).expect("source folders are readable") {
+        let path = entry.expect("readable entry").path();
         if path.is_dir() {
             collect(&path, into);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            into.push_str(&std::fs::read_to_string(path).unwrap());
+            into.push_str(&std::fs::read_to_string(path).expect("source is UTF-8"));
         }
     }
 }

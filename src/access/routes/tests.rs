@@ -46,7 +46,10 @@ const NOT_HERE: &[&str] = &[r"(?a)^/\w+$", r"^/\141$", r"^/\0", r"^/\07"];
 /// Python's, and read otherwise or too large here.
 const OTHERWISE: &[&str] = &[r"^/\N{DIGIT ONE}", "^/a{65536}"];
 
-fn corpus() -> (Vec<String>, Vec<(String, Option<BTreeSet<usize>>)>) {
+/// A pattern and the paths it matches, by index; none where Python refuses it.
+type Answer = (String, Option<BTreeSet<usize>>);
+
+fn corpus() -> (Vec<String>, Vec<Answer>) {
     let mut lines = MATCHES.lines();
     let paths = serde_json::from_str(lines.next().unwrap()).unwrap();
     (paths, lines.map(|line| serde_json::from_str(line).unwrap()).collect())
