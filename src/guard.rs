@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use cluster::clock::{millis, now};
 use cluster::record::{Ban, MAX_BANS, MAX_STRIKE_AGE, Millis, Strike, Subnet, ban_key};
 use cluster::{Command, Handle, ProposeError, Reply, Soft};
@@ -76,22 +77,36 @@ pub struct Guard {
 }
 
 struct Inner {
-    config: Config,
-    window: Millis,
+    keys: SharedKeys,
+    limits: ArcSwap<Limits>,
     cluster: Handle,
     own: Mutex<OwnStrikes>,
     /// Whether `own` holds anything: spares the lock while nobody has failed.
     any_own: AtomicBool,
 }
 
+/// What can change while the guard stands.
+struct Limits {
+    count: usize,
+    window: Millis,
+    never_ban: Vec<IpNet>,
+}
+
 impl Guard {
     /// A guard that shares its failures through `cluster`.
     pub fn new(config: Config, cluster: Handle) -> Self {
         let own = Mutex::new(OwnStrikes::new(config.count));
-        // The cluster keeps failures, and pardons of them, for a day.
-        let window = millis(config.window).min(MAX_STRIKE_AGE);
+        let limits = ArcSwap::from_pointee(Limits::new(&config));
         let any_own = AtomicBool::new(false);
-        Self { inner: Arc::new(Inner { config, window, cluster, own, any_own }) }
+        let keys = config.keys;
+        Self { inner: Arc::new(Inner { keys, limits, cluster, own, any_own }) }
+    }
+
+    /// Goes by the limits of `config` from now on; the keys stay. Failures that were counted go on
+    /// counting.
+    pub fn set_limits(&self, config: &Config) {
+        self.inner.own().tell_apart(config.count);
+        self.inner.limits.store(Arc::new(Limits::new(config)));
     }
 
     /// Whether `offered` is the shared key (constant time).
@@ -101,7 +116,7 @@ impl Guard {
 
     /// The shared keys.
     pub fn keys(&self) -> &SharedKeys {
-        &self.inner.config.keys
+        &self.inner.keys
     }
 
     /// Whether an admin keeps the address out, or it has failed too often lately, on any node.
@@ -125,8 +140,9 @@ impl Guard {
         reason: String,
     ) -> Result<(), ChangeError> {
         let inner = &*self.inner;
-        if let Some(exempt) = inner.config.never_ban.iter().find(|net| exempts(net, &subnet)) {
-            return Err(ChangeError::Exempt { subnet, exempt: *exempt });
+        let exempt = inner.limits.load().exemption(&subnet);
+        if let Some(exempt) = exempt {
+            return Err(ChangeError::Exempt { subnet, exempt });
         }
         let since = now();
         let until = length.map(|length| since.saturating_add(millis(length)));
@@ -146,7 +162,7 @@ impl Guard {
         let inner = &*self.inner;
         let at = now();
         // This node's failures of the last moment may be on no record yet.
-        let since = inner.window_start(at);
+        let since = inner.limits.load().window_start(at);
         let own = inner
             .own()
             .iter(since)
@@ -166,7 +182,8 @@ impl Guard {
 
     fn list_at(&self, at: Millis) -> Vec<Entry> {
         let inner = &*self.inner;
-        let since = inner.window_start(at);
+        let limits = inner.limits.load();
+        let since = limits.window_start(at);
         let node = inner.cluster.node_id();
         let own: Vec<_> = inner.own().iter(since).collect();
         let own = own.into_iter().map(|(address, at)| Strike { node, address, at });
@@ -174,40 +191,41 @@ impl Guard {
         let view = inner.cluster.view();
         let elsewhere =
             view.every_strike().filter(|strike| strike.node != node && strike.at > since);
-        let rule = listing::Rule { count: inner.config.count, window: inner.window };
+        let rule = listing::Rule { count: limits.count, window: limits.window };
         let bans = view.bans().map(|ban| &**ban);
         listing::entries(rule, at, bans, own.chain(elsewhere))
     }
 
     fn is_banned_at(&self, address: IpAddr, at: Millis) -> bool {
         let inner = &*self.inner;
-        if inner.is_exempt(address) {
+        let limits = inner.limits.load();
+        if limits.is_exempt(address) {
             return false;
         }
         let address = ban_key(address);
-        let since = inner.window_start(at);
+        let since = limits.window_start(at);
         let own = if inner.any_own.load(Ordering::Acquire) {
             inner.own_failures(address, since)
         } else {
             0
         };
-        if own >= inner.config.count {
+        if own >= limits.count {
             return true;
         }
         inner.cluster.read(|state| {
             state.ban(address, at).is_some()
-                || own + state.strikes(address, since, inner.cluster.node_id())
-                    >= inner.config.count
+                || own + state.strikes(address, since, inner.cluster.node_id()) >= limits.count
         })
     }
 
     fn strike_at(&self, address: IpAddr, at: Millis) {
         let inner = &*self.inner;
-        if inner.is_exempt(address) {
+        let limits = inner.limits.load();
+        if limits.is_exempt(address) {
             return;
         }
         let address = ban_key(address);
-        inner.own().add(address, at, inner.window_start(at));
+        inner.own().add(address, at, limits.window_start(at));
         inner.any_own.store(true, Ordering::Release);
         metrics().strike();
         let node = inner.cluster.node_id();
@@ -215,9 +233,11 @@ impl Guard {
     }
 }
 
-impl Inner {
-    fn own(&self) -> MutexGuard<'_, OwnStrikes> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+impl Limits {
+    fn new(config: &Config) -> Self {
+        // The cluster keeps failures, and pardons of them, for a day.
+        let window = millis(config.window).min(MAX_STRIKE_AGE);
+        Self { count: config.count, window, never_ban: config.never_ban.clone() }
     }
 
     /// Failures up to and including this moment are too old to count.
@@ -226,8 +246,21 @@ impl Inner {
     }
 
     fn is_exempt(&self, address: IpAddr) -> bool {
-        let exempt = &self.config.never_ban;
+        let exempt = &self.never_ban;
         !exempt.is_empty() && exempt.iter().any(|net| net.contains(&address.to_canonical()))
+    }
+
+    /// The entry in which all of `subnet` lies.
+    fn exemption(&self, subnet: &Subnet) -> Option<IpNet> {
+        let covers =
+            |net: &&IpNet| net.prefix_len() <= subnet.prefix() && net.contains(&subnet.first());
+        self.never_ban.iter().find(covers).copied()
+    }
+}
+
+impl Inner {
+    fn own(&self) -> MutexGuard<'_, OwnStrikes> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A pardon given on any node reaches the failures counted on this one through the view.
@@ -246,11 +279,6 @@ impl Inner {
     fn is_pardoned(&self, address: IpAddr, at: Millis) -> bool {
         self.cluster.read(|state| state.pardoned(address)).is_some_and(|pardoned| at <= pardoned)
     }
-}
-
-/// Whether all of `subnet` lies in `net`.
-fn exempts(net: &IpNet, subnet: &Subnet) -> bool {
-    net.prefix_len() <= subnet.prefix() && net.contains(&subnet.first())
 }
 
 #[cfg(test)]
@@ -310,6 +338,35 @@ mod tests {
         guard.strike_at(client, START + 400_000);
         assert!(guard.is_banned_at(client, START + 499_999));
         assert!(!guard.is_banned_at(client, START + 500_000));
+    }
+
+    #[test]
+    fn limits_can_be_changed_while_failures_stay_counted() {
+        let (guard, _) = guard(3);
+        let client = ip("192.0.2.1");
+        let limit = |count, seconds, never_ban: &[&str]| {
+            guard.set_limits(&Config {
+                keys: SharedKeys::new(Secret::new("another")),
+                count,
+                window: Duration::from_secs(seconds),
+                never_ban: never_ban.iter().map(|net| net.parse().unwrap()).collect(),
+            });
+        };
+        guard.strike_at(client, START);
+        guard.strike_at(client, START + 1);
+        assert!(!guard.is_banned_at(client, START + 2));
+        limit(2, 10, &[]);
+        assert!(guard.is_banned_at(client, START + 2));
+        assert!(!guard.is_banned_at(client, START + 10_000));
+        limit(2, 10, &["192.0.2.0/24"]);
+        assert!(!guard.is_banned_at(client, START + 2));
+        let count = MAX_STRIKES_PER_KEY + 1;
+        limit(count, 300, &[]);
+        for _ in 2..count {
+            guard.strike_at(client, START + 2);
+        }
+        assert!(guard.is_banned_at(client, START + 3));
+        assert!(guard.is_shared_key(b"right") && !guard.is_shared_key(b"another"));
     }
 
     #[test]

@@ -33,7 +33,7 @@ const SANS_IO: &[(&str, &[&str])] = &[
     ("cluster/src", &["command", "state"]),
     ("cluster/src/record", &["*"]),
     ("src/access", &["path", "routes", "verdict", "decision", "docker_engine"]),
-    ("src/config", &["env", "file", "problem", "value"]),
+    ("src/config", &["changes", "env", "file", "problem", "value"]),
     ("src/config/env", &["document", "file", "value"]),
     (
         "src/docker",
@@ -46,7 +46,7 @@ const SANS_IO: &[(&str, &[&str])] = &[
     ("src/frp/crypto", &["cfb"]),
     ("src/frp/mux", &["frame", "session"]),
     ("src/frp/wire", &["v1"]),
-    ("src/http", &["headers", "client_ip"]),
+    ("src/http", &["headers", "client_ip", "extended_connect"]),
     ("src/lab", &["report"]),
     ("src/nextcloud", &["messages"]),
     ("src/proxy", &["rewrite", "answer"]),

@@ -1,6 +1,7 @@
 //! A running process: what starts in which order, what it waits for, how it stops.
 
 mod node;
+mod reload;
 mod scrape;
 mod status;
 mod witness;
@@ -17,21 +18,29 @@ use crate::config::{Config, Node, Speakers};
 use crate::guard::Guard;
 use crate::net::listen;
 use crate::observe::metrics::metrics;
+pub use reload::Reload;
 use status::Facts;
 
-/// Runs a node or a witness until SIGTERM, SIGINT or SIGHUP.
+/// Runs a node or a witness until SIGTERM or SIGINT; SIGHUP is answered with `reload`.
 ///
 /// # Errors
 /// Why it could not start, or why it could not go on.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime did not start")?;
     runtime.block_on(async {
         match config.serve {
-            Some(serve) => node::run(config.node, config.cluster, serve).await,
-            None => witness::run(config.node, config.cluster).await,
+            Some(serve) => {
+                let key = serve.shared_key.clone();
+                let reload = |parts| reload.running(config.written, Some(key), Some(parts));
+                node::run(config.node, config.cluster, serve, reload).await
+            }
+            None => {
+                let reload = reload.running(config.written, None, None);
+                witness::run(config.node, config.cluster, reload).await
+            }
         }
     })
 }
@@ -89,28 +98,38 @@ fn link_certificates(cluster: &cluster::Config) -> Vec<(&'static str, PathBuf)> 
         .collect()
 }
 
-/// The signals that end the process in order. There is nothing to reload, so SIGHUP does too:
-/// left alone it would end the process without giving the address away.
-struct Signals([(&'static str, Signal); 3]);
+/// What a signal asks for.
+enum Told {
+    /// The end, in order.
+    Stop(&'static str),
+    /// The configuration again.
+    Reload,
+}
+
+/// The signals a running process hears.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hang_up: Signal,
+}
 
 impl Signals {
     /// From now on they no longer end the process by themselves.
     fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("signals cannot be received");
-        Ok(Self([
-            ("SIGTERM", listen(SignalKind::terminate())?),
-            ("SIGINT", listen(SignalKind::interrupt())?),
-            ("SIGHUP", listen(SignalKind::hangup())?),
-        ]))
+        Ok(Self {
+            term: listen(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
     }
 
-    /// The name of the next one.
-    async fn next(&mut self) -> &'static str {
-        let [(term, on_term), (int, on_int), (hang_up, on_hang_up)] = &mut self.0;
+    /// The next one.
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = on_term.recv() => term,
-            _ = on_int.recv() => int,
-            _ = on_hang_up.recv() => hang_up,
+            _ = self.term.recv() => Told::Stop("SIGTERM"),
+            _ = self.int.recv() => Told::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Told::Reload,
         }
     }
 }

@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::Told;
+use super::reload::{Parts, Running};
 use super::status::{Facts, Speaker};
 use crate::config::Speakers;
 use crate::config::{Node, Serve};
@@ -43,7 +45,12 @@ type ClientCertificates = Arc<OnceLock<ClientFiles>>;
 /// Tasks without which the node is no node; each ends with the reason.
 type Tasks = JoinSet<anyhow::Result<()>>;
 
-pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> anyhow::Result<()> {
+pub(super) async fn run(
+    node: Node,
+    cluster: cluster::Config,
+    serve: Serve,
+    reload: impl FnOnce(Parts) -> Running,
+) -> anyhow::Result<()> {
     let admin_socket = admin::server::bind(&node.admin_socket)
         .await
         .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
@@ -103,11 +110,15 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
     let source =
         admin::server::Source { status: Arc::new(move || facts.status()), desk: Some(desk) };
     spawn(&mut tasks, admin::server::serve(admin_socket, source, stop.clone()));
+    let frontend = Arc::new(frontend);
+    let mut parts = Parts { frontend: frontend.clone(), guard: guard.clone(), certificate: None };
     let mut listeners = Listeners::from(http);
     if let Some((listener, certificate)) = within_tls {
         listeners.tls = Some((listener, certificate.acceptor()?));
-        spawn(&mut tasks, certificate.watch(stop.clone()));
+        spawn(&mut tasks, certificate.clone().watch(stop.clone()));
+        parts.certificate = Some(certificate);
     }
+    let mut running = reload(parts);
     let http_stop = stop.clone();
     spawn(&mut tasks, async move { frontend.serve(listeners, http_stop).await });
     let state_dir = node.state_dir.clone();
@@ -116,17 +127,24 @@ pub(super) async fn run(node: Node, cluster: cluster::Config, serve: Serve) -> a
 
     tracing::info!(node = node.name, "node started");
     super::notify(&[NotifyState::Ready]);
-    let outcome = tokio::select! {
-        signal = signals.next() => {
-            tracing::info!(signal, "stopping");
-            Ok(())
+    let outcome = loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Reload => running.reload().await,
+                Told::Stop(signal) => {
+                    tracing::info!(signal, "stopping");
+                    break Ok(());
+                }
+            },
+            reason = member.failed() => {
+                break Err(anyhow::anyhow!("the cluster stopped: {reason}"));
+            }
+            Some(ended) = tasks.join_next() => break Err(match ended {
+                Ok(Ok(())) => anyhow::anyhow!("a service ended although nobody asked it to"),
+                Ok(Err(error)) => error,
+                Err(panic) => anyhow::anyhow!("a service broke: {panic}"),
+            }),
         }
-        reason = member.failed() => Err(anyhow::anyhow!("the cluster stopped: {reason}")),
-        Some(ended) = tasks.join_next() => Err(match ended {
-            Ok(Ok(())) => anyhow::anyhow!("a service ended although nobody asked it to"),
-            Ok(Err(error)) => error,
-            Err(panic) => anyhow::anyhow!("a service broke: {panic}"),
-        }),
     };
     super::notify(&[NotifyState::Stopping]);
     release(speakers).await;

@@ -6,11 +6,17 @@ use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
+use super::Told;
+use super::reload::Running;
 use super::status::Facts;
 use crate::admin;
 use crate::config::Node;
 
-pub(super) async fn run(node: Node, cluster: cluster::Config) -> anyhow::Result<()> {
+pub(super) async fn run(
+    node: Node,
+    cluster: cluster::Config,
+    mut running: Running,
+) -> anyhow::Result<()> {
     let listener = admin::server::bind(&node.admin_socket)
         .await
         .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
@@ -27,13 +33,20 @@ pub(super) async fn run(node: Node, cluster: cluster::Config) -> anyhow::Result<
     let mut served = tokio::spawn(admin::server::serve(listener, source, stop.clone()));
     tracing::info!(node = node.name, "witness started");
     super::notify(&[NotifyState::Ready]);
-    let outcome = tokio::select! {
-        signal = signals.next() => {
-            tracing::info!(signal, "stopping");
-            Ok(())
+    let outcome = loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Reload => running.reload().await,
+                Told::Stop(signal) => {
+                    tracing::info!(signal, "stopping");
+                    break Ok(());
+                }
+            },
+            reason = member.failed() => {
+                break Err(anyhow::anyhow!("the cluster stopped: {reason}"));
+            }
+            _ = &mut served => break Err(anyhow::anyhow!("the admin socket ended")),
         }
-        reason = member.failed() => Err(anyhow::anyhow!("the cluster stopped: {reason}")),
-        _ = &mut served => Err(anyhow::anyhow!("the admin socket ended")),
     };
     super::notify(&[NotifyState::Stopping]);
     stop.cancel();

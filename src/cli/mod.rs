@@ -69,7 +69,7 @@ enum Command {
 }
 
 /// Which configuration.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct ConfigFile {
     /// Configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/trigon/trigon.toml")]
@@ -77,7 +77,7 @@ struct ConfigFile {
 }
 
 /// Where the configuration comes from.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct Source {
     #[command(flatten)]
     file: ConfigFile,

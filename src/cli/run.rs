@@ -10,10 +10,13 @@ pub(super) fn run(source: &Source) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    if let Err(error) = observe::log::start(&config.log) {
-        complain(&error);
-        return ExitCode::from(super::USAGE);
-    }
+    let log = match observe::log::start(&config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(super::USAGE);
+        }
+    };
     for note in notes {
         let (variable, what) = (&note.variable, &note.text);
         if note.warn {
@@ -22,7 +25,9 @@ pub(super) fn run(source: &Source) -> ExitCode {
             tracing::info!(variable, what, "environment variable");
         }
     }
-    match app::run(config) {
+    let source = source.clone();
+    let reload = app::Reload::new(move || source.read().map(|(config, _notes)| config), log);
+    match app::run(config, reload) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "trigon stops");

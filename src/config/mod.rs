@@ -3,9 +3,10 @@
 //! Every room owns its `Config`; this room stands above them and builds them. `file` walks the
 //! TOML, `value` reads single values, `problem` is what the admin is told, `parse` goes through the
 //! sections, of which `members`, `serve` and `routers` read the longer ones. `env` makes the same of
-//! HaRP's environment variables, `from_env` reads them. Every key is described in
-//! `docs/reference/config.md`.
+//! HaRP's environment variables, `from_env` reads them. `changes` compares what two files say. Every
+//! key is described in `docs/reference/config.md`.
 
+mod changes;
 pub mod env;
 pub mod file;
 pub mod from_env;
@@ -16,6 +17,7 @@ mod routers;
 mod serve;
 pub mod value;
 
+pub use changes::Written;
 pub use parse::{Config, Node, load, load_speakers};
 pub use problem::{Problem, Problems};
 pub use routers::Speakers;

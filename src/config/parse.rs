@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::changes::Written;
 use super::file::{File, Section};
 use super::members;
 use super::problem::{Problem, Problems};
@@ -23,6 +24,8 @@ pub struct Config {
     pub cluster: cluster::Config,
     /// What it serves; nothing on a witness.
     pub serve: Option<Serve>,
+    /// What the file says, for comparison with a later one.
+    pub written: Written,
 }
 
 /// Identity and places of a node.
@@ -95,7 +98,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
 pub fn parse_with_key(name: &str, text: &str, key: Option<Secret>) -> Result<Config, Problems> {
     let file = File::new(name, text);
     let document = file.parse()?;
-    let config = read(file.root(&document), key);
+    let config = read(file.root(&document), key, Written::new(document.get_ref()));
     drop(document);
     match (config, file.into_problems()) {
         (Some(config), problems) if problems.is_empty() => Ok(config),
@@ -103,7 +106,7 @@ pub fn parse_with_key(name: &str, text: &str, key: Option<Secret>) -> Result<Con
     }
 }
 
-fn read(mut root: Section<'_, '_>, key: Option<Secret>) -> Option<Config> {
+fn read(mut root: Section<'_, '_>, key: Option<Secret>, written: Written) -> Option<Config> {
     let mut section = root.section("node");
     let id = section.optional("id").unwrap_or(1);
     let witness = section.choice("role", &[("node", false), ("witness", true)], false);
@@ -134,7 +137,7 @@ fn read(mut root: Section<'_, '_>, key: Option<Secret>) -> Option<Config> {
         serve::read(&mut root, &cluster, key)
     };
     root.finish();
-    (witness || serve.is_some()).then_some(Config { node, log, cluster, serve })
+    (witness || serve.is_some()).then_some(Config { node, log, cluster, serve, written })
 }
 
 fn read_log(mut section: Section<'_, '_>) -> observe::log::Config {

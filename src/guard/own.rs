@@ -16,7 +16,14 @@ pub(super) struct OwnStrikes {
 impl OwnStrikes {
     /// A table that can tell `count` failures of one address from fewer.
     pub(super) fn new(count: usize) -> Self {
-        Self { times: HashMap::new(), per_address: count.max(MAX_STRIKES_PER_KEY) }
+        let mut own = Self { times: HashMap::new(), per_address: 0 };
+        own.tell_apart(count);
+        own
+    }
+
+    /// From now on, `count` failures of one address.
+    pub(super) fn tell_apart(&mut self, count: usize) {
+        self.per_address = count.max(MAX_STRIKES_PER_KEY);
     }
 
     pub(super) fn count(&self, address: IpAddr, since: Millis) -> usize {

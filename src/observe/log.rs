@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,26 +55,54 @@ fn parse(text: &str) -> Option<EnvFilter> {
     filter.filter(|_| sound)
 }
 
+/// Changes what a process logs while it runs.
+pub struct Control {
+    /// `None` while `TRIGON_LOG` decides.
+    replace: Option<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>>,
+}
+
+impl Control {
+    /// Logs by the filter of `config` from now on; the format stays. Returns false when that
+    /// cannot be, as under `TRIGON_LOG`.
+    pub fn set(&self, config: &Config) -> bool {
+        match (&self.replace, parse(&config.filter)) {
+            (Some(replace), Some(filter)) => replace(filter),
+            _ => false,
+        }
+    }
+}
+
 /// Starts logging to standard error. `TRIGON_LOG` overrides the configured filter.
 ///
 /// # Errors
 /// A filter that does not parse, or logging that was started before; the text says which.
-pub fn start(config: &Config) -> Result<(), String> {
+pub fn start(config: &Config) -> Result<Control, String> {
     let (source, directives) = match std::env::var("TRIGON_LOG") {
         Ok(directives) if !directives.is_empty() => ("TRIGON_LOG", directives),
         _ => ("log.level", config.filter.clone()),
     };
+    let is_fixed = source == "TRIGON_LOG";
     let filter = parse(&directives)
         .ok_or_else(|| format!("{source}: found \"{directives}\", expected {EXPECTED}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    let started = match config.format {
-        Format::Text => builder.try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
+    let (started, replace): (_, Box<dyn Fn(EnvFilter) -> bool + Send + Sync>) = match config.format
+    {
+        Format::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.finish().try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
+        }
+        Format::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.finish().try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
+        }
     };
-    started.map_err(|error| error.to_string())
+    started.map_err(|error| error.to_string())?;
+    Ok(Control { replace: (!is_fixed).then_some(replace) })
 }
 
 #[cfg(test)]

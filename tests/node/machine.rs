@@ -67,10 +67,20 @@ impl Machine {
 
     /// Sends the process a signal and waits for its end; its exit code, if it had one.
     pub(crate) fn end(&mut self, signal: Signal) -> Option<i32> {
-        let mut process = self.process.take().unwrap();
-        let id = Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
-        kill_process(id, signal).unwrap();
-        process.wait().unwrap().code()
+        self.signal(signal);
+        self.process.take().unwrap().wait().unwrap().code()
+    }
+
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.process.as_ref().unwrap().id()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
+    /// Waits until a line of the log says this.
+    pub(crate) async fn logs(&self, text: &str) {
+        let says = || Ok::<_, std::io::Error>(self.log().contains(text));
+        assert!(wait_until(LIMIT, says).await.unwrap(), "{text}:\n{}", self.log());
     }
 
     /// Runs a subcommand to its end: its exit code and everything it said.

@@ -60,12 +60,39 @@ async fn restarted_after_a_kill_it_holds_the_address_once_and_as_its_own() {
 }
 
 #[tokio::test]
-async fn a_hang_up_ends_it_in_order_too() {
+async fn w23_a_hang_up_applies_the_file_and_names_what_needs_a_restart() {
+    let key = "[exapps]\nshared_key_file = 'KEY'\n";
     let mut machine = Machine::new();
     machine.start();
     machine.holds_and_is_ready().await;
-    assert_eq!(machine.end(Signal::HUP), Some(0));
-    assert!(!machine.host.holds(VIP).unwrap());
+
+    machine.write_config(&format!(
+        "{key}ban_count = 5\ntrusted_proxies = ['10.66.0.2']\n[frp]\ntunnel_wait = '9s'\n\
+         [log]\nlevel = 'debug'\n"
+    ));
+    machine.signal(Signal::HUP);
+    machine.logs("changes that need a restart keys=\"frp.tunnel_wait\"").await;
+    machine.logs("changed=\"exapps.ban_count, exapps.trusted_proxies, log.level\"").await;
+
+    // Back to what it was started with: nothing is left to wait for.
+    machine.write_config(key);
+    machine.signal(Signal::HUP);
+    machine.logs("configuration reloaded changed=\"exapps.ban_count, exapps.trusted").await;
+    assert_eq!(machine.log().matches("changes that need a restart").count(), 1);
+
+    machine.write_config("[exapps]\nshared_key_file = '/nowhere'\n[frp]\ntunnel_wait = 9\n");
+    machine.signal(Signal::HUP);
+    machine.logs("the configuration in force stays as it is").await;
+    for wrong in [":12: frp.tunnel_wait: found 9", ":10: exapps.shared_key_file: found /nowhere"] {
+        assert!(machine.log().contains(wrong), "{}", machine.log());
+    }
+
+    machine.write_key("another-key");
+    machine.write_config(key);
+    machine.signal(Signal::HUP);
+    machine.logs("changes that need a restart keys=\"exapps.shared_key_file\"").await;
+    assert!(machine.host.holds(VIP).unwrap(), "{}", machine.log());
+    assert_eq!(machine.end(Signal::TERM), Some(0));
 }
 
 #[tokio::test]

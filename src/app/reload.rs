@@ -1,0 +1,143 @@
+//! A hang-up: the configuration is read again and checked whole, what can change in a running
+//! process changes, and the keys that need a restart are named (weakness W23 of HaRP).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use crate::config::{Config, Problems, Serve, Written};
+use crate::frontend::Frontend;
+use crate::guard::Guard;
+use crate::http::tls::Certificate;
+use crate::observe::log;
+use crate::secret::Secret;
+
+/// Longest wait for the file: a disk that hangs must not keep a stop from being heard.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// Keys that take effect at once.
+const LIVE: [&str; 5] = [
+    "exapps.ban_count",
+    "exapps.ban_window",
+    "exapps.never_ban",
+    "exapps.trusted_proxies",
+    "log.level",
+];
+
+/// Keys that take effect at once while there is a listener with TLS, before and after.
+const LIVE_WITHIN_TLS: [&str; 2] = ["exapps.tls_certificate", "exapps.tls_key"];
+
+/// How to read the configuration again, and how to change what is logged.
+pub struct Reload {
+    load: Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>,
+    log: log::Control,
+}
+
+/// A process and the configuration it runs with.
+pub(super) struct Running {
+    reload: Reload,
+    /// What the process was started with; differences to it take effect at the next start.
+    started: Written,
+    /// What was applied last.
+    applied: Written,
+    shared_key: Option<Secret>,
+    parts: Option<Parts>,
+}
+
+/// The parts of a node that can be changed while they run.
+pub(super) struct Parts {
+    pub(super) frontend: Arc<Frontend>,
+    pub(super) guard: Guard,
+    pub(super) certificate: Option<Certificate>,
+}
+
+impl Reload {
+    /// Reads with `load` and logs through `log`.
+    pub fn new(
+        load: impl Fn() -> Result<Config, Problems> + Send + Sync + 'static,
+        log: log::Control,
+    ) -> Self {
+        Self { load: Arc::new(load), log }
+    }
+
+    /// For a process that was started with `written`; a witness has no key and no parts.
+    pub(super) fn running(
+        self,
+        written: Written,
+        shared_key: Option<Secret>,
+        parts: Option<Parts>,
+    ) -> Running {
+        Running { reload: self, applied: written.clone(), started: written, shared_key, parts }
+    }
+}
+
+impl Running {
+    /// Does it all; what is wrong is told and changes nothing.
+    pub(super) async fn reload(&mut self) {
+        tell_manager();
+        let load = Arc::clone(&self.reload.load);
+        let read = tokio::task::spawn_blocking(move || load());
+        match tokio::time::timeout(READ_WITHIN, read).await {
+            Ok(Ok(Ok(config))) => self.apply(&config),
+            Ok(Ok(Err(problems))) => {
+                for problem in problems.0 {
+                    tracing::error!(%problem, "wrong configuration");
+                }
+                tracing::error!("the configuration in force stays as it is");
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::error!("the configuration could not be read; the one in force stays");
+            }
+        }
+        super::notify(&[NotifyState::Ready]);
+    }
+
+    fn apply(&mut self, config: &Config) {
+        let has_tls = match (&self.parts, &config.serve) {
+            (Some(parts), Some(serve)) => self.apply_parts(parts, serve),
+            _ => false,
+        };
+        let level = self.reload.log.set(&config.log);
+        let is_live = |key: &str| match key {
+            "log.level" => level,
+            key => LIVE.contains(&key) || (has_tls && LIVE_WITHIN_TLS.contains(&key)),
+        };
+        let changed = self.applied.differences(&config.written);
+        let applied: Vec<_> = changed.into_iter().filter(|key| is_live(key)).collect();
+        let differing = self.started.differences(&config.written);
+        let mut waiting: Vec<_> = differing.into_iter().filter(|key| !is_live(key)).collect();
+        let new_key = config.serve.as_ref().map(|serve| &serve.shared_key);
+        if let (Some(old), Some(new)) = (&self.shared_key, new_key)
+            && !old.matches(new.expose())
+        {
+            waiting.push("exapps.shared_key_file");
+        }
+        tracing::info!(changed = applied.join(", "), "configuration reloaded");
+        if !waiting.is_empty() {
+            tracing::warn!(keys = waiting.join(", "), "changes that need a restart");
+        }
+        self.applied = config.written.clone();
+    }
+
+    /// Whether there is a certificate, and a new one is in force.
+    fn apply_parts(&self, parts: &Parts, serve: &Serve) -> bool {
+        parts.guard.set_limits(&serve.guard);
+        parts.frontend.trust(serve.frontend.trusted_proxies.clone());
+        let (Some(certificate), Some(tls)) = (&parts.certificate, &serve.frontend.tls) else {
+            return false;
+        };
+        // Checked a moment ago with the rest of the file; it may have changed again.
+        if let Err(error) = certificate.replace(tls.files.clone()) {
+            tracing::error!(%error, "the old TLS certificate stays in force");
+        }
+        true
+    }
+}
+
+fn tell_manager() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => super::notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the service manager was not told of the reload"),
+    }
+}
