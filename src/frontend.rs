@@ -187,6 +187,7 @@ impl Frontend {
             server: Server::new(server::Config {
                 head: timeouts.client,
                 unread: timeouts.unread,
+                standstill: timeouts.server.max(timeouts.tunnel) + timeouts.unread,
                 handshake: timeouts.client.min(server::Config::default().handshake),
                 max_connections: config.max_connections,
                 drain: config.drain,

@@ -27,7 +27,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +66,7 @@ pub(super) struct Speaker<S> {
 
 struct Terms {
     head: Duration,
+    standstill: Duration,
     handshake: Duration,
     max_head_bytes: usize,
     max_streams: u32,
@@ -95,6 +96,7 @@ where
             .auto_date_header(false);
         let terms = Terms {
             head: config.head,
+            standstill: config.standstill,
             handshake: config.handshake,
             max_head_bytes: config.max_head_bytes,
             max_streams: config.max_streams,
@@ -179,7 +181,7 @@ where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let peer = connection.peer;
-        let streams = Streams::default();
+        let streams = Streams::new(self.terms.standstill);
         let dropped = CancellationToken::new();
         let service = service_fn(|request| {
             let served = (self.service)(request, connection.clone());
@@ -243,8 +245,12 @@ impl Terms {
 }
 
 /// The streams of one HTTP/2 connection, each a task of its own, and whether there are any.
-#[derive(Clone, Default)]
-struct Streams(Arc<Count>);
+#[derive(Clone)]
+struct Streams {
+    count: Arc<Count>,
+    /// Longest time a stream may stand still.
+    standstill: Duration,
+}
 
 #[derive(Default)]
 struct Count {
@@ -252,17 +258,26 @@ struct Count {
     begun: AtomicU64,
 }
 
+tokio::task_local! {
+    /// Set in the task of a stream.
+    static IN_STREAM: ();
+}
+
 /// One stream, or one direction of an upgraded one.
 struct Open(Arc<Count>);
 
 impl Streams {
+    fn new(standstill: Duration) -> Self {
+        Self { count: Arc::default(), standstill }
+    }
+
     /// Resolves when there was no stream for at least `within`, at most twice that.
     async fn quiet(&self, within: Duration) {
         loop {
-            let before = self.0.begun.load(Ordering::Relaxed);
+            let before = self.count.begun.load(Ordering::Relaxed);
             sleep(within).await;
-            let open = self.0.open.load(Ordering::Relaxed);
-            if open == 0 && self.0.begun.load(Ordering::Relaxed) == before {
+            let open = self.count.open.load(Ordering::Relaxed);
+            if open == 0 && self.count.begun.load(Ordering::Relaxed) == before {
                 return;
             }
         }
@@ -275,12 +290,20 @@ where
     F::Output: Send,
 {
     fn execute(&self, stream: F) {
-        self.0.open.fetch_add(1, Ordering::Relaxed);
-        self.0.begun.fetch_add(1, Ordering::Relaxed);
-        let open = Open(Arc::clone(&self.0));
+        self.count.open.fetch_add(1, Ordering::Relaxed);
+        self.count.begun.fetch_add(1, Ordering::Relaxed);
+        let open = Open(Arc::clone(&self.count));
+        let standstill = self.standstill;
+        // What a stream starts is the sending half of its upgrade. It moves with what is sent only,
+        // and those who joined it know how long it may be idle.
+        let is_upgrade = IN_STREAM.try_with(|()| ()).is_ok();
         tokio::spawn(async move {
             let _open = open;
-            stream.await;
+            if is_upgrade {
+                stream.await;
+            } else {
+                IN_STREAM.scope((), while_it_moves(stream, standstill)).await;
+            }
         });
     }
 }
@@ -289,6 +312,29 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Runs a stream to its end, or until it has not been woken for `standstill`; dropping it resets
+/// it.
+async fn while_it_moves(stream: impl Future, standstill: Duration) {
+    let mut stream = pin!(stream);
+    let mut timer = pin!(sleep(standstill));
+    let mut last = Instant::now();
+    poll_fn(|cx| {
+        // The timer is moved when it fires, not with every piece.
+        if timer.as_mut().poll(cx).is_ready() {
+            let due = last + standstill;
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(due);
+            let _ = timer.as_mut().poll(cx);
+        } else {
+            last = Instant::now();
+        }
+        stream.as_mut().poll(cx).map(|_| ())
+    })
+    .await;
 }
 
 /// Looks at the first bytes and leaves them where they are.

@@ -103,9 +103,23 @@ pub fn towards_client(status: StatusCode, headers: &mut HeaderMap) {
 }
 
 /// The protocol a message asks or agrees to switch to: `Upgrade`, if `Connection` names it.
+///
+/// Another version of HTTP is none: what follows the switch is not looked at any more, and a
+/// visitor that got through to HTTP/2 (`h2c`) could ask the ExApp for anything.
 pub fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     connection_tokens(headers).any(|token| token.eq_ignore_ascii_case(b"upgrade")).then_some(())?;
-    headers.get(UPGRADE).filter(|protocol| !protocol.is_empty()).cloned()
+    let mut lines = headers.get_all(UPGRADE).iter();
+    let protocol = lines.next().filter(|protocol| !protocol.is_empty())?;
+    let mut named = protocol.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let is_one_line = lines.next().is_none();
+    (is_one_line && !named.any(is_http)).then(|| protocol.clone())
+}
+
+fn is_http(protocol: &[u8]) -> bool {
+    let starts = |with: &[u8]| {
+        protocol.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
+    starts(b"h2") || starts(b"http")
 }
 
 /// The headers of a `user-info` call on behalf of a visitor whose true address is `client`.
@@ -258,6 +272,22 @@ mod tests {
         assert!(requested_upgrade(&headers(&[("connection", "upgrade")])).is_none());
         let both = headers(&[("connection", "close,UPGRADE"), ("upgrade", "websocket")]);
         assert_eq!(requested_upgrade(&both).unwrap(), "websocket");
+    }
+
+    #[test]
+    fn another_version_of_http_is_no_upgrade() {
+        for protocol in ["h2c", "H2C", "HTTP/2.0", "websocket, h2c", "h2"] {
+            let lines = [("connection", "upgrade, http2-settings"), ("upgrade", protocol)];
+            let lines = [&lines[..], &[("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA")]].concat();
+            assert_eq!(after(towards_upstream, &lines), [""; 0], "{protocol}");
+        }
+        let two = [("connection", "upgrade"), ("upgrade", "websocket"), ("upgrade", "h2c")];
+        assert_eq!(after(towards_upstream, &two), [""; 0]);
+        let own = [("connection", "upgrade"), ("upgrade", "own/2, websocket")];
+        assert_eq!(
+            after(towards_upstream, &own),
+            ["connection: upgrade", "upgrade: own/2, websocket"]
+        );
     }
 
     #[test]

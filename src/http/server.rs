@@ -29,6 +29,9 @@ pub struct Config {
     /// Longest time a client may leave what we send unacknowledged or unread. Without it one that
     /// stops reading keeps its place, an upstream connection and the buffers between for ever.
     pub unread: Duration,
+    /// Longest time an HTTP/2 stream may stand still for whatever reason. TCP keeps no clock over a
+    /// client that reads its frames and allows no more. Above every limit of the service.
+    pub standstill: Duration,
     /// Longest time for a TLS handshake.
     pub handshake: Duration,
     /// Most bytes of a request head.
@@ -47,6 +50,7 @@ impl Default for Config {
         Self {
             head: Duration::from_secs(30),
             unread: Duration::from_secs(60),
+            standstill: Duration::from_secs(3600),
             handshake: Duration::from_secs(10),
             max_head_bytes: 64 * 1024,
             max_connections: 8192,

@@ -132,6 +132,43 @@ async fn websockets_are_bridged_to_an_upgrade() {
 }
 
 #[tokio::test]
+async fn a_websocket_that_only_listens_is_not_standing_still() {
+    let bed = Bed::with(|config| {
+        config.timeouts.server = Duration::from_millis(50);
+        config.timeouts.unread = Duration::from_millis(50);
+        config.timeouts.tunnel = Duration::from_millis(500);
+    })
+    .await;
+    let words =
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+    let exapp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = exapp.local_addr().unwrap();
+    let (mut sender, _) = connect(bed.address).await;
+    sender.send_request(ask("GET", "/exapps/demo/public", &[])).await.unwrap();
+    bed.nextcloud.register("quiet", "127.0.0.1", 23009, &[(".*", 0)]);
+    bed.tunnels.up(23009, address);
+    let opening =
+        tokio::spawn(sender.send_request(extended_connect("websocket", "/exapps/quiet/ws")));
+    let (mut stream, _) = timeout(LONG, exapp.accept()).await.unwrap().unwrap();
+    let head = edges::read_head(&mut stream).await;
+    let key = head.split("sec-websocket-key: ").nth(1).unwrap().lines().next().unwrap();
+    let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
+    stream.write_all(words).await.unwrap();
+    stream.write_all(format!("sec-websocket-accept: {accept}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut response = opening.await.unwrap().unwrap();
+    let mut upgraded = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    // Longer than any stream may stand still, and the ExApp says nothing.
+    for _ in 0..10 {
+        upgraded.write_all(b"x").await.unwrap();
+        upgraded.flush().await.unwrap();
+        timeout(LONG, stream.read_u8()).await.unwrap().unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stream.write_all(b"y").await.unwrap();
+    assert_eq!(timeout(LONG, upgraded.read_u8()).await.unwrap().unwrap(), b'y');
+}
+
+#[tokio::test]
 async fn a_websocket_that_is_refused_or_none_is_answered_plainly() {
     let bed = Bed::start().await;
     let (mut sender, _) = connect(bed.address).await;
@@ -242,4 +279,28 @@ async fn a_preface_may_come_in_pieces() {
     // The beginning of one is no request, and no reason to wait for ever.
     assert_eq!(raw(bed.address, b"PR").await, "");
     assert!(raw(bed.address, b"PRX / HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_allows_no_more_is_given_up() {
+    let bed = Bed::with(|config| {
+        config.timeouts.server = Duration::from_millis(300);
+        config.timeouts.tunnel = Duration::from_millis(300);
+        config.timeouts.unread = Duration::from_millis(300);
+    })
+    .await;
+    let exapp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    bed.tunnels.up(23001, exapp.local_addr().unwrap());
+    let (mut sender, _) = connect(bed.address).await;
+    let waiting = tokio::spawn(sender.send_request(ask("GET", "/exapps/demo/public", &[])));
+    let (mut stream, _) = timeout(LONG, exapp.accept()).await.unwrap().unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await.unwrap();
+    // The client goes on reading frames; nobody takes what is in them.
+    let _untaken = waiting.await.unwrap().unwrap();
+    let chunk = vec![b'x'; 64 * 1024];
+    let ended = timeout(LONG, async { while stream.write_all(&chunk).await.is_ok() {} }).await;
+    assert!(ended.is_ok(), "the stream outlived a visitor that takes nothing");
+    bed.tunnels.up(23001, bed.exapp.address);
+    let again = sender.send_request(ask("GET", "/exapps/demo/public", &[])).await.unwrap();
+    assert_eq!(again.status(), 200, "the connection is none the worse");
 }
