@@ -9,7 +9,7 @@ use crate::support::{eventually, http};
 
 #[tokio::test]
 async fn an_installation_goes_on_after_the_active_was_killed() {
-    with_a_pair(|mut pair, _host| async move {
+    with_a_pair(|mut pair| async move {
         let app = app("pairapp", 23_200);
         let (repository, tag) = app.image.rsplit_once(':').unwrap();
         image::import(&pair.engine, repository, tag, Init::Polite).await;
@@ -18,7 +18,7 @@ async fn an_installation_goes_on_after_the_active_was_killed() {
 
         went_well(pair.stage().appapi.act(&app, before).await);
         pair.kill_active().await;
-        // AppAPI allows a ping three seconds; its other calls wait for the tunnel as they are.
+        // At once: the call waits at the standby until the engine's tunnel is back.
         let stage = pair.stage();
         went_well(stage.appapi.act(&app, after).await);
         went_well(stage.appapi.act(&app, ENABLE).await);
@@ -40,7 +40,7 @@ async fn an_installation_goes_on_after_the_active_was_killed() {
 /// would stop another node from waiting on.
 #[tokio::test]
 async fn w25_waiting_for_a_start_goes_on_at_the_other_node() {
-    with_a_pair(|mut pair, _host| async move {
+    with_a_pair(|mut pair| async move {
         let app = app("waitapp", 23_201);
         let (repository, tag) = app.image.rsplit_once(':').unwrap();
         image::import(&pair.engine, repository, tag, Init::Polite).await;

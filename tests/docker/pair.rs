@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use trigon::lab::namespaces::{Host, INTERFACE, Lan};
+use trigon::lab::namespaces::{INTERFACE, Lan};
 use trigon::lab::nextcloud::Nextcloud;
 
 use crate::life::Stage;
@@ -131,13 +131,13 @@ fn config(index: usize, dir: &Path, certificates: &Path) -> String {
     text
 }
 
-/// Runs on the machine of [`CLOUD`].
+/// Runs a whole test with a pair, on the machine of [`CLOUD`].
 pub(crate) async fn with_a_pair<Run: Future<Output = ()>>(
-    test: impl FnOnce(Pair, Arc<Host>) -> Run + Send + 'static,
+    test: impl FnOnce(Pair) -> Run + Send + 'static,
 ) {
-    crate::machine::on_a_machine(CLOUD, |lan, host| async move {
+    crate::machine::on_a_machine(CLOUD, |lan, _host| async move {
         let pair = Pair::start(&lan).await;
-        test(pair, host).await;
+        test(pair).await;
     })
     .await;
 }
