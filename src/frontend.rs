@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use cluster::Handle;
+use cluster::record::Tenant;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use ipnet::IpNet;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::endpoint::endpoint;
 use crate::api::{self, Api};
+use crate::exapps::upstream::AnnouncedHosts;
 use crate::exapps::{Directory, Sessions, directory};
 use crate::guard::Guard;
 use crate::http::body::Body;
@@ -29,10 +31,13 @@ use crate::http::{client, server, tls};
 use crate::net::Dial;
 use crate::nextcloud;
 use crate::observe::metrics::metrics;
+use crate::proxy::answer;
 use crate::proxy::docker_engine::Passthrough;
 use crate::proxy::exapp::{Handled, Proxy};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Forward;
+use crate::proxy::policy::{Policy, StripSession};
+use crate::proxy::realm::{Realm, Realms};
 use crate::secret::Secret;
 
 /// What a frontend needs to know.
@@ -44,6 +49,12 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Proxies in front of us whose word about the client is taken (`HP_TRUSTED_PROXY_IPS`).
     pub trusted_proxies: Vec<IpNet>,
+    /// Where the shared key is believed from; empty means anywhere.
+    pub control_from: Vec<IpNet>,
+    /// Which hosts AppAPI's headers may name.
+    pub announced_hosts: AnnouncedHosts,
+    /// Which ExApps do not see how their visitors are logged in.
+    pub strip_session: StripSession,
     /// How long a validated session holds (`HP_SESSION_LIFETIME`); zero asks every time.
     pub session_lifetime: Duration,
     /// How long "no such ExApp" is remembered.
@@ -104,6 +115,9 @@ impl Default for Config {
             listen: SocketAddr::from(([0, 0, 0, 0], 8780)),
             tls: None,
             trusted_proxies: Vec::new(),
+            control_from: Vec::new(),
+            announced_hosts: AnnouncedHosts { app_ports: 23000..=23999, listed: Vec::new() },
+            strip_session: StripSession::Never,
             session_lifetime: Duration::from_secs(3),
             negative_lifetime: Duration::from_secs(15),
             timeouts: Timeouts::default(),
@@ -131,6 +145,22 @@ impl From<TcpListener> for Listeners {
     }
 }
 
+/// One of the Nextclouds a frontend serves.
+pub struct Served {
+    /// Its name; empty for the default one.
+    pub tenant: Tenant,
+    /// Public host names it is visited under, lower-cased, without ports.
+    pub hosts: Vec<String>,
+    /// The key it uses.
+    pub shared_key: Secret,
+    /// How it is asked.
+    pub nextcloud: nextcloud::Client,
+    /// What it may do with Docker engines.
+    pub docker: api::Docker,
+    /// How its ExApps and engines are reached.
+    pub dial: Arc<dyn Dial>,
+}
+
 /// One frontend with all its listeners.
 pub struct Frontend {
     server: Server,
@@ -141,48 +171,43 @@ pub struct Frontend {
 
 struct Rooms {
     proxy: Proxy,
+    /// One per Nextcloud; the default one's come first.
+    calls: Vec<Calls>,
+}
+
+/// Where a Nextcloud's own calls go.
+struct Calls {
+    tenant: Tenant,
     api: Api,
     engines: Passthrough,
 }
 
 impl Frontend {
-    /// A frontend that reaches ExApps and Docker engines through `dial`. Call it within a runtime.
+    /// A frontend for the default Nextcloud and others beside it. Call it within a runtime.
     pub fn new(
         config: Config,
-        shared_key: &Secret,
+        default: Served,
+        others: Vec<Served>,
         guard: Guard,
-        cluster: Handle,
-        nextcloud: nextcloud::Client,
-        dial: Arc<dyn Dial>,
-        docker: api::Docker,
+        cluster: &Handle,
     ) -> Self {
-        let timeouts = &config.timeouts;
-        let limits = client::Config {
-            connect: timeouts.connect,
-            response: timeouts.server,
-            request_body: timeouts.client,
-            ..client::Config::default()
-        };
-        let engine_limits =
-            client::Config { connect: timeouts.connect.min(REACH_ENGINE), ..limits.clone() };
-        let to_exapps = client::Client::new(Arc::clone(&dial), limits);
-        let to_engines = client::Client::new(dial, engine_limits);
-        let lifetimes = directory::Config {
-            negative_lifetime: config.negative_lifetime,
-            ..directory::Config::default()
-        };
-        let directory = Directory::new(lifetimes, cluster.clone(), nextcloud.clone());
-        let sessions = Sessions::new(shared_key, config.session_lifetime, cluster, nextcloud);
-        let upgrades = Upgrades::new(timeouts.tunnel);
-        let engines =
-            Passthrough::new(docker.engines().clone(), Forward::new(to_engines, upgrades.clone()));
+        let upgrades = Upgrades::new(config.timeouts.tunnel);
+        let open = |served| open(&config, served, cluster, &upgrades);
+        let (default, its_calls) = open(default);
+        let (others, calls): (Vec<_>, Vec<_>) = others.into_iter().map(open).unzip();
+        let calls = std::iter::once(its_calls).chain(calls).collect();
+        let realms = Realms { default, others };
         let proxy = Proxy {
             guard,
-            directory: directory.clone(),
-            sessions,
-            forward: Forward::new(to_exapps, upgrades.clone()),
+            realms,
+            policy: Policy {
+                control_from: config.control_from,
+                announced_hosts: config.announced_hosts,
+                strip_session: config.strip_session,
+            },
             trusted_proxies: ArcSwap::from_pointee(TrustedProxies::new(config.trusted_proxies)),
         };
+        let timeouts = config.timeouts;
         Self {
             server: Server::new(server::Config {
                 head: timeouts.client,
@@ -193,19 +218,15 @@ impl Frontend {
                 drain: config.drain,
                 ..server::Config::default()
             }),
-            rooms: Arc::new(Rooms {
-                proxy,
-                api: Api::new(directory, docker, timeouts.client),
-                engines,
-            }),
+            rooms: Arc::new(Rooms { proxy, calls }),
             upgrades,
             drain: config.drain,
         }
     }
 
-    /// The ExApp records requests are judged by.
-    pub fn directory(&self) -> &Directory {
-        &self.rooms.proxy.directory
+    /// The ExApp records requests are judged by, the default Nextcloud's first.
+    pub fn directories(&self) -> impl Iterator<Item = &Directory> {
+        self.rooms.proxy.realms.iter().map(|realm| &realm.directory)
     }
 
     /// Serves until `stop`, then lets what is in flight end within the drain time; upgraded
@@ -234,7 +255,43 @@ impl Frontend {
     }
 }
 
+/// What belongs to one Nextcloud alone: records, visitors, the connections to its ExApps, and
+/// where its calls go.
+fn open(config: &Config, served: Served, cluster: &Handle, upgrades: &Upgrades) -> (Realm, Calls) {
+    let Served { tenant, hosts, shared_key, nextcloud, docker, dial } = served;
+    let timeouts = &config.timeouts;
+    let limits = client::Config {
+        connect: timeouts.connect,
+        response: timeouts.server,
+        request_body: timeouts.client,
+        ..client::Config::default()
+    };
+    let engine_limits =
+        client::Config { connect: timeouts.connect.min(REACH_ENGINE), ..limits.clone() };
+    let to_exapps = client::Client::new(Arc::clone(&dial), limits);
+    let to_engines = Forward::new(client::Client::new(dial, engine_limits), upgrades.clone());
+    let lifetimes = directory::Config {
+        negative_lifetime: config.negative_lifetime,
+        ..directory::Config::default()
+    };
+    let directory = Directory::new(lifetimes, tenant.clone(), cluster.clone(), nextcloud.clone());
+    let lifetime = config.session_lifetime;
+    let realm = Realm {
+        tenant: tenant.clone(),
+        hosts,
+        directory: directory.clone(),
+        sessions: Sessions::new(&shared_key, lifetime, cluster.clone(), nextcloud),
+        forward: Forward::new(to_exapps, upgrades.clone()),
+    };
+    let engines = Passthrough::new(tenant.clone(), docker.engines().clone(), to_engines);
+    (realm, Calls { tenant, api: Api::new(directory, docker, timeouts.client), engines })
+}
+
 impl Rooms {
+    fn calls_of(&self, tenant: &Tenant) -> Option<&Calls> {
+        self.calls.iter().find(|calls| calls.tenant == *tenant)
+    }
+
     async fn handle(
         &self,
         request: Request<Incoming>,
@@ -255,14 +312,16 @@ impl Rooms {
         match self.proxy.handle(request, connection, exchange).await {
             Handled::Done(done) => done,
             // Boxed: every request's state would have room for these, and is moved with it.
-            Handled::Control { request, path } => {
-                let answer = Box::pin(self.api.handle(&path, request)).await;
+            Handled::Control { request, path, tenant } => {
+                let Some(calls) = self.calls_of(&tenant) else { return Ok(answer::not_found()) };
+                let answer = Box::pin(calls.api.handle(&path, request)).await;
                 metrics().control_called(endpoint(&path), answer.status().as_u16());
                 Ok(answer)
             }
-            Handled::DockerEngine { request, port, path } => {
+            Handled::DockerEngine { request, port, path, tenant } => {
+                let Some(calls) = self.calls_of(&tenant) else { return Ok(answer::not_found()) };
                 let slot = connection.slot.clone();
-                let answer = Box::pin(self.engines.handle(request, port, &path, slot)).await;
+                let answer = Box::pin(calls.engines.handle(request, port, &path, slot)).await;
                 metrics().control_called("docker_engine", answer.status().as_u16());
                 Ok(answer)
             }

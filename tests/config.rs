@@ -18,6 +18,8 @@ zz = 1
 zz = 1
 [nextcloud]
 zz = 1
+[[tenants]]
+zz = 1
 [exapps]
 zz = 1
 [docker]
@@ -212,5 +214,38 @@ fn collect(folder: &Path, into: &mut String) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             into.push_str(&std::fs::read_to_string(path).expect("source is UTF-8"));
         }
+    }
+}
+
+#[test]
+fn tenants_need_names_keys_and_hosts_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, key) in [("key", "one\n"), ("two", "two\n"), ("same", "one\n")] {
+        std::fs::write(dir.path().join(name), key).unwrap();
+    }
+    let tenant = |name: &str, key: &str, hosts: &str| {
+        let key = dir.path().join(key);
+        format!(
+            "[[tenants]]\nname = '{name}'\nurl = 'https://b.example'\nshared_key_file = '{}'\n\
+             hosts = {hosts}\n",
+            key.display()
+        )
+    };
+    let found = |tenants: &[String]| problems(&format!("{}{}", good(dir.path()), tenants.concat()));
+    let fine = tenant("b", "two", "['b.example']");
+    assert_eq!(found(std::slice::from_ref(&fine)), [""; 0]);
+    for (second, problem) in [
+        (tenant("b", "two", "['b.example']"), "tenants[1].name: found \"b\" again"),
+        (tenant("B", "two", "['x']"), "tenants[1].name: found \"B\", expected 1 to 32"),
+        (tenant("c", "two", "['x']"), "tenants[1].shared_key_file: found the key of another"),
+        (tenant("c", "same", "['x']"), "tenants[1].shared_key_file: found the key of another"),
+        (tenant("c", "two", "['B.Example']"), "tenants[1].hosts: found \"b.example\" again"),
+        (tenant("c", "two", "['x', 'x']"), "tenants[1].hosts: found \"x\" again"),
+        (tenant("c", "two", "['x:443']"), "tenants[1].hosts: found \"x:443\", expected a host"),
+        (tenant("c", "two", "['https://x']"), "tenants[1].hosts: found \"https://x\""),
+        (tenant("c", "two", "[]"), "tenants[1].hosts: found none"),
+    ] {
+        let found = found(&[fine.clone(), second]);
+        assert!(found.iter().any(|found| found.contains(problem)), "{problem}\n{found:#?}");
     }
 }

@@ -2,16 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Ban, ExApp, FrpPki, Millis, Session, SessionKey, Strike, Subnet, Tunnel};
+use crate::record::{
+    Ban, ExApp, FrpPki, Millis, Session, SessionKey, Strike, Subnet, Tenant, Tunnel,
+};
 
 /// A change of the replicated state. A command this build does not know stops the node; it is
 /// never skipped, because skipping would make the replicas differ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Nextcloud pushed a record (`POST exapp_storage`): it wins over any fetch still under way.
-    PushExApp(ExApp),
+    PushExApp {
+        /// Whose.
+        tenant: Tenant,
+        /// The record as pushed.
+        record: ExApp,
+    },
     /// A fetched record, kept only if nothing was pushed or deleted since `revision` was read.
     CacheExApp {
+        /// Whose.
+        tenant: Tenant,
         /// The record as fetched.
         record: ExApp,
         /// [`State::exapp_revision`](crate::State::exapp_revision) before the fetch began.
@@ -19,6 +28,8 @@ pub enum Command {
     },
     /// Nextcloud removed the record (`DELETE exapp_storage`).
     DeleteExApp {
+        /// Whose.
+        tenant: Tenant,
         /// Lower-cased id.
         id: String,
     },
@@ -26,6 +37,8 @@ pub enum Command {
     TunnelUp(Tunnel),
     /// A tunnel is gone for good. Ignored when the port was registered again since.
     TunnelDown {
+        /// Whose.
+        tenant: Tenant,
         /// Registered port.
         port: u16,
         /// Run id of the registration that ended.
@@ -97,7 +110,9 @@ mod tests {
                 bruteforce_protection: vec![401, 403],
             }],
         };
+        let tenant = Tenant::new("second");
         let tunnel = Tunnel {
+            tenant: tenant.clone(),
             port: 23000,
             proxy: "app".into(),
             run_id: "0123456789abcdef".into(),
@@ -118,11 +133,11 @@ mod tests {
         let session = Session { user, validated_at: 1000, expires_at: 4000 };
         let strike = Strike { node: 3, address: "192.0.2.7".parse().unwrap(), at: 999 };
         vec![
-            Command::PushExApp(record.clone()),
-            Command::CacheExApp { record, revision: 300 },
-            Command::DeleteExApp { id: "app".into() },
+            Command::PushExApp { tenant: Tenant::default(), record: record.clone() },
+            Command::CacheExApp { tenant: tenant.clone(), record, revision: 300 },
+            Command::DeleteExApp { tenant: tenant.clone(), id: "app".into() },
             Command::TunnelUp(tunnel),
-            Command::TunnelDown { port: 23000, run_id: "0123456789abcdef".into() },
+            Command::TunnelDown { tenant, port: 23000, run_id: "0123456789abcdef".into() },
             Command::InitPki(pki),
             Command::Soft(SoftBatch {
                 now: 1001,

@@ -171,13 +171,15 @@ mod tests {
     use super::*;
     use crate::codec;
     use crate::command::Command;
+    use crate::record::Tenant;
     use crate::state::Ticket;
 
     #[test]
     fn the_bytes_of_entries_and_votes_never_change() {
         let id = |index| LogId::new(CommittedLeaderId::new(5, 1), index);
         let voters = BTreeSet::from([1, 2]);
-        let command = Arc::new(Command::DeleteExApp { id: "app".into() });
+        let command =
+            Arc::new(Command::DeleteExApp { tenant: Tenant::default(), id: "app".into() });
         let ticket = Some(Ticket { node: 2, boot: 3, seq: 4 });
         let payloads = [
             EntryPayload::Blank,

@@ -198,13 +198,16 @@ mod tests {
 
     fn sample() -> (SnapshotMeta, State) {
         use crate::command::{Command, SoftBatch};
-        use crate::record::Strike;
+        use crate::record::{Strike, Tenant};
         use crate::types::{LogId, Membership, StoredMembership};
         use std::collections::BTreeSet;
 
         let mut state = State::default();
         let ticket = crate::state::Ticket { node: 2, boot: 3, seq: 4 };
-        state.apply_once(Some(ticket), &Command::DeleteExApp { id: "app".into() });
+        state.apply_once(
+            Some(ticket),
+            &Command::DeleteExApp { tenant: Tenant::new("second"), id: "app".into() },
+        );
         let strike = Strike { node: 1, address: [192, 0, 2, 7].into(), at: 900 };
         state.apply(&Command::Soft(SoftBatch {
             now: 1000,

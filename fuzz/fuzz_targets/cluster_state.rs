@@ -7,7 +7,7 @@ use cluster::command::SoftBatch;
 use cluster::fuzzing::{VERSION, command, command_bytes, restore, snapshot};
 use cluster::record::{
     AccessLevel, Ban, ExApp, FrpPki, MAX_STRIKES_PER_KEY, Session, SessionKey, Strike, Subnet,
-    Tunnel, User,
+    Tenant, Tunnel, User,
 };
 use cluster::{Command, State};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
@@ -76,11 +76,11 @@ fuzz_target!(|input: (u8, Vec<Step<'_>>)| {
 
 fn check(state: &State, step: &Step<'_>) {
     match step {
-        Step::Push(id) => assert!(state.exapp(&id.to_string()).is_some()),
-        Step::Delete(id) => assert!(state.exapp(&id.to_string()).is_none()),
-        Step::Up { port, .. } => assert!(state.tunnel((*port).into()).is_some()),
+        Step::Push(id) => assert!(state.exapp(&Tenant::default(), &id.to_string()).is_some()),
+        Step::Delete(id) => assert!(state.exapp(&Tenant::default(), &id.to_string()).is_none()),
+        Step::Up { port, .. } => assert!(state.tunnel(&Tenant::default(), (*port).into()).is_some()),
         Step::Down { port, run } => {
-            let left = state.tunnel((*port).into());
+            let left = state.tunnel(&Tenant::default(), (*port).into());
             assert!(left.is_none_or(|tunnel| tunnel.run_id != run.to_string()));
         }
         Step::Soft { now, sessions, strikes } => {
@@ -106,17 +106,19 @@ fn check(state: &State, step: &Step<'_>) {
 }
 
 fn command_for(state: &State, step: &Step<'_>) -> Option<Command> {
+    let tenant = Tenant::default();
     Some(match step {
-        Step::Push(id) => Command::PushExApp(record(*id)),
+        Step::Push(id) => Command::PushExApp { tenant, record: record(*id) },
         Step::Cache { id, revision } => {
-            Command::CacheExApp { record: record(*id), revision: (*revision).into() }
+            Command::CacheExApp { tenant, record: record(*id), revision: (*revision).into() }
         }
         Step::CacheFresh(id) => {
-            let revision = state.exapp_revision(&id.to_string());
-            Command::CacheExApp { record: record(*id), revision }
+            let revision = state.exapp_revision(&tenant, &id.to_string());
+            Command::CacheExApp { tenant, record: record(*id), revision }
         }
-        Step::Delete(id) => Command::DeleteExApp { id: id.to_string() },
+        Step::Delete(id) => Command::DeleteExApp { tenant, id: id.to_string() },
         Step::Up { port, run } => Command::TunnelUp(Tunnel {
+            tenant,
             port: (*port).into(),
             proxy: port.to_string(),
             run_id: run.to_string(),
@@ -126,7 +128,7 @@ fn command_for(state: &State, step: &Step<'_>) -> Option<Command> {
             since: 0,
         }),
         Step::Down { port, run } => {
-            Command::TunnelDown { port: (*port).into(), run_id: run.to_string() }
+            Command::TunnelDown { tenant, port: (*port).into(), run_id: run.to_string() }
         }
         Step::Pki(mark) => Command::InitPki(FrpPki {
             ca_certificate: mark.to_string(),

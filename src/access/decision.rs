@@ -66,6 +66,8 @@ pub enum Fact {
 pub enum Answer {
     /// The ExApp, or `None` when Nextcloud knows none.
     ExApp(Result<Option<KnownApp>, LookupFailed>),
+    /// Nextcloud has taken the ExApp's record back: it is disabled or being removed.
+    Withdrawn,
     /// The user, or `None` when Nextcloud recognises nobody.
     User(Result<Option<User>, LookupFailed>),
 }
@@ -104,6 +106,7 @@ impl<'r> Decision<'r> {
     pub fn supply(&mut self, answer: Answer) -> Step<'r> {
         match (std::mem::replace(&mut self.state, State::Done), answer) {
             (State::AwaitsApp { path, id }, Answer::ExApp(found)) => self.with_app(path, id, found),
+            (State::AwaitsApp { path, .. }, Answer::Withdrawn) => self.without_app(path),
             (State::AwaitsUser { path, app, access }, Answer::User(found)) => {
                 with_user(path, app, access, found)
             }
@@ -136,6 +139,15 @@ impl<'r> Decision<'r> {
         let id = AppId::from_display(path.display_id);
         self.state = State::AwaitsApp { path, id: id.clone() };
         Step::Need(Fact::ExApp(id))
+    }
+
+    /// An ExApp that is disabled. Visitors with an open page go on asking for a while, so it costs
+    /// them nothing; AppAPI is still let through to it.
+    fn without_app(&self, path: ExAppPath<'r>) -> Step<'r> {
+        match self.request.signed.filter(|signed| signed.has_authorization) {
+            Some(signed) => forward_signed(path, signed, Ok(None)),
+            None => refuse(Outcome::NotFound, Reason::Withdrawn),
+        }
     }
 
     /// Steps 6 to 8, up to the visitor.

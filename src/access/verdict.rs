@@ -69,6 +69,8 @@ pub enum Reason {
     BadPort,
     /// Nextcloud knows no such ExApp.
     UnknownApp,
+    /// Nextcloud has taken the ExApp's record back.
+    Withdrawn,
     /// Nextcloud could not be asked about the ExApp.
     AppLookupFailed,
     /// An ordinary visitor asked for an endpoint only AppAPI may call.
@@ -98,6 +100,7 @@ impl Reason {
             Self::WrongKey => "wrong_key",
             Self::BadPort => "bad_port",
             Self::UnknownApp => "unknown_app",
+            Self::Withdrawn => "withdrawn",
             Self::AppLookupFailed => "app_lookup_failed",
             Self::InternalEndpoint => "internal_endpoint",
             Self::NoRoute => "no_route",

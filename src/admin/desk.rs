@@ -22,8 +22,8 @@ const RUN_ID: usize = 8;
 pub struct Desk {
     /// Bans.
     pub guard: Guard,
-    /// ExApp records.
-    pub directory: Directory,
+    /// ExApp records, of each Nextcloud its own.
+    pub directories: Vec<Directory>,
     /// Tunnels.
     pub tunnels: frp::Tunnels,
     /// This node's id.
@@ -44,10 +44,16 @@ pub enum Refusal {
 impl Desk {
     pub(super) fn exapps(&self) -> ExApps {
         let tunnels = self.tunnels.status();
-        let shown = self.directory.list().into_iter().map(|listed| {
+        let listed = self.directories.iter().flat_map(Directory::list);
+        let shown = listed.map(|listed| {
             let record = &listed.record;
             let tunnel = match upstream::target(&record.host, record.port) {
-                Target::Tunnel(port) => Some(tunnels.iter().find(|tunnel| tunnel.port == port)),
+                Target::Tunnel(port) => {
+                    let ours = |tunnel: &&frp::TunnelStatus| {
+                        tunnel.tenant == listed.tenant && tunnel.port == port
+                    };
+                    Some(tunnels.iter().find(ours))
+                }
                 Target::Tcp { .. } | Target::Unix(_) => None,
             };
             let place = match tunnel {
@@ -58,7 +64,7 @@ impl Desk {
                 Some(Some(_)) => Place::Elsewhere,
             };
             ExApp {
-                id: record.id.clone(),
+                id: listed.tenant.label(&record.id),
                 version: record.version.clone(),
                 host: record.host.clone(),
                 port: record.port,
@@ -79,7 +85,7 @@ impl Desk {
         let at = now();
         let shown = self.tunnels.status().into_iter().map(|tunnel| Tunnel {
             port: tunnel.port,
-            proxy: tunnel.proxy,
+            proxy: tunnel.tenant.label(&tunnel.proxy),
             run_id: tunnel.run_id.chars().take(RUN_ID).collect(),
             node: tunnel.node,
             client: tunnel.client.to_string(),

@@ -14,7 +14,7 @@ pub struct ExApps(pub Vec<ExApp>);
 /// One ExApp.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExApp {
-    /// Lower-cased id.
+    /// Lower-cased id; behind its name and a slash for another than the default Nextcloud's.
     pub id: String,
     /// Its version.
     pub version: String,

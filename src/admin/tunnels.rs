@@ -16,7 +16,7 @@ pub struct Tunnels(pub Vec<Tunnel>);
 pub struct Tunnel {
     /// Registered port.
     pub port: u16,
-    /// Proxy name.
+    /// Proxy name; behind its name and a slash for another than the default Nextcloud's.
     pub proxy: String,
     /// The first eight characters of its client's run id.
     pub run_id: String,

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use cluster::record::Tenant;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
@@ -17,13 +18,13 @@ use crate::http::body::Body;
 pub type ClientCertificates = Box<dyn Fn() -> Option<ClientFiles> + Send + Sync>;
 
 /// What the environment of a new container is changed by: the ExApp and its `K=V` lines.
-pub type ChangeEnvironment = Box<dyn Fn(&Names, &mut Vec<String>) + Send + Sync>;
-
-/// Tenant of everything that belongs to nobody else.
-const DEFAULT_TENANT: &str = "";
+/// An error is told to the caller, and no container is made.
+pub type ChangeEnvironment =
+    Box<dyn Fn(&Names, &mut Vec<String>) -> Result<(), String> + Send + Sync>;
 
 /// The calls below `/docker/exapp/`.
 pub struct Docker {
+    tenant: Tenant,
     engines: Engines,
     client_certificates: Arc<ClientCertificates>,
     change_environment: ChangeEnvironment,
@@ -45,6 +46,7 @@ pub(super) enum Call {
 /// Why a call has no success to report.
 enum Failure {
     Payload(PayloadError),
+    Environment(String),
     Engine(Error),
 }
 
@@ -66,13 +68,19 @@ impl Call {
 }
 
 impl Docker {
-    /// Over these engines.
+    /// The calls of one tenant, over these engines.
     pub fn new(
+        tenant: Tenant,
         engines: Engines,
         client_certificates: ClientCertificates,
         change_environment: ChangeEnvironment,
     ) -> Self {
-        Self { engines, client_certificates: Arc::new(client_certificates), change_environment }
+        Self {
+            tenant,
+            engines,
+            client_certificates: Arc::new(client_certificates),
+            change_environment,
+        }
     }
 
     /// The engines it calls.
@@ -91,6 +99,9 @@ impl Docker {
             Failure::Payload(error) => {
                 answer::text(StatusCode::BAD_REQUEST, format!("400: {error}"))
             }
+            Failure::Environment(error) => {
+                answer::text(StatusCode::BAD_REQUEST, format!("400: {error}"))
+            }
             Failure::Engine(error) => {
                 tracing::warn!(?call, port, %error, "a call to a Docker engine failed");
                 failed(call, &error)
@@ -106,7 +117,7 @@ impl Docker {
         port: u16,
         body: &[u8],
     ) -> Result<Response<Body>, Failure> {
-        let tenant = DEFAULT_TENANT;
+        let tenant = self.tenant.as_str();
         let ok = StatusCode::OK;
         match call {
             Call::Exists => {
@@ -123,7 +134,8 @@ impl Docker {
             Call::Create => {
                 let mut create = payload::create(body)?;
                 let mut environment = std::mem::take(&mut create.environment);
-                (self.change_environment)(&create.names, &mut environment);
+                (self.change_environment)(&create.names, &mut environment)
+                    .map_err(Failure::Environment)?;
                 let engine = self.engines.get(port)?;
                 let id = containers::create(&engine, tenant, &create, environment).await?;
                 told(&engine, &create.names, "container created");
@@ -170,8 +182,9 @@ impl Docker {
                 let client = (self.client_certificates)();
                 let readable_key = self.engines.config().readable_client_key;
                 // Goes on when the caller is gone: a helper container has to be removed.
+                let tenant = self.tenant.clone();
                 let work = tokio::spawn(async move {
-                    let client = client.as_ref();
+                    let (tenant, client) = (tenant.as_str(), client.as_ref());
                     certificates::install(&engine, tenant, &wanted, client, readable_key).await?;
                     told(&engine, &wanted.names, "certificates installed");
                     Ok::<(), Error>(())

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use cluster::record::Tenant;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -22,11 +23,10 @@ use tokio_util::sync::CancellationToken;
 use super::Told;
 use super::reload::{Parts, Running};
 use super::status::{Facts, Speaker};
-use crate::config::Speakers;
-use crate::config::{Node, Serve};
-use crate::docker::{ClientFiles, Engines};
+use crate::config::{Node, Serve, Speakers, TenantConfig};
+use crate::docker::{ClientFiles, Engines, Names};
 use crate::failover::{Effects, Watch};
-use crate::frontend::{self, Frontend, Listeners};
+use crate::frontend::{self, Frontend, Listeners, Served};
 use crate::guard::Guard;
 use crate::http::tls::Certificate;
 use crate::net::{TcpDial, listen};
@@ -67,15 +67,18 @@ pub(super) async fn run(
     let tcp = TcpDial { within: serve.frontend.timeouts.connect, refuse_loopback: true };
     let tunnels = frp::Tunnels::new(serve.frp.clone(), tcp, handle.clone());
     let certificates = ClientCertificates::default();
-    let frontend = Frontend::new(
-        frontend::Config { drain: LAST_REQUESTS, ..serve.frontend.clone() },
-        &serve.shared_key,
-        guard.clone(),
-        handle.clone(),
-        nextcloud::Client::new(serve.nextcloud.clone())?,
-        Arc::new(tunnels.clone()),
-        docker(&serve, &tunnels, &certificates),
-    );
+    let default = Served {
+        tenant: Tenant::default(),
+        hosts: Vec::new(),
+        shared_key: serve.shared_key.clone(),
+        nextcloud: nextcloud::Client::new(serve.nextcloud.clone())?,
+        docker: docker(&Tenant::default(), &serve, &tunnels, &certificates),
+        dial: Arc::new(tunnels.clone()),
+    };
+    let other = |one| served(one, &serve, &tunnels, &certificates);
+    let others = serve.tenants.iter().map(other).collect::<Result<_, _>>()?;
+    let config = frontend::Config { drain: LAST_REQUESTS, ..serve.frontend.clone() };
+    let frontend = Frontend::new(config, default, others, guard.clone(), &handle);
     let http = listen::bind(serve.frontend.listen)
         .with_context(|| format!("exapps.listen {}", serve.frontend.listen))?;
     let within_tls = serve.frontend.tls.as_ref().map(open_tls).transpose()?;
@@ -103,7 +106,7 @@ pub(super) async fn run(
     }
     let desk = admin::Desk {
         guard: guard.clone(),
-        directory: frontend.directory().clone(),
+        directories: frontend.directories().cloned().collect(),
         tunnels: tunnels.clone(),
         node: handle.node_id(),
     };
@@ -165,18 +168,60 @@ fn open_tls(tls: &frontend::Tls) -> anyhow::Result<(TcpListener, Certificate)> {
     Ok((listener, certificate))
 }
 
-/// The calls to Docker engines: the local one's socket, and whatever tunnel is registered for one.
-fn docker(serve: &Serve, tunnels: &frp::Tunnels, certificates: &ClientCertificates) -> api::Docker {
+/// A further Nextcloud as the frontend wants it.
+fn served(
+    one: &TenantConfig,
+    serve: &Serve,
+    tunnels: &frp::Tunnels,
+    certificates: &ClientCertificates,
+) -> Result<Served, nextcloud::Error> {
+    Ok(Served {
+        tenant: one.tenant.clone(),
+        hosts: one.hosts.clone(),
+        shared_key: one.shared_key.clone(),
+        nextcloud: nextcloud::Client::new(one.nextcloud.clone())?,
+        docker: docker(&one.tenant, serve, tunnels, certificates),
+        dial: Arc::new(tunnels.of(&one.tenant)),
+    })
+}
+
+/// A tenant's calls to Docker engines: the local one's socket, and whatever tunnel is registered
+/// with its key for one.
+fn docker(
+    tenant: &Tenant,
+    serve: &Serve,
+    tunnels: &frp::Tunnels,
+    certificates: &ClientCertificates,
+) -> api::Docker {
+    let tunnels = tunnels.of(tenant);
     let dial = Arc::new(tunnels.clone());
-    let is_registered = Box::new({
-        let tunnels = tunnels.clone();
-        move |port| tunnels.is_known(port)
-    });
+    let is_registered = Box::new(move |port| tunnels.is_known(port));
     let ports = serve.frp.engines.clone();
     let engines = Engines::new(serve.docker.clone(), ports, dial, is_registered);
     let certificates = Arc::clone(certificates);
     let client_certificates = Box::new(move || certificates.get().cloned());
-    api::Docker::new(engines, client_certificates, Box::new(|_app, _environment| {}))
+    api::Docker::new(tenant.clone(), engines, client_certificates, environment(tenant, serve))
+}
+
+/// What becomes of a new container's variables: the shared key gives way to a token for the
+/// ExApp's own tunnel (weakness W3).
+fn environment(tenant: &Tenant, serve: &Serve) -> api::docker::ChangeEnvironment {
+    if !serve.frp.app_credentials {
+        return Box::new(|_app, _variables| Ok(()));
+    }
+    let (tenant, keys) = (tenant.clone(), serve.guard.keys.clone());
+    let credentials = frp::Credentials::new(&keys);
+    Box::new(move |app: &Names, variables: &mut Vec<String>| {
+        match credentials.replace_key(&keys, &tenant, variables) {
+            Ok(None) => Ok(()),
+            Ok(Some(credential)) => {
+                let port = credential.port;
+                tracing::info!(app_id = app.app(), port, "container gets a tunnel token");
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    })
 }
 
 fn make_private_dir(path: &PathBuf) -> anyhow::Result<()> {
@@ -250,7 +295,7 @@ fn spawn_watch(
     let effects = Effects {
         is_live: Box::new({
             let tunnels = tunnels.clone();
-            move |port| tunnels.is_live(port)
+            move |tunnel| tunnels.of(&tunnel.tenant).is_live(tunnel.port)
         }),
         adopt: Box::new({
             let tunnels = tunnels.clone();

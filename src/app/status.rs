@@ -115,7 +115,7 @@ impl Facts {
             vrrp: self.routers(),
             cluster: self.cluster(),
             tunnels: self.tunnels.iter().flat_map(tunnels).collect(),
-            exapps: view.exapps().map(|record| record.id.clone()).collect(),
+            exapps: view.exapps().map(|(tenant, record)| tenant.label(&record.id)).collect(),
         }
     }
 
@@ -167,7 +167,7 @@ impl Facts {
 fn tunnels(tunnels: &frp::Tunnels) -> Vec<Tunnel> {
     let shown = tunnels.status().into_iter().map(|tunnel| Tunnel {
         port: tunnel.port,
-        proxy: tunnel.proxy,
+        proxy: tunnel.tenant.label(&tunnel.proxy),
         node: tunnel.node,
         client: tunnel.client.to_string(),
         live_here: tunnel.live_here,

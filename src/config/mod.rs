@@ -2,9 +2,9 @@
 //!
 //! Every room owns its `Config`; this room stands above them and builds them. `file` walks the
 //! TOML, `value` reads single values, `problem` is what the admin is told, `parse` goes through the
-//! sections, of which `members`, `serve` and `routers` read the longer ones. `env` makes the same of
-//! HaRP's environment variables, `from_env` reads them. `changes` compares what two files say. Every
-//! key is described in `docs/reference/config.md`.
+//! sections, of which `members`, `serve`, `tenants` and `routers` read the longer ones. `env` makes
+//! the same of HaRP's environment variables, `from_env` reads them. `changes` compares what two
+//! files say. Every key is described in `docs/reference/config.md`.
 
 mod changes;
 pub mod env;
@@ -15,6 +15,7 @@ pub mod parse;
 pub mod problem;
 mod routers;
 mod serve;
+mod tenants;
 pub mod value;
 
 pub use changes::Written;
@@ -22,3 +23,4 @@ pub use parse::{Config, Node, load, load_speakers};
 pub use problem::{Problem, Problems};
 pub use routers::Speakers;
 pub use serve::Serve;
+pub use tenants::TenantConfig;

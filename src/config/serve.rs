@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::file::Section;
 use super::routers::{self, Speakers};
+use super::tenants::{self, TenantConfig};
 use crate::http::tls::{Certificate, Files};
 use crate::secret::Secret;
 use crate::{docker, frontend, frp, guard, nextcloud};
@@ -17,8 +20,10 @@ pub struct Serve {
     pub guard: guard::Config,
     /// The key of the default Nextcloud.
     pub shared_key: Secret,
-    /// How Nextcloud is asked.
+    /// How the default Nextcloud is asked.
     pub nextcloud: nextcloud::Config,
+    /// Further Nextclouds.
+    pub tenants: Vec<TenantConfig>,
     /// Docker engines.
     pub docker: docker::Config,
     /// The FRP port.
@@ -36,34 +41,43 @@ pub(super) fn read(
     key: Option<Secret>,
 ) -> Option<Serve> {
     let mut section = root.section("nextcloud");
-    let url = section.required::<String>("url");
-    let url = url.filter(|url| {
-        let fine = nextcloud::Config::is_usable_url(url);
-        if !fine {
-            let expected = "a URL such as \"https://cloud.example.org\"";
-            section.wrong("url", format!("\"{url}\""), expected);
-        }
-        fine
-    });
+    let url = read_url(&mut section);
     section.finish();
 
     let mut section = root.section("exapps");
     let shared_key = key.or_else(|| read_key(&mut section));
-    let guard = read_guard(&mut section, shared_key.clone());
-    let frontend = read_frontend(&mut section);
+    let (count, window, never_ban) = read_bans(&mut section);
+    let mut frontend = read_frontend(&mut section);
     section.finish();
 
     let docker = read_docker(root.section("docker"));
     let frp = read_frp(root.section("frp"));
+    frontend.announced_hosts.app_ports = frp.apps.clone();
+    let tenants = tenants::read(root.sections("tenants"), shared_key.as_ref());
     let speakers = routers::read(root.sections("vrrp"), cluster);
     let shared_key = shared_key?;
+    let keys = tenants.iter().fold(guard::SharedKeys::new(shared_key.clone()), |keys, one| {
+        keys.with(one.tenant.clone(), one.shared_key.clone())
+    });
+    let guard = guard::Config { keys, count, window, never_ban };
     let nextcloud = nextcloud::Config::new(url?, shared_key.clone());
-    Some(Serve { guard: guard?, shared_key, nextcloud, docker, frp, frontend, speakers })
+    Some(Serve { guard, shared_key, nextcloud, tenants, docker, frp, frontend, speakers })
+}
+
+/// Where a Nextcloud is.
+pub(super) fn read_url(section: &mut Section<'_, '_>) -> Option<String> {
+    let url = section.required::<String>("url")?;
+    if nextcloud::Config::is_usable_url(&url) {
+        return Some(url);
+    }
+    let expected = "a URL such as \"https://cloud.example.org\"";
+    section.wrong("url", format!("\"{url}\""), expected);
+    None
 }
 
 /// The shared key, with HaRP's rules: trailing newlines are dropped, the rest must be printable
 /// ASCII, because it travels in a header.
-fn read_key(section: &mut Section<'_, '_>) -> Option<Secret> {
+pub(super) fn read_key(section: &mut Section<'_, '_>) -> Option<Secret> {
     let path = section.required::<PathBuf>("shared_key_file")?;
     let wrong = |found: String, expected: &str| {
         section.wrong("shared_key_file", format!("{}: {found}", path.display()), expected);
@@ -89,12 +103,11 @@ fn read_key(section: &mut Section<'_, '_>) -> Option<Secret> {
     Some(Secret::new(bytes))
 }
 
-fn read_guard(section: &mut Section<'_, '_>, shared_key: Option<Secret>) -> Option<guard::Config> {
+fn read_bans(section: &mut Section<'_, '_>) -> (usize, Duration, Vec<IpNet>) {
     let count = section.positive("ban_count").unwrap_or(10);
     let window = section.positive("ban_window").unwrap_or(Duration::from_secs(300));
     let never_ban = section.list("never_ban");
-    let keys = guard::SharedKeys::new(shared_key?);
-    Some(guard::Config { keys, count, window, never_ban })
+    (count, window, never_ban)
 }
 
 fn read_frontend(section: &mut Section<'_, '_>) -> frontend::Config {
@@ -108,6 +121,9 @@ fn read_frontend(section: &mut Section<'_, '_>) -> frontend::Config {
     config.listen = section.optional("listen").unwrap_or(config.listen);
     config.tls = read_tls(section, config.listen);
     config.trusted_proxies = section.list("trusted_proxies");
+    config.control_from = section.list("control_from");
+    config.announced_hosts.listed = section.list("announced_hosts");
+    config.strip_session = section.optional("strip_session").unwrap_or_default();
     let times = &mut config.timeouts;
     times.connect = section.positive("timeout_connect").unwrap_or(times.connect);
     times.client = section.positive("timeout_client").unwrap_or(times.client);

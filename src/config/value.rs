@@ -9,6 +9,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
+use crate::exapps::upstream::HostPattern;
+use crate::proxy::policy::StripSession;
+
 /// A type that can stand in the configuration file.
 pub trait Value: Sized {
     /// How the value is written, for the message when it is not.
@@ -68,6 +71,27 @@ impl Value for IpNet {
             .map(|net| net.trunc())
             .or_else(|_not_a_net| text.parse::<IpAddr>().map(Self::from))
             .ok()
+    }
+}
+
+impl Value for HostPattern {
+    const EXPECTED: &'static str = "a host name, an address or network, or \"*\" for every host";
+
+    fn read(raw: &DeValue<'_>) -> Option<Self> {
+        Self::parse(raw.as_str()?)
+    }
+}
+
+impl Value for StripSession {
+    const EXPECTED: &'static str = "true, false, or a list of ExApp ids such as [\"demo\"]";
+
+    fn read(raw: &DeValue<'_>) -> Option<Self> {
+        if let Some(all) = raw.as_bool() {
+            return Some(if all { Self::Always } else { Self::Never });
+        }
+        let apps = raw.as_array()?.iter();
+        let apps = apps.map(|app| app.get_ref().as_str().map(str::to_lowercase));
+        apps.collect::<Option<_>>().map(Self::Apps)
     }
 }
 

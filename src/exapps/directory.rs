@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use cluster::record::ExApp;
+use cluster::record::{ExApp, Tenant};
 use cluster::{Command, Handle, Reply};
 use moka::Expiry;
 use moka::future::Cache;
@@ -86,8 +86,18 @@ impl fmt::Display for Claim<'_> {
     }
 }
 
-/// Why a record could not be had. Shared by all who waited for the same fetch.
-pub type Error = Arc<nextcloud::Error>;
+/// Why there is no record although there may be an ExApp.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Nextcloud could not be asked. Shared by all who waited for the same answer.
+    #[error("exapps: Nextcloud could not be asked")]
+    Nextcloud(#[source] Arc<nextcloud::Error>),
+    /// Nextcloud has taken the record back, as it does when an ExApp is disabled. It would still
+    /// describe the ExApp if it were asked, so it is not, until it pushes or calls again
+    /// (weakness W16).
+    #[error("exapps: Nextcloud has taken the record back")]
+    Withdrawn,
+}
 
 /// Cheap to clone; all clones are one directory.
 #[derive(Clone)]
@@ -97,13 +107,14 @@ pub struct Directory {
 
 struct Inner {
     config: Config,
+    tenant: Tenant,
     cluster: Handle,
     nextcloud: nextcloud::Client,
     /// Records of the view with their routes compiled. Replaced as a whole, which is rare.
     compiled: ArcSwap<HashMap<String, Arc<Compiled>>>,
     fetched: Cache<FetchKey, Option<KnownApp>>,
     /// Claims of AppAPI that contradicted a record and have been looked into.
-    rechecked: Cache<(AppId, String), ()>,
+    rechecked: Cache<(AppId, u64, String), ()>,
     /// Changes the cluster has not confirmed. Empty but for times without quorum.
     unsynced: ArcSwap<HashMap<String, Unsynced>>,
     /// One writer at a time for `compiled` and `unsynced`.
@@ -143,8 +154,13 @@ enum Stale {
 }
 
 impl Directory {
-    /// A directory over the cluster's records and Nextcloud.
-    pub fn new(config: Config, cluster: Handle, nextcloud: nextcloud::Client) -> Self {
+    /// A directory over the cluster's records of one tenant and its Nextcloud.
+    pub fn new(
+        config: Config,
+        tenant: Tenant,
+        cluster: Handle,
+        nextcloud: nextcloud::Client,
+    ) -> Self {
         let lifetimes = Lifetimes { absent: config.negative_lifetime, present: config.refresh };
         let fetched = Cache::builder().max_capacity(MAX_FETCHED).expire_after(lifetimes).build();
         let rechecked = Cache::builder()
@@ -153,6 +169,7 @@ impl Directory {
             .build();
         let inner = Inner {
             config,
+            tenant,
             cluster,
             nextcloud,
             compiled: ArcSwap::default(),
@@ -168,7 +185,7 @@ impl Directory {
     /// The ExApp, or `None` when Nextcloud knows none.
     ///
     /// # Errors
-    /// There is no record here and Nextcloud could not be asked.
+    /// There is no record here, and Nextcloud could not be asked or has taken it back.
     pub async fn find(&self, id: &AppId) -> Result<Option<KnownApp>, Error> {
         match self.inner.look(id) {
             Found::Known(known, Stale::No) => Ok(Some(known)),
@@ -177,15 +194,15 @@ impl Directory {
                 Ok(Some(known))
             }
             Found::Uncompiled(record) => Ok(Some(self.inner.compile(record))),
-            Found::Deleted => Ok(None),
+            Found::Deleted => Err(Error::Withdrawn),
             // Boxed: a request that need not ask is not to carry this along.
             Found::Unknown(revision) => Box::pin(self.fetch(id, revision)).await,
         }
     }
 
     /// Like [`find`](Self::find), for requests AppAPI has signed: what it `says` about the ExApp
-    /// is newer than any memory. A record that contradicts it, and a remembered absence, are
-    /// fetched again first; for one and the same claim at most once per negative lifetime.
+    /// is newer than any memory. A record that contradicts it or was taken back, and a remembered
+    /// absence, are fetched again first; for one and the same claim at most once per negative lifetime.
     ///
     /// # Errors
     /// As [`find`](Self::find); a record that merely contradicts is returned rather than an error.
@@ -194,16 +211,18 @@ impl Directory {
         id: &AppId,
         says: Claim<'_>,
     ) -> Result<Option<KnownApp>, Error> {
-        let known = match self.find(id).await? {
-            Some(known) if says.agrees(&known.record) => return Ok(Some(known)),
-            other => other,
+        let known = match self.find(id).await {
+            Ok(Some(known)) if says.agrees(&known.record) => return Ok(Some(known)),
+            Ok(other) => other,
+            Err(Error::Withdrawn) => None,
+            Err(error) => return Err(error),
         };
-        let claim = (id.clone(), says.to_string());
+        let revision = self.inner.revision(id.as_str());
+        let claim = (id.clone(), revision, says.to_string());
         if self.inner.rechecked.contains_key(&claim) {
             return Ok(known);
         }
         self.inner.rechecked.insert(claim, ()).await;
-        let revision = self.inner.revision(id);
         self.inner.fetched.invalidate(&(id.clone(), revision)).await;
         match (self.fetch(id, revision).await, known) {
             (Ok(Some(fetched)), _) => Ok(Some(fetched)),
@@ -216,14 +235,16 @@ impl Directory {
     pub async fn push(&self, record: ExApp) -> Recorded {
         let id = record.id.clone();
         let known = KnownApp::new(Arc::new(record.clone()));
-        self.change(id, Some(known), Command::PushExApp(record)).await.0
+        let tenant = self.inner.tenant.clone();
+        self.change(id, Some(known), Command::PushExApp { tenant, record }).await.0
     }
 
     /// Removes a record; also says whether there was one.
     pub async fn delete(&self, id: &AppId) -> (Recorded, bool) {
         let had = matches!(self.inner.look(id), Found::Known(..) | Found::Uncompiled(_));
         let id = id.as_str().to_owned();
-        let (recorded, reply) = self.change(id.clone(), None, Command::DeleteExApp { id }).await;
+        let delete = Command::DeleteExApp { tenant: self.inner.tenant.clone(), id: id.clone() };
+        let (recorded, reply) = self.change(id, None, delete).await;
         (recorded, reply.map_or(had, |reply| reply == Reply::Done))
     }
 
@@ -233,7 +254,7 @@ impl Directory {
         known: Option<KnownApp>,
         command: Command,
     ) -> (Recorded, Option<Reply>) {
-        let revision = self.inner.cluster.read(|state| state.exapp_revision(&id));
+        let revision = self.inner.revision(&id);
         match self.inner.cluster.propose(command.clone(), CONFIRM).await {
             Ok(reply) => (Recorded::Cluster, Some(reply)),
             Err(error) => {
@@ -257,13 +278,14 @@ impl Directory {
         let inner = Arc::clone(&self.inner);
         let key = (id.clone(), revision);
         let asked = id.clone();
-        self.inner.fetched.try_get_with(key, async move { inner.ask(&asked, revision).await }).await
+        let ask = async move { inner.ask(&asked, revision).await };
+        self.inner.fetched.try_get_with(key, ask).await.map_err(Error::Nextcloud)
     }
 
     fn refresh(&self, id: AppId, held: Arc<ExApp>) {
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
-            let revision = inner.revision(&id);
+            let revision = inner.revision(id.as_str());
             match inner.nextcloud.exapp_meta(id.as_str()).await {
                 Ok(Some(record)) if record != *held => inner.cache(record, revision),
                 Ok(Some(_)) => {}
@@ -284,21 +306,25 @@ impl Directory {
 impl Inner {
     /// One read of the view, no await, no lock.
     fn look(&self, id: &AppId) -> Found {
-        let id = id.as_str();
+        let (tenant, id) = (&self.tenant, id.as_str());
         let compiled = self.compiled.load();
         let unsynced = self.unsynced.load();
         self.cluster.read(|state| {
             if !unsynced.is_empty()
                 && let Some(change) = unsynced.get(id)
-                && change.revision == state.exapp_revision(id)
+                && change.revision == state.exapp_revision(tenant, id)
             {
                 return match &change.known {
                     Some(known) => Found::Known(known.clone(), Stale::No),
                     None => Found::Deleted,
                 };
             }
-            let Some(record) = state.exapp(id) else {
-                return Found::Unknown(state.exapp_revision(id));
+            let Some(record) = state.exapp(tenant, id) else {
+                return if state.exapp_is_deleted(tenant, id) {
+                    Found::Deleted
+                } else {
+                    Found::Unknown(state.exapp_revision(tenant, id))
+                };
             };
             match compiled.get(id) {
                 Some(entry) if Arc::ptr_eq(&entry.known.record, record) => {
@@ -334,7 +360,7 @@ impl Inner {
         let checked = AtomicU64::new(self.uptime());
         let entry = Arc::new(Compiled { known: known.clone(), checked });
         let mut table = HashMap::clone(&self.compiled.load());
-        self.cluster.read(|state| table.retain(|id, _| state.exapp(id).is_some()));
+        self.cluster.read(|state| table.retain(|id, _| state.exapp(&self.tenant, id).is_some()));
         table.insert(known.record.id.clone(), entry);
         self.compiled.store(Arc::new(table));
         known
@@ -355,18 +381,18 @@ impl Inner {
 
     /// Hands a fetched record to the cluster without making the visitor wait for it.
     fn cache(self: &Arc<Self>, record: ExApp, revision: u64) {
-        let cluster = self.cluster.clone();
+        let (tenant, cluster) = (self.tenant.clone(), self.cluster.clone());
         tokio::spawn(async move {
             let id = record.id.clone();
-            let command = Command::CacheExApp { record, revision };
+            let command = Command::CacheExApp { tenant, record, revision };
             if let Err(error) = cluster.propose(command, CONFIRM).await {
                 tracing::debug!(app_id = id, %error, "fetched record not shared");
             }
         });
     }
 
-    fn revision(&self, id: &AppId) -> u64 {
-        self.cluster.read(|state| state.exapp_revision(id.as_str()))
+    fn revision(&self, id: &str) -> u64 {
+        self.cluster.read(|state| state.exapp_revision(&self.tenant, id))
     }
 
     fn write_unsynced(&self, change: impl FnOnce(&mut HashMap<String, Unsynced>)) {
@@ -385,7 +411,7 @@ impl Inner {
 async fn propose_until_recorded(inner: Arc<Inner>, id: String, revision: u64, command: Command) {
     loop {
         tokio::time::sleep(inner.config.retry).await;
-        if inner.cluster.read(|state| state.exapp_revision(&id)) != revision {
+        if inner.revision(&id) != revision {
             break;
         }
         match inner.cluster.propose(command.clone(), CONFIRM).await {
@@ -436,7 +462,8 @@ mod tests {
         nextcloud.register("demo", "127.0.0.1", 23001, &[(".*", 0)]);
         let cluster = Handle::in_memory(1);
         let client = nextcloud::Client::new(nextcloud::Config::new(url, Secret::new(KEY))).unwrap();
-        (Directory::new(config, cluster.clone(), client), nextcloud, cluster)
+        let directory = Directory::new(config, Tenant::default(), cluster.clone(), client);
+        (directory, nextcloud, cluster)
     }
 
     fn demo() -> AppId {
@@ -458,6 +485,15 @@ mod tests {
         }
     }
 
+    fn pushed(version: &str) -> Command {
+        Command::PushExApp { tenant: Tenant::default(), record: record(version) }
+    }
+
+    /// The version, or nothing where the record was taken back.
+    async fn current(directory: &Directory) -> Option<String> {
+        directory.find(&demo()).await.ok()?.map(|known| known.record.version.clone())
+    }
+
     async fn version(directory: &Directory) -> Option<String> {
         directory.find(&demo()).await.unwrap().map(|known| known.record.version.clone())
     }
@@ -465,7 +501,7 @@ mod tests {
     /// Polls until the directory says `expected`.
     async fn becomes(directory: &Directory, expected: Option<&str>) {
         let settled = async {
-            while version(directory).await.as_deref() != expected {
+            while current(directory).await.as_deref() != expected {
                 tokio::time::sleep(SOON).await;
             }
         };
@@ -473,7 +509,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_push_wins_over_the_fetch_it_overtakes() {
+    async fn w16_a_push_wins_over_the_fetch_it_overtakes() {
         let (directory, _nextcloud, cluster) = start(Config::default()).await;
         let fetching = tokio::spawn({
             let directory = directory.clone();
@@ -485,11 +521,11 @@ mod tests {
         fetching.await.unwrap();
         tokio::time::sleep(SOON * 3).await;
         assert_eq!(version(&directory).await.as_deref(), Some("pushed"));
-        assert_eq!(cluster.view().exapp("demo").unwrap().version, "pushed");
+        assert_eq!(cluster.view().exapp(&Tenant::default(), "demo").unwrap().version, "pushed");
     }
 
     #[tokio::test]
-    async fn a_record_in_use_follows_nextcloud() {
+    async fn w16_a_record_in_use_follows_nextcloud() {
         let (directory, nextcloud, _cluster) =
             start(Config { refresh: Duration::ZERO, ..Config::default() }).await;
         becomes(&directory, Some("1.2.3")).await;
@@ -510,8 +546,46 @@ mod tests {
         directory.push(record("1")).await;
         assert_eq!(version(&directory).await.as_deref(), Some("1"));
         assert_eq!(directory.delete(&demo()).await, (Recorded::Cluster, true));
-        assert_eq!(version(&directory).await, None);
+        assert!(matches!(directory.find(&demo()).await, Err(Error::Withdrawn)));
         assert_eq!(directory.delete(&demo()).await, (Recorded::Cluster, false));
+    }
+
+    const SAYS: Claim<'_> = Claim { version: "1.2.3", host: "127.0.0.1", port: "23001" };
+
+    #[tokio::test]
+    async fn w16_a_disabled_exapp_stays_away_until_nextcloud_calls_it_again() {
+        let (directory, _nextcloud, _cluster) = start(Config::default()).await;
+        directory.push(record("1")).await;
+        assert_eq!(directory.delete(&demo()).await, (Recorded::Cluster, true));
+        // Nextcloud describes disabled ExApps as if they were not.
+        assert!(matches!(directory.find(&demo()).await, Err(Error::Withdrawn)));
+        let called = directory.find_signed(&demo(), SAYS).await.unwrap();
+        assert_eq!(called.unwrap().record.version, "1.2.3");
+        becomes(&directory, Some("1.2.3")).await;
+    }
+
+    #[tokio::test]
+    async fn w16_a_newer_version_in_a_signed_call_refreshes_the_record() {
+        let (directory, nextcloud, _cluster) = start(Config::default()).await;
+        becomes(&directory, Some("1.2.3")).await;
+        nextcloud.apps.lock().unwrap().get_mut("demo").unwrap()["exapp_version"] = "2.0".into();
+        let says = Claim { version: "2.0", ..SAYS };
+        let called = directory.find_signed(&demo(), says).await.unwrap();
+        assert_eq!(called.unwrap().record.version, "2.0");
+        becomes(&directory, Some("2.0")).await;
+    }
+
+    #[tokio::test]
+    async fn an_absence_remembered_on_one_node_ends_when_another_has_a_record() {
+        let (here, nextcloud, cluster) = start(Config::default()).await;
+        let client = here.inner.nextcloud.clone();
+        let there = Directory::new(Config::default(), Tenant::default(), cluster, client);
+        let app = nextcloud.apps.lock().unwrap().remove("demo").unwrap();
+        assert_eq!(version(&here).await, None);
+        assert_eq!(version(&there).await, None);
+        nextcloud.apps.lock().unwrap().insert("demo".to_owned(), app);
+        assert!(there.find_signed(&demo(), SAYS).await.unwrap().is_some());
+        becomes(&here, Some("1.2.3")).await;
     }
 
     #[tokio::test]
@@ -520,11 +594,11 @@ mod tests {
             start(Config { retry: SOON, ..Config::default() }).await;
         nextcloud.apps.lock().unwrap().clear();
         let known = Some(KnownApp::new(Arc::new(record("here"))));
-        let command = Command::PushExApp(record("here"));
+        let command = pushed("here");
         directory.keep_here("demo".to_owned(), Unsynced { known, revision: 0 }, command);
         assert_eq!(version(&directory).await.as_deref(), Some("here"));
         let recorded = async {
-            while cluster.view().exapp("demo").is_none() {
+            while cluster.view().exapp(&Tenant::default(), "demo").is_none() {
                 tokio::time::sleep(SOON).await;
             }
         };
@@ -536,10 +610,10 @@ mod tests {
     async fn a_later_push_elsewhere_makes_an_unrecorded_change_moot() {
         let (directory, _nextcloud, cluster) = start(Config::default()).await;
         let deleted = Unsynced { known: None, revision: 0 };
-        let command = Command::DeleteExApp { id: "demo".to_owned() };
+        let command = Command::DeleteExApp { tenant: Tenant::default(), id: "demo".to_owned() };
         directory.keep_here("demo".to_owned(), deleted, command);
-        assert_eq!(version(&directory).await, None);
-        cluster.propose(Command::PushExApp(record("elsewhere")), LONG).await.unwrap();
+        assert!(matches!(directory.find(&demo()).await, Err(Error::Withdrawn)));
+        cluster.propose(pushed("elsewhere"), LONG).await.unwrap();
         assert_eq!(version(&directory).await.as_deref(), Some("elsewhere"));
     }
 
@@ -559,12 +633,12 @@ mod tests {
         let shown =
             |version: &str, recorded| vec![("demo".to_owned(), version.to_owned(), recorded)];
         assert_eq!(listed(&directory), shown("1.2.3", Recorded::Cluster));
-        let revision = cluster.read(|state| state.exapp_revision("demo"));
+        let revision = cluster.read(|state| state.exapp_revision(&Tenant::default(), "demo"));
         let known = Some(KnownApp::new(Arc::new(record("here"))));
-        let push = Command::PushExApp(record("here"));
+        let push = pushed("here");
         directory.keep_here("demo".to_owned(), Unsynced { known, revision }, push);
         assert_eq!(listed(&directory), shown("here", Recorded::Here));
-        let delete = Command::DeleteExApp { id: "demo".to_owned() };
+        let delete = Command::DeleteExApp { tenant: Tenant::default(), id: "demo".to_owned() };
         directory.keep_here("demo".to_owned(), Unsynced { known: None, revision }, delete);
         assert_eq!(listed(&directory), []);
     }

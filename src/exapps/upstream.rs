@@ -5,8 +5,70 @@
 //! service of this node, which a record could otherwise name at will (contract 10.1, pitfalls).
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
 
 use crate::net::Target;
+
+/// Which hosts AppAPI's headers may name while Nextcloud describes no such ExApp. With HaRP the
+/// holder of the key reaches any host and port through them (weakness W3).
+///
+/// Tunnels always, and in direct mode the container, which is called as the app, on the ports
+/// AppAPI gives to apps; everything else only when it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnouncedHosts {
+    /// Ports AppAPI gives to apps.
+    pub app_ports: RangeInclusive<u16>,
+    /// Hosts that may be named besides, with any port.
+    pub listed: Vec<HostPattern>,
+}
+
+/// An entry of [`AnnouncedHosts::listed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// Every host, as with HaRP.
+    Any,
+    /// Addresses written as such; names are not resolved for it.
+    Network(IpNet),
+    /// This name, lower-cased.
+    Name(String),
+}
+
+impl HostPattern {
+    /// Reads `*`, an address or network, or a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "*" {
+            return Some(Self::Any);
+        }
+        let network = text.parse::<IpNet>().ok();
+        if let Some(network) = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)) {
+            return Some(Self::Network(network));
+        }
+        let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        (!text.is_empty() && text.bytes().all(fine)).then(|| Self::Name(text.to_ascii_lowercase()))
+    }
+
+    fn covers(&self, host: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Network(network) => host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| network.contains(&address.to_canonical())),
+            Self::Name(name) => host.eq_ignore_ascii_case(name),
+        }
+    }
+}
+
+impl AnnouncedHosts {
+    /// The target AppAPI's headers name for the app, if they may.
+    pub fn target(&self, app: &str, host: &str, port: u16) -> Option<Target> {
+        let to = target(host, port);
+        let container = host.eq_ignore_ascii_case(app) && self.app_ports.contains(&port);
+        let listed = || self.listed.iter().any(|pattern| pattern.covers(bare(host)));
+        (matches!(to, Target::Tunnel(_)) || container || listed()).then_some(to)
+    }
+}
 
 /// The target for the host and port of a record or of AppAPI's headers.
 pub fn target(host: &str, port: u16) -> Target {
@@ -42,6 +104,33 @@ fn bare(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn w03_headers_reach_tunnels_and_containers_and_nothing_else_unless_it_is_listed() {
+        let strict = |listed: &[&str]| AnnouncedHosts {
+            app_ports: 23000..=23999,
+            listed: listed.iter().map(|text| HostPattern::parse(text).unwrap()).collect(),
+        };
+        for (listed, host, port, allowed) in [
+            (&[][..], "127.0.0.1", 23000, true),
+            (&[], "localhost", 5432, true),
+            (&[], "demo", 23000, true),
+            (&[], "Demo", 23999, true),
+            (&[], "demo", 5432, false),
+            (&[], "database", 23000, false),
+            (&[], "10.0.0.5", 23000, false),
+            (&["10.0.0.0/8", "Apps.Example.org"], "10.0.0.5", 80, true),
+            (&["10.0.0.0/8", "Apps.Example.org"], "apps.example.org", 80, true),
+            (&["10.0.0.0/8", "Apps.Example.org"], "192.0.2.1", 80, false),
+            (&["2001:db8::5"], "[2001:db8::5]", 80, true),
+            (&["*"], "anything", 1, true),
+        ] {
+            let found = strict(listed).target("demo", host, port).is_some();
+            assert_eq!(found, allowed, "{listed:?} {host}:{port}");
+        }
+        assert_eq!(HostPattern::parse("a b"), None);
+        assert_eq!(HostPattern::parse(""), None);
+    }
 
     #[test]
     fn loopback_in_any_spelling_is_the_tunnel() {

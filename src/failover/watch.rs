@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use cluster::Handle;
+use cluster::record::Tunnel;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vrrp::{Report, State};
@@ -15,8 +16,8 @@ use crate::observe::metrics::metrics;
 
 /// What a takeover does in rooms this one may not know.
 pub struct Effects {
-    /// Whether the tunnel of this port has its client connected to this node.
-    pub is_live: Box<dyn Fn(u16) -> bool + Send>,
+    /// Whether this tunnel has its client connected to this node.
+    pub is_live: Box<dyn Fn(&Tunnel) -> bool + Send>,
     /// Start the clock for tunnels registered with the old holder.
     pub adopt: Box<dyn Fn() + Send>,
     /// Drop every connection ending at these addresses, silently.
@@ -96,7 +97,7 @@ impl Watch {
         let Some(tickler) = &self.tickler else { return };
         let view = self.cluster.view();
         let orphans = view.tunnels().filter(|tunnel| {
-            addresses.contains(&tunnel.server.ip()) && !(self.effects.is_live)(tunnel.port)
+            addresses.contains(&tunnel.server.ip()) && !(self.effects.is_live)(tunnel)
         });
         let mut woken = 0_u32;
         for tunnel in orphans {
@@ -131,7 +132,7 @@ mod tests {
         let (member, handle) =
             cluster::Node::start(cluster::Config::single(1, dir.path())).await.unwrap();
         let effects = Effects {
-            is_live: Box::new(|_port| false),
+            is_live: Box::new(|_tunnel| false),
             adopt: Box::new(|| {}),
             abandon: Box::new(|_addresses| {}),
         };

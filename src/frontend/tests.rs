@@ -20,6 +20,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+mod tenants;
+mod trust;
+
 use super::*;
 use crate::docker::testing::Stub;
 use crate::guard;
@@ -87,9 +90,16 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let engine = Stub::default();
         engine.listen(&dir.path().join("docker.sock"));
-        let docker = docker::calls(&dir, &tunnels);
-        let frontend =
-            Frontend::new(config, &shared_key, guard, cluster.clone(), client, dial, docker);
+        let docker = docker::calls(&Tenant::default(), &dir, &tunnels);
+        let served = Served {
+            tenant: Tenant::default(),
+            hosts: Vec::new(),
+            shared_key,
+            nextcloud: client,
+            docker,
+            dial,
+        };
+        let frontend = Frontend::new(config, served, Vec::new(), guard, &cluster);
         let frontend = Arc::new(frontend);
         let listener = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
         let mut listeners = Listeners::from(listener().await);
@@ -603,7 +613,7 @@ async fn a_pushed_record_is_in_force_at_once_and_on_the_cluster() {
     assert_eq!(send(bed.address, push).await.status(), 204);
     let seen = json_of(bed.get("/exapps/pushed/x", &[]).await).await;
     assert_eq!(seen["headers"]["ex-app-version"], "9");
-    assert_eq!(bed.cluster.view().exapp("pushed").unwrap().version, "9");
+    assert_eq!(bed.cluster.view().exapp(&Tenant::default(), "pushed").unwrap().version, "9");
 }
 
 #[tokio::test]

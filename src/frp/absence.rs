@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use cluster::NodeId;
-use cluster::record::Tunnel;
+use cluster::record::{Tunnel, TunnelKey};
 
 /// The registrations this node waits for.
 #[derive(Debug)]
 pub(super) struct Absence {
     node: NodeId,
     patience: Duration,
-    missing: HashMap<u16, Missing>,
+    missing: HashMap<TunnelKey, Missing>,
 }
 
 #[derive(Debug)]
@@ -33,9 +33,9 @@ impl Absence {
         &mut self,
         now: Instant,
         records: impl Iterator<Item = &'a Tunnel>,
-        is_live: impl Fn(u16) -> bool,
+        is_live: impl Fn(&TunnelKey) -> bool,
     ) {
-        for record in records.filter(|record| !is_live(record.port)) {
+        for record in records.filter(|record| !is_live(&record.key())) {
             self.start(now, record);
         }
     }
@@ -46,14 +46,14 @@ impl Absence {
         &mut self,
         now: Instant,
         records: impl Iterator<Item = &'a Tunnel>,
-        is_live: impl Fn(u16) -> bool,
+        is_live: impl Fn(&TunnelKey) -> bool,
     ) -> Vec<Tunnel> {
         let mut before = std::mem::take(&mut self.missing);
-        for record in records.filter(|record| !is_live(record.port)) {
-            match before.remove(&record.port) {
+        for record in records.filter(|record| !is_live(&record.key())) {
+            match before.remove(&record.key()) {
                 // Registered again since, on whichever node: that one answers for it.
                 Some(missing) if missing.record == *record => {
-                    self.missing.insert(record.port, missing);
+                    self.missing.insert(record.key(), missing);
                 }
                 _ if record.node == self.node => self.start(now, record),
                 _ => {}
@@ -70,18 +70,21 @@ impl Absence {
 
     fn start(&mut self, now: Instant, record: &Tunnel) {
         let missing = Missing { record: record.clone(), until: now + self.patience };
-        self.missing.insert(record.port, missing);
+        self.missing.insert(record.key(), missing);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cluster::record::Tenant;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(90);
 
     fn record(port: u16, run_id: &str, node: NodeId) -> Tunnel {
         Tunnel {
+            tenant: Tenant::default(),
             port,
             proxy: "app".into(),
             run_id: run_id.into(),
@@ -93,7 +96,7 @@ mod tests {
     }
 
     fn review(absence: &mut Absence, now: Instant, records: &[Tunnel], live: &[u16]) -> Vec<u16> {
-        let due = absence.review(now, records.iter(), |port| live.contains(&port));
+        let due = absence.review(now, records.iter(), |key| live.contains(&key.port));
         due.iter().map(|record| record.port).collect()
     }
 
@@ -144,7 +147,7 @@ mod tests {
         let records = [record(23001, "a", 2), record(23002, "b", 2)];
         assert!(review(&mut absence, now, &records, &[]).is_empty());
         assert_eq!(absence.next(), None);
-        absence.adopt(now, records.iter(), |port| port == 23002);
+        absence.adopt(now, records.iter(), |key| key.port == 23002);
         assert_eq!(review(&mut absence, now + PATIENCE, &records, &[23002]), [23001]);
     }
 }

@@ -9,6 +9,8 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
+use cluster::record::{Tenant, TunnelKey};
+
 use super::entitlement::Denied;
 
 /// Identifies one login for the life of the process.
@@ -17,7 +19,9 @@ pub type SessionId = u64;
 /// What a client asks for with `NewProxy`.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// Proxy name, unique over all clients.
+    /// Whose client it is; each tenant has names and ports of its own.
+    pub tenant: &'a Tenant,
+    /// Proxy name, unique over all clients of the tenant.
     pub name: &'a str,
     /// `tcp`, also when empty; nothing else is offered.
     pub kind: &'a str,
@@ -92,8 +96,8 @@ pub enum Refusal {
 #[derive(Debug)]
 pub struct Ports {
     allowed: Vec<RangeInclusive<u16>>,
-    by_port: HashMap<u16, Claim>,
-    by_name: HashMap<String, u16>,
+    by_port: HashMap<TunnelKey, Claim>,
+    by_name: HashMap<(Tenant, String), u16>,
 }
 
 impl Ports {
@@ -116,7 +120,8 @@ impl Ports {
         if wanted.transformed {
             return Err(Refusal::Transformed);
         }
-        let ghost = match self.by_port.get(&wanted.port) {
+        let key = TunnelKey { tenant: wanted.tenant.clone(), port: wanted.port };
+        let ghost = match self.by_port.get(&key) {
             Some(claim) if claim.name == wanted.name => {
                 if claim.session == session {
                     return Ok(Granted::Again);
@@ -129,13 +134,13 @@ impl Ports {
             return Err(Refusal::TooMany);
         }
         if let Some(ghost) = ghost {
-            self.insert(session, wanted);
+            self.insert(session, key, wanted.name);
             return Ok(Granted::From(ghost));
         }
-        if self.by_name.contains_key(wanted.name) {
+        if self.by_name.contains_key(&(key.tenant.clone(), wanted.name.to_owned())) {
             return Err(Refusal::NameTaken(wanted.name.to_owned()));
         }
-        if self.by_port.contains_key(&wanted.port) {
+        if self.by_port.contains_key(&key) {
             return Err(Refusal::PortTaken);
         }
         if wanted.port == 0 {
@@ -144,46 +149,48 @@ impl Ports {
         if !self.allowed.iter().any(|range| range.contains(&wanted.port)) {
             return Err(Refusal::NotAllowed);
         }
-        self.insert(session, wanted);
+        self.insert(session, key, wanted.name);
         Ok(Granted::New)
     }
 
     /// Gives back the port `session` holds under `name`.
-    pub fn release(&mut self, session: SessionId, name: &str) -> Option<u16> {
-        let port = *self.by_name.get(name)?;
-        if self.by_port.get(&port)?.session != session {
-            return None;
-        }
-        self.by_name.remove(name);
-        self.by_port.remove(&port);
-        Some(port)
+    pub fn release(&mut self, session: SessionId, name: &str) -> Option<TunnelKey> {
+        let ours = |claim: &Claim| claim.session == session && claim.name == name;
+        let (key, _) = self.by_port.iter().find(|(_, claim)| ours(claim))?;
+        let key = key.clone();
+        self.remove(&key);
+        Some(key)
     }
 
     /// Gives back everything `session` holds.
-    pub fn release_all(&mut self, session: SessionId) -> Vec<u16> {
-        let ports: Vec<u16> = self
+    pub fn release_all(&mut self, session: SessionId) -> Vec<TunnelKey> {
+        let keys: Vec<TunnelKey> = self
             .by_port
             .iter()
             .filter(|(_, claim)| claim.session == session)
-            .map(|(port, _)| *port)
+            .map(|(key, _)| key.clone())
             .collect();
-        for port in &ports {
-            if let Some(claim) = self.by_port.remove(port) {
-                self.by_name.remove(&claim.name);
-            }
+        for key in &keys {
+            self.remove(key);
         }
-        ports
+        keys
     }
 
     /// Who holds the port.
-    pub fn holder(&self, port: u16) -> Option<&Claim> {
-        self.by_port.get(&port)
+    pub fn holder(&self, key: &TunnelKey) -> Option<&Claim> {
+        self.by_port.get(key)
     }
 
-    fn insert(&mut self, session: SessionId, wanted: Wanted<'_>) {
-        let name = wanted.name.to_owned();
-        self.by_name.insert(name.clone(), wanted.port);
-        self.by_port.insert(wanted.port, Claim { session, name });
+    fn insert(&mut self, session: SessionId, key: TunnelKey, name: &str) {
+        let name = name.to_owned();
+        self.by_name.insert((key.tenant.clone(), name.clone()), key.port);
+        self.by_port.insert(key, Claim { session, name });
+    }
+
+    fn remove(&mut self, key: &TunnelKey) {
+        if let Some(claim) = self.by_port.remove(key) {
+            self.by_name.remove(&(key.tenant.clone(), claim.name));
+        }
     }
 }
 
@@ -212,8 +219,17 @@ mod tests {
         Ports::new([23000..=23999, 24000..=24099])
     }
 
+    fn ours() -> &'static Tenant {
+        static OURS: std::sync::LazyLock<Tenant> = std::sync::LazyLock::new(Tenant::default);
+        &OURS
+    }
+
+    fn key(port: u16) -> TunnelKey {
+        TunnelKey { tenant: Tenant::default(), port }
+    }
+
     fn tcp(name: &str, port: u16) -> Wanted<'_> {
-        Wanted { name, kind: "tcp", port, transformed: false }
+        Wanted { tenant: ours(), name, kind: "tcp", port, transformed: false }
     }
 
     #[test]
@@ -238,8 +254,7 @@ mod tests {
         for (kind, port, text) in cases {
             let mut ports = table();
             ports.claim(1, tcp("held", 23001)).unwrap();
-            let refusal =
-                ports.claim(2, Wanted { name: "new", kind, port, transformed: false }).unwrap_err();
+            let refusal = ports.claim(2, Wanted { kind, ..tcp("new", port) }).unwrap_err();
             assert_eq!(refusal.to_string(), text);
         }
     }
@@ -253,7 +268,7 @@ mod tests {
     #[test]
     fn both_ends_of_both_ranges_are_allowed_and_an_empty_type_is_tcp() {
         for port in [23000, 23999, 24000, 24099] {
-            let wanted = Wanted { name: "a", kind: "", port, transformed: false };
+            let wanted = Wanted { kind: "", ..tcp("a", port) };
             assert_eq!(table().claim(1, wanted), Ok(Granted::New));
         }
     }
@@ -264,7 +279,7 @@ mod tests {
         ports.claim(1, tcp("a", 23001)).unwrap();
         let error = ports.claim(1, tcp("b", 23002)).unwrap_err();
         assert_eq!(error.to_string(), "exceed the max_ports_per_client");
-        assert_eq!(ports.release(1, "a"), Some(23001));
+        assert_eq!(ports.release(1, "a"), Some(key(23001)));
         assert_eq!(ports.claim(1, tcp("b", 23002)), Ok(Granted::New));
     }
 
@@ -280,9 +295,9 @@ mod tests {
         let mut ports = table();
         ports.claim(1, tcp("a", 23001)).unwrap();
         assert_eq!(ports.claim(2, tcp("a", 23001)), Ok(Granted::From(1)));
-        assert_eq!(ports.holder(23001).unwrap().session, 2);
+        assert_eq!(ports.holder(&key(23001)).unwrap().session, 2);
         assert!(ports.release_all(1).is_empty(), "the ghost has nothing left to give back");
-        assert_eq!(ports.holder(23001).unwrap().session, 2);
+        assert_eq!(ports.holder(&key(23001)).unwrap().session, 2);
     }
 
     #[test]
@@ -299,8 +314,19 @@ mod tests {
         ports.claim(1, tcp("a", 23001)).unwrap();
         assert_eq!(ports.release(2, "a"), None);
         assert_eq!(ports.release(1, "b"), None);
-        assert_eq!(ports.release(1, "a"), Some(23001));
+        assert_eq!(ports.release(1, "a"), Some(key(23001)));
         assert_eq!(ports.release(1, "a"), None);
+    }
+
+    #[test]
+    fn tenants_may_use_the_same_name_and_port() {
+        let second = Tenant::new("second");
+        let mut ports = table();
+        ports.claim(1, tcp("demo", 23000)).unwrap();
+        let theirs = Wanted { tenant: &second, ..tcp("demo", 23000) };
+        assert_eq!(ports.claim(2, theirs), Ok(Granted::New));
+        assert_eq!(ports.release(2, "demo").unwrap().tenant, second);
+        assert_eq!(ports.holder(&key(23000)).unwrap().session, 1);
     }
 
     proptest! {
@@ -317,9 +343,10 @@ mod tests {
                     _ => { ports.release_all(session); }
                 }
                 prop_assert_eq!(ports.by_port.len(), ports.by_name.len());
-                for (port, claim) in &ports.by_port {
-                    prop_assert!((23000..=23999).contains(port));
-                    prop_assert_eq!(ports.by_name.get(&claim.name), Some(port));
+                for (key, claim) in &ports.by_port {
+                    prop_assert!((23000..=23999).contains(&key.port));
+                    let name = (key.tenant.clone(), claim.name.clone());
+                    prop_assert_eq!(ports.by_name.get(&name), Some(&key.port));
                     let held = ports.by_port.values().filter(|c| c.session == claim.session);
                     prop_assert_eq!(held.count(), 1);
                 }

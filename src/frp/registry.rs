@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use cluster::record::Tunnel;
+use cluster::record::{Tunnel, TunnelKey};
 use cluster::{NodeId, record::Millis};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,7 @@ pub(super) struct Registry {
     ports: Ports,
     seats: HashMap<SessionId, Seat>,
     by_run_id: HashMap<String, SessionId>,
-    live: HashMap<u16, Live>,
+    live: HashMap<TunnelKey, Live>,
     next: SessionId,
 }
 
@@ -102,8 +102,8 @@ impl Registry {
     pub(super) fn detach(&mut self, id: SessionId) -> Option<Seat> {
         let seat = self.seats.remove(&id)?;
         self.by_run_id.remove(&seat.run_id);
-        for port in self.ports.release_all(id) {
-            self.live.remove(&port);
+        for key in self.ports.release_all(id) {
+            self.live.remove(&key);
         }
         Some(seat)
     }
@@ -119,7 +119,8 @@ impl Registry {
         let port = u16::try_from(proxy.remote_port).map_err(|_range| Refusal::NotAllowed)?;
         // A session that lost its seat a moment ago must not claim what its successor will want.
         let Some(seat) = self.seats.get(&id).cloned() else { return Err(Refusal::PortTaken) };
-        if let Some(rival) = self.live.get_mut(&port).and_then(|live| live.rival.as_mut())
+        let key = TunnelKey { tenant: seat.proof.tenant().clone(), port };
+        if let Some(rival) = self.live.get_mut(&key).and_then(|live| live.rival.as_mut())
             && rival.run_id == seat.run_id
             && since.saturating_sub(rival.seen) < RIVALRY
         {
@@ -127,11 +128,12 @@ impl Registry {
             rival.seen = since;
             return Err(Refusal::PortTaken);
         }
-        if self.outranks_the_key(&seat, proxy, port) {
+        if self.outranks_the_key(&seat, proxy, &key) {
             return Err(Refusal::PortTaken);
         }
         let mut rival = None;
         let wanted = Wanted {
+            tenant: &key.tenant,
             name: &proxy.proxy_name,
             kind: &proxy.proxy_type,
             port,
@@ -155,6 +157,7 @@ impl Registry {
             }
         }
         let record = Tunnel {
+            tenant: key.tenant.clone(),
             port,
             proxy: proxy.proxy_name.clone(),
             run_id: seat.run_id,
@@ -163,15 +166,15 @@ impl Registry {
             server: seat.server,
             since,
         };
-        self.live.insert(port, Live { session: id, record: record.clone(), rival });
+        self.live.insert(key, Live { session: id, record: record.clone(), rival });
         Ok(Some(record))
     }
 
     /// Whether the port is live with the app's own token while `seat` shows the shared key only: a
     /// key that leaked into some container must not take over the tunnel of another one.
-    fn outranks_the_key(&self, seat: &Seat, proxy: &NewProxy, port: u16) -> bool {
-        let holder = self.by_port(port).map(|holder| &holder.proof);
-        let same = self.live_at(port).is_some_and(|live| live.proxy == proxy.proxy_name);
+    fn outranks_the_key(&self, seat: &Seat, proxy: &NewProxy, key: &TunnelKey) -> bool {
+        let holder = self.by_port(key).map(|holder| &holder.proof);
+        let same = self.live_at(key).is_some_and(|live| live.proxy == proxy.proxy_name);
         same && matches!((holder, &seat.proof), (Some(Proof::App(_)), Proof::SharedKey(_)))
     }
 
@@ -182,13 +185,13 @@ impl Registry {
 
     /// The client closed a proxy.
     pub(super) fn release(&mut self, id: SessionId, name: &str) -> Option<Tunnel> {
-        let port = self.ports.release(id, name)?;
-        self.live.remove(&port).map(|live| live.record)
+        let key = self.ports.release(id, name)?;
+        self.live.remove(&key).map(|live| live.record)
     }
 
     /// The session that serves a port.
-    pub(super) fn by_port(&self, port: u16) -> Option<&Seat> {
-        self.seats.get(&self.live.get(&port)?.session)
+    pub(super) fn by_port(&self, key: &TunnelKey) -> Option<&Seat> {
+        self.seats.get(&self.live.get(key)?.session)
     }
 
     /// Work connections in users' hands, of all sessions.
@@ -202,17 +205,17 @@ impl Registry {
     }
 
     /// What is registered for a port that is live here.
-    pub(super) fn live_at(&self, port: u16) -> Option<&Tunnel> {
-        self.live.get(&port).map(|live| &live.record)
+    pub(super) fn live_at(&self, key: &TunnelKey) -> Option<&Tunnel> {
+        self.live.get(key).map(|live| &live.record)
     }
 
-    pub(super) fn is_live(&self, port: u16) -> bool {
-        self.live.contains_key(&port)
+    pub(super) fn is_live(&self, key: &TunnelKey) -> bool {
+        self.live.contains_key(key)
     }
 
     /// Whether this very registration is the one that is live.
     pub(super) fn is_current(&self, record: &Tunnel) -> bool {
-        self.live.get(&record.port).is_some_and(|live| live.record == *record)
+        self.live.get(&record.key()).is_some_and(|live| live.record == *record)
     }
 
     /// Every live registration.

@@ -50,7 +50,8 @@ impl Server {
         let cluster = Handle::in_memory(1);
         let shared_key = Secret::new("shared");
         let pki = pki::ensure(&cluster, &shared_key, 5000).await.unwrap();
-        let keys = guard::SharedKeys::new(shared_key);
+        let keys = guard::SharedKeys::new(shared_key)
+            .with(Tenant::new("second"), Secret::new("second key"));
         let guard = guard::Config {
             keys,
             count: 3,
@@ -82,7 +83,7 @@ impl Server {
     }
 
     fn is_registered(&self) -> bool {
-        self.cluster.view().tunnel(PORT).is_some()
+        self.cluster.view().tunnel(&Tenant::default(), PORT).is_some()
     }
 
     async fn registered(&self, expected: bool) {
@@ -744,7 +745,7 @@ async fn w18_the_key_opens_no_port_nextcloud_gave_to_another_app_unless_told_so(
         let server =
             Server::start(Config { tls: TlsMode::Optional, app_credentials, ..Config::default() })
                 .await;
-        let push = Command::PushExApp(record.clone());
+        let push = Command::PushExApp { tenant: Tenant::default(), record: record.clone() };
         server.cluster.propose(push, PATIENCE).await.unwrap();
         let (mut peer, _) = Peer::login(&server, "").await;
         assert_eq!(peer.register("thief", PORT).await, expected);
@@ -762,4 +763,51 @@ async fn w18_a_run_id_belongs_to_whoever_proved_the_same() {
     assert_ne!(other.run_id, answer.run_id);
     let refused = app.register("app", PORT).await;
     assert_eq!(refused, "", "the session goes on");
+}
+
+/// Says who it is to everyone who connects.
+async fn greeter(name: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let _ = tcp.write_all(name).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn tenants_tunnels_of_the_same_name_and_port_do_not_cross() {
+    let server = Server::plain().await;
+    let second = server.tunnels.of(&Tenant::new("second"));
+    let third = server.tunnels.of(&Tenant::new("third"));
+    let mut ours = Client::run(server.client(greeter(b"first").await));
+    ours.started().await;
+    let refused = second.dial(&Target::Tunnel(PORT)).await.err().unwrap();
+    assert_eq!(refused.kind(), io::ErrorKind::NotFound, "another tenant's tunnel is none");
+    let local = LocalTarget::Tcp(greeter(b"second").await.to_string());
+    let address = server.address.to_string();
+    let theirs = ClientConfig::new(address, Secret::new("second key"), "app", PORT, local);
+    let mut theirs = Client::run(theirs);
+    theirs.started().await;
+    for (tunnels, expected) in [(&server.tunnels, "first"), (&second, "second")] {
+        let mut stream =
+            timeout(PATIENCE, tunnels.dial(&Target::Tunnel(PORT))).await.unwrap().unwrap();
+        let mut said = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut said)).await.unwrap().unwrap();
+        assert_eq!(said, expected);
+    }
+    assert!(third.dial(&Target::Tunnel(PORT)).await.is_err());
+    let tenants: Vec<_> = server.tunnels.status().into_iter().map(|one| one.tenant).collect();
+    assert_eq!(tenants, [Tenant::default(), Tenant::new("second")]);
+    theirs.stop.cancel();
+    timeout(PATIENCE, async {
+        while second.is_live(PORT) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    assert!(server.tunnels.is_live(PORT), "one tenant's goodbye is not the other's");
 }

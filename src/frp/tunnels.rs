@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use cluster::record::Tunnel;
+use cluster::record::{Tenant, Tunnel, TunnelKey};
 use cluster::{Command, Handle, ProposeError};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::{oneshot, watch};
@@ -42,10 +42,11 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Longest time for the few bytes that start a work connection.
 const START_WITHIN: Duration = Duration::from_secs(5);
 
-/// Cheap to clone; all clones are the same tunnels.
+/// Cheap to clone; all clones are the same tunnels, dialled by the ports of one tenant.
 #[derive(Clone)]
 pub struct Tunnels {
     inner: Arc<Inner>,
+    tenant: Tenant,
 }
 
 struct Inner {
@@ -86,18 +87,23 @@ impl Tunnels {
             changed: watch::channel(0).0,
         });
         tokio::spawn(forget_lost(Arc::downgrade(&inner)));
-        Self { inner }
+        Self { inner, tenant: Tenant::default() }
+    }
+
+    /// The same tunnels as `tenant` sees them: its ports, and those of nobody else.
+    pub fn of(&self, tenant: &Tenant) -> Self {
+        Self { inner: Arc::clone(&self.inner), tenant: tenant.clone() }
     }
 
     /// Whether a port is live here or registered anywhere.
     pub fn is_known(&self, port: u16) -> bool {
-        self.inner.registry().is_live(port)
-            || self.inner.cluster.read(|state| state.tunnel(port).is_some())
+        self.inner.registry().is_live(&self.key(port))
+            || self.inner.cluster.read(|state| state.tunnel(&self.tenant, port).is_some())
     }
 
     /// Whether the client of this port is connected to this node.
     pub fn is_live(&self, port: u16) -> bool {
-        self.inner.registry().is_live(port)
+        self.inner.registry().is_live(&self.key(port))
     }
 
     /// Virtual addresses left this node: drops every session and every connection of the FRP
@@ -123,7 +129,7 @@ impl Tunnels {
         let view = self.inner.cluster.view();
         let registry = self.inner.registry();
         let records = view.tunnels().map(|record| &**record);
-        lock(&self.inner.absence).adopt(Instant::now(), records, |port| registry.is_live(port));
+        lock(&self.inner.absence).adopt(Instant::now(), records, |key| registry.is_live(key));
         drop(registry);
         self.inner.bump();
     }
@@ -170,7 +176,7 @@ impl Tunnels {
         check_proof(proof, &proxy.proxy_name, port, &config.engines)?;
         if config.app_credentials && config.apps.contains(&port) {
             self.inner.cluster.read(|state| {
-                let records = state.exapps().map(|record| &**record);
+                let records = state.exapps_of(proof.tenant()).map(|record| &**record);
                 check_records(records, &proxy.proxy_name, port)
             })?;
         }
@@ -195,6 +201,10 @@ impl Tunnels {
         self.inner.registry().by_run_id(run_id).cloned()
     }
 
+    fn key(&self, port: u16) -> TunnelKey {
+        TunnelKey { tenant: self.tenant.clone(), port }
+    }
+
     async fn open(&self, port: u16) -> io::Result<Stream> {
         let mut waited = false;
         let opened = self.await_and_open(port, &mut waited).await;
@@ -210,6 +220,7 @@ impl Tunnels {
     }
 
     async fn await_and_open(&self, port: u16, waited: &mut bool) -> io::Result<Stream> {
+        let key = self.key(port);
         let mut changed = self.inner.changed.subscribe();
         // Spent only while the tunnel is absent: a client that was here and vanished under our
         // hands is waited for like one that was not here in the first place.
@@ -217,7 +228,7 @@ impl Tunnels {
         let mut attempt = 0;
         loop {
             changed.borrow_and_update();
-            let seat = self.inner.registry().by_port(port).cloned();
+            let seat = self.inner.registry().by_port(&key).cloned();
             if let Some(seat) = seat {
                 match ask(&seat, port, attempt).await {
                     Asked::Started(stream) => return Ok(stream),
@@ -269,8 +280,8 @@ impl Inner {
 
     /// A registration was taken back. frpc keeps its run id, so one that the same client made
     /// meanwhile went with it: that one is made again.
-    fn restore(self: &Arc<Self>, port: u16) {
-        let live = self.registry().live_at(port).cloned();
+    fn restore(self: &Arc<Self>, key: &TunnelKey) {
+        let live = self.registry().live_at(key).cloned();
         if let Some(record) = live {
             self.spawn_register(record);
         }
@@ -345,21 +356,29 @@ async fn register(inner: Weak<Inner>, record: Tunnel) {
 
 /// Tells the cluster that a tunnel is gone for good, for as long as that is so.
 async fn forget(inner: Weak<Inner>, record: Tunnel) {
-    let port = record.port;
+    let key = record.key();
     loop {
         let Some(cluster) = inner.upgrade().map(|inner| inner.cluster.clone()) else { return };
-        if cluster.read(|state| state.tunnel(port).is_none_or(|known| **known != record)) {
+        let known = |state: &cluster::State| {
+            state.tunnel(&key.tenant, key.port).is_some_and(|known| **known == record)
+        };
+        if !cluster.read(known) {
             return;
         }
-        let command = Command::TunnelDown { port, run_id: record.run_id.clone() };
-        if settled(cluster.propose(command, PROPOSE_WITHIN).await, port) {
+        if settled(cluster.propose(down(&record), PROPOSE_WITHIN).await, key.port) {
             if let Some(inner) = inner.upgrade() {
-                inner.restore(port);
+                inner.restore(&key);
             }
             return;
         }
         sleep(RETRY_AFTER).await;
     }
+}
+
+/// Takes this registration back.
+fn down(record: &Tunnel) -> Command {
+    let Tunnel { tenant, port, run_id, .. } = record.clone();
+    Command::TunnelDown { tenant, port, run_id }
 }
 
 fn settled(outcome: Result<cluster::Reply, ProposeError>, port: u16) -> bool {
@@ -385,22 +404,21 @@ async fn forget_lost(inner: Weak<Inner>) {
             let registry = strong.registry();
             let mut absence = lock(&strong.absence);
             let records = view.tunnels().map(|record| &**record);
-            let lost = absence.review(Instant::now(), records, |port| registry.is_live(port));
+            let lost = absence.review(Instant::now(), records, |key| registry.is_live(key));
             (lost, absence.next())
         };
         drop(strong);
         let mut retry = None;
         for record in lost {
             let Some(strong) = inner.upgrade() else { return };
-            let port = record.port;
+            let (key, port) = (record.key(), record.port);
             // Without a quorum the ones before took their time: it may be back by now.
-            if strong.registry().is_live(port) {
+            if strong.registry().is_live(&key) {
                 continue;
             }
-            let command = Command::TunnelDown { port, run_id: record.run_id };
-            if settled(strong.cluster.propose(command, PROPOSE_WITHIN).await, port) {
+            if settled(strong.cluster.propose(down(&record), PROPOSE_WITHIN).await, port) {
                 tracing::info!(port, proxy = record.proxy, "tunnel forgotten: its client is lost");
-                strong.restore(port);
+                strong.restore(&key);
             } else {
                 retry = Some(Instant::now() + RETRY_AFTER);
             }

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_whom_the_trusted_hops_name() {
+    fn w06_the_client_is_whom_the_trusted_hops_name() {
         const XFF: &str = "x-forwarded-for";
         const REAL: &str = "x-real-ip";
         type Row<'a> = (&'a str, &'a [(&'static str, &'a str)], &'a str);

@@ -55,6 +55,36 @@ pub fn towards_exapp(headers: &mut HeaderMap) {
     }
 }
 
+/// Takes away what a visitor is logged in to Nextcloud with: its cookies and `Authorization`
+/// (weakness W24). An ExApp knows its visitor by what the proxy tells it.
+pub fn strip_session(headers: &mut HeaderMap) {
+    headers.remove(AUTHORIZATION);
+    let Some(cookies) = joined_cookies(headers) else { return };
+    let pairs = cookies.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let kept: Vec<&[u8]> = pairs.filter(|pair| !pair.is_empty() && !is_session(pair)).collect();
+    headers.remove(COOKIE);
+    if !kept.is_empty()
+        && let Ok(kept) = HeaderValue::from_bytes(&kept.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, kept);
+    }
+}
+
+/// Whether a cookie is part of a Nextcloud login: the session, its passphrase and the remember-me
+/// trio, with the prefixes browsers know. The session is called like the instance: `oc` and ten
+/// lower-case letters or digits.
+fn is_session(pair: &[u8]) -> bool {
+    const FIXED: [&[u8]; 4] =
+        [b"oc_sessionPassphrase", b"nc_session_id", b"nc_token", b"nc_username"];
+    let name = pair.split(|byte| *byte == b'=').next().unwrap_or(pair).trim_ascii();
+    let name = name.strip_prefix(b"__Host-").unwrap_or(name);
+    let name = name.strip_prefix(b"__Secure-").unwrap_or(name);
+    let instance = name.strip_prefix(b"oc").is_some_and(|id| {
+        id.len() == 10 && id.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    });
+    instance || FIXED.contains(&name)
+}
+
 /// Prepares a client's headers for any upstream. A requested upgrade stays one, a client that
 /// takes trailers is said to, and nothing else of the connection stays.
 pub fn towards_upstream(headers: &mut HeaderMap) {
@@ -352,6 +382,26 @@ mod tests {
                 "ex-app-id: demo"
             ]
         );
+    }
+
+    #[test]
+    fn w24_a_stripped_visitor_keeps_every_cookie_that_is_no_login() {
+        let lines = [
+            ("authorization", "Basic eDp5"),
+            ("cookie", "theme=dark; oc_sessionPassphrase=p;ocabc123def4=s; oc_locale=de"),
+            ("cookie", "__Host-nc_sameSiteCookielax=true; nc_session_id=s; nc_token=t"),
+            ("cookie", "__Secure-nc_username=alice; ocrstate=1; ; octopus12345x=1"),
+            ("x-app", "1"),
+        ];
+        assert_eq!(
+            after(strip_session, &lines),
+            [
+                "cookie: theme=dark; oc_locale=de; __Host-nc_sameSiteCookielax=true; \
+                 ocrstate=1; octopus12345x=1",
+                "x-app: 1"
+            ]
+        );
+        assert_eq!(after(strip_session, &[("cookie", "nc_session_id=s")]), [""; 0]);
     }
 
     #[test]

@@ -57,6 +57,8 @@ where
 #[derive(Default)]
 pub(crate) struct Nextcloud {
     pub(crate) apps: Mutex<HashMap<String, serde_json::Value>>,
+    /// The shared key it knows, if not [`KEY`].
+    pub(crate) key: Mutex<Option<&'static str>>,
     pub(crate) meta_calls: AtomicUsize,
     pub(crate) user_calls: AtomicUsize,
     /// When not 0, every call is answered with this status.
@@ -108,7 +110,8 @@ impl Nextcloud {
         }
         let id = request.uri().query().unwrap().strip_prefix("appId=").unwrap();
         let record = self.apps.lock().unwrap().get(id).cloned();
-        let Some(record) = record.filter(|_| headers["harp-shared-key"] == KEY) else {
+        let key = self.key.lock().unwrap().unwrap_or(KEY);
+        let Some(record) = record.filter(|_| headers["harp-shared-key"] == key) else {
             let text = serde_json::json!({"message": "Harp shared key is not valid"});
             return json(StatusCode::UNAUTHORIZED, &text);
         };

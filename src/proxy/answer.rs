@@ -53,6 +53,14 @@ pub fn unavailable() -> Response<Body> {
     soon(text(StatusCode::SERVICE_UNAVAILABLE, "503 Service Unavailable"))
 }
 
+/// 503: AppAPI's headers name a host that the operator has not allowed.
+pub fn not_announced() -> Response<Body> {
+    text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "503 Service Unavailable: the announced host is not in exapps.announced_hosts",
+    )
+}
+
 /// Why the ExApp's answer is missing. At once and in words: HaRP takes three seconds, which is
 /// exactly AppAPI's ping limit (weakness W20).
 pub fn upstream_failed(error: &client::Error) -> Response<Body> {

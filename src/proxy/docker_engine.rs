@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use cluster::record::Tenant;
 use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -26,11 +27,9 @@ use crate::http::server::Slot;
 const PASSED_ON: [HeaderName; 4] =
     [ACCEPT, ACCEPT_ENCODING, USER_AGENT, HeaderName::from_static("x-registry-auth")];
 
-/// Tenant of everything that belongs to nobody else.
-const DEFAULT_TENANT: &str = "";
-
 /// Carries calls to engines.
 pub struct Passthrough {
+    tenant: Tenant,
     engines: Engines,
     forward: Forward,
     /// What each engine speaks, as long as it answers.
@@ -38,9 +37,9 @@ pub struct Passthrough {
 }
 
 impl Passthrough {
-    /// Over these engines; `forward` has to reach their targets.
-    pub fn new(engines: Engines, forward: Forward) -> Self {
-        Self { engines, forward, versions: Mutex::default() }
+    /// The calls of one tenant, over these engines; `forward` has to reach their targets.
+    pub fn new(tenant: Tenant, engines: Engines, forward: Forward) -> Self {
+        Self { tenant, engines, forward, versions: Mutex::default() }
     }
 
     /// Answers one call for the engine of `port`; `path` is without the `/exapps/app_api` prefix.
@@ -77,7 +76,8 @@ impl Passthrough {
         let target = self.engines.target(port).map_err(failed)?;
         if let Some(container) = call.container {
             let engine = self.engines.get(port).map_err(failed)?;
-            let foreign = containers::is_foreign_container(&engine, DEFAULT_TENANT, container);
+            let foreign =
+                containers::is_foreign_container(&engine, self.tenant.as_str(), container);
             if foreign.await.map_err(failed)? {
                 return Err(answer::forbidden());
             }

@@ -7,26 +7,30 @@ use std::error::Error as StdError;
 use std::net::IpAddr;
 
 use arc_swap::ArcSwap;
+use cluster::record::Tenant;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use super::answer;
 use super::exchange::Exchange;
-use super::forward::Forward;
+use super::policy::Policy;
+use super::realm::{Realm, Realms};
 use super::rewrite::Rewrite;
 use crate::access::request::offered_key;
 use crate::access::{
     AccessRequest, Answer, AppId, Decision, Fact, Grant, LookupFailed, Outcome, Signed, Step,
+    Upstream,
 };
-use crate::exapps::directory::Claim;
-use crate::exapps::{Directory, Sessions, upstream};
+use crate::exapps::directory::{self, Claim};
+use crate::exapps::{Directory, upstream};
 use crate::guard::Guard;
 use crate::http::body::Body;
 use crate::http::client_ip::TrustedProxies;
 use crate::http::extended_connect::is_websocket;
 use crate::http::headers;
 use crate::http::server::{Abort, Connection};
+use crate::net::Target;
 use crate::observe::metrics::metrics;
 
 /// What became of a request.
@@ -39,6 +43,8 @@ pub enum Handled {
         request: Request<Incoming>,
         /// Its path without the prefix.
         path: String,
+        /// Whose key it carries.
+        tenant: Tenant,
     },
     /// A call for a Docker engine whose key has been checked.
     DockerEngine {
@@ -48,6 +54,8 @@ pub enum Handled {
         port: u16,
         /// Its path without the prefix.
         path: String,
+        /// Whose key it carries.
+        tenant: Tenant,
     },
 }
 
@@ -55,19 +63,17 @@ pub enum Handled {
 pub struct Proxy {
     /// Key check and bans.
     pub guard: Guard,
-    /// ExApp records.
-    pub directory: Directory,
-    /// Visitors.
-    pub sessions: Sessions,
-    /// The way to the ExApps.
-    pub forward: Forward,
+    /// The Nextclouds.
+    pub realms: Realms,
+    /// What the operator restricts.
+    pub policy: Policy,
     /// Proxies whose word about the client is taken.
     pub trusted_proxies: ArcSwap<TrustedProxies>,
 }
 
 /// The verdict, owned: the request it was borrowed from may be changed now.
 enum Plan {
-    Forward { rewrite: Rewrite, to: crate::net::Target, bruteforce_statuses: Vec<u16> },
+    Forward { rewrite: Rewrite, to: Target, strip_session: bool, bruteforce_statuses: Vec<u16> },
     Answer(Response<Body>),
     Drop,
     Control(String),
@@ -95,13 +101,17 @@ impl Proxy {
         if head.method == Method::CONNECT && !is_websocket(&head) {
             return Handled::Done(Ok(answer::not_implemented()));
         }
-        match self.decide(&head, client, exchange).await {
-            Plan::Forward { rewrite, to, bruteforce_statuses } => {
+        let (plan, realm) = self.decide(&head, client, exchange).await;
+        match plan {
+            Plan::Forward { rewrite, to, strip_session, bruteforce_statuses } => {
                 let mut head = head;
                 headers::towards_exapp(&mut head.headers);
+                if strip_session {
+                    headers::strip_session(&mut head.headers);
+                }
                 headers::complete_host(&mut head.headers, &head.uri, head.version);
                 rewrite.apply(&mut head.uri, &mut head.headers);
-                let sent = self.forward.send(&to, head, body, connection.slot.clone()).await;
+                let sent = realm.forward.send(&to, head, body, connection.slot.clone()).await;
                 Handled::Done(Ok(sent.map_or_else(
                     |error| {
                         let cause: &(dyn StdError + 'static) = &error;
@@ -124,17 +134,28 @@ impl Proxy {
                 Handled::Done(Err(if shared { Abort::Exchange } else { Abort::Connection }))
             }
             Plan::Control(path) => {
-                Handled::Control { request: Request::from_parts(head, body), path }
+                let tenant = realm.tenant.clone();
+                Handled::Control { request: Request::from_parts(head, body), path, tenant }
             }
             Plan::DockerEngine(port, path) => {
-                Handled::DockerEngine { request: Request::from_parts(head, body), port, path }
+                let tenant = realm.tenant.clone();
+                let request = Request::from_parts(head, body);
+                Handled::DockerEngine { request, port, path, tenant }
             }
         }
     }
 
-    async fn decide(&self, head: &Parts, client: IpAddr, exchange: &mut Exchange) -> Plan {
+    async fn decide(
+        &self,
+        head: &Parts,
+        client: IpAddr,
+        exchange: &mut Exchange,
+    ) -> (Plan, &Realm) {
         let headers = &head.headers;
-        let key_valid = offered_key(headers).is_some_and(|key| self.guard.is_shared_key(key));
+        let caller = self.key_holder(headers, client);
+        let realm =
+            caller.map_or_else(|| self.realms.of_visitor(head), |tenant| self.realms.of(tenant));
+        let key_valid = caller.is_some();
         // Holders of the key are never banned: one NAT address may hide Nextcloud (weakness W7).
         let banned = !key_valid && self.guard.is_banned(client);
         let request = AccessRequest::new(head.uri.path(), headers, key_valid);
@@ -143,7 +164,7 @@ impl Proxy {
             match step {
                 Step::Done(verdict) => break verdict,
                 Step::Need(fact) => {
-                    let answer = self.find_out(&fact, headers, request.signed, client).await;
+                    let answer = find_out(realm, &fact, headers, request.signed, client).await;
                     step = decision.supply(answer);
                 }
             }
@@ -152,8 +173,8 @@ impl Proxy {
             self.guard.strike(client);
         }
         exchange.decided(verdict.reason);
-        match verdict.outcome {
-            Outcome::Forward(grant) => plan_forward(grant, head.uri.query()),
+        let plan = match verdict.outcome {
+            Outcome::Forward(grant) => self.plan_forward(grant, head.uri.query()),
             Outcome::ControlApi { path } => Plan::Control(path.to_owned()),
             Outcome::DockerEngine { port, path } => Plan::DockerEngine(port, path.to_owned()),
             Outcome::SilentDrop => Plan::Drop,
@@ -161,60 +182,93 @@ impl Proxy {
             Outcome::Forbidden => Plan::Answer(answer::forbidden()),
             Outcome::NotFound => Plan::Answer(answer::not_found()),
             Outcome::Unavailable => Plan::Answer(answer::unavailable()),
-        }
+        };
+        (plan, realm)
     }
 
-    async fn find_out(
-        &self,
-        fact: &Fact,
-        headers: &HeaderMap,
-        signed: Option<Signed<'_>>,
-        client: IpAddr,
-    ) -> Answer {
-        match fact {
-            Fact::ExApp(id) => Answer::ExApp(self.find_exapp(id, signed).await),
-            Fact::User(id) => {
-                let ask_with = || headers::for_user_info(headers, client);
-                let found = self.sessions.user(id, headers, ask_with).await;
-                Answer::User(found.map_err(|error| {
-                    let error: &(dyn StdError + 'static) = &*error.0;
-                    tracing::debug!(app_id = %id, error, "Nextcloud could not name a visitor");
-                    LookupFailed
-                }))
-            }
+    /// The tenant whose key the request carries, if it may carry it where it comes from. A right
+    /// key from elsewhere counts as a wrong one, strikes and bans included.
+    fn key_holder(&self, headers: &HeaderMap, client: IpAddr) -> Option<&Tenant> {
+        let tenant = self.guard.keys().tenant_of(offered_key(headers)?)?;
+        if self.policy.may_control(client) {
+            return Some(tenant);
         }
+        tracing::warn!(
+            client.addr = %client,
+            "the right shared key came from outside exapps.control_from; it was not believed"
+        );
+        None
     }
 
-    async fn find_exapp(
-        &self,
-        id: &AppId,
-        signed: Option<Signed<'_>>,
-    ) -> Result<Option<crate::access::KnownApp>, LookupFailed> {
-        let found = match signed {
-            None => self.directory.find(id).await,
-            Some(says) => {
-                let claim = Claim { version: says.version, host: says.host, port: says.port };
-                Box::pin(self.directory.find_signed(id, claim)).await
+    fn plan_forward(&self, grant: Grant<'_>, query: Option<&str>) -> Plan {
+        let (host, port) = (grant.upstream.host(), grant.upstream.port());
+        let to = match &grant.upstream {
+            Upstream::Known(_) => upstream::target(host, port),
+            Upstream::Announced { .. } => {
+                match self.policy.announced_hosts.target(grant.app_id, host, port) {
+                    Some(to) => to,
+                    None => {
+                        tracing::warn!(
+                            app_id = grant.app_id,
+                            host,
+                            port,
+                            "AppAPI announced a host that is not in exapps.announced_hosts"
+                        );
+                        return Plan::Answer(answer::not_announced());
+                    }
+                }
             }
         };
-        found.map_err(|error| {
-            let error: &(dyn StdError + 'static) = &*error;
-            tracing::debug!(app_id = %id, error, "Nextcloud could not describe an ExApp");
-            LookupFailed
-        })
+        let strip_session = self.policy.strip_session.covers(grant.app_id);
+        match Rewrite::new(&grant, query) {
+            Ok(rewrite) => {
+                let bruteforce_statuses = grant.bruteforce_statuses;
+                Plan::Forward { rewrite, to, strip_session, bruteforce_statuses }
+            }
+            Err(error) => {
+                tracing::warn!(app_id = grant.app_id, %error, "request cannot be forwarded");
+                Plan::Answer(answer::unavailable())
+            }
+        }
     }
 }
 
-fn plan_forward(grant: Grant<'_>, query: Option<&str>) -> Plan {
-    match Rewrite::new(&grant, query) {
-        Ok(rewrite) => Plan::Forward {
-            rewrite,
-            to: upstream::target(grant.upstream.host(), grant.upstream.port()),
-            bruteforce_statuses: grant.bruteforce_statuses,
-        },
-        Err(error) => {
-            tracing::warn!(app_id = grant.app_id, %error, "request cannot be forwarded");
-            Plan::Answer(answer::unavailable())
+async fn find_out(
+    realm: &Realm,
+    fact: &Fact,
+    headers: &HeaderMap,
+    signed: Option<Signed<'_>>,
+    client: IpAddr,
+) -> Answer {
+    match fact {
+        Fact::ExApp(id) => find_exapp(&realm.directory, id, signed).await,
+        Fact::User(id) => {
+            let ask_with = || headers::for_user_info(headers, client);
+            let found = realm.sessions.user(id, headers, ask_with).await;
+            Answer::User(found.map_err(|error| {
+                let error: &(dyn StdError + 'static) = &*error.0;
+                tracing::debug!(app_id = %id, error, "Nextcloud could not name a visitor");
+                LookupFailed
+            }))
+        }
+    }
+}
+
+async fn find_exapp(directory: &Directory, id: &AppId, signed: Option<Signed<'_>>) -> Answer {
+    let found = match signed {
+        None => directory.find(id).await,
+        Some(says) => {
+            let claim = Claim { version: says.version, host: says.host, port: says.port };
+            Box::pin(directory.find_signed(id, claim)).await
+        }
+    };
+    match found {
+        Ok(found) => Answer::ExApp(Ok(found)),
+        Err(directory::Error::Withdrawn) => Answer::Withdrawn,
+        Err(directory::Error::Nextcloud(error)) => {
+            let error: &(dyn StdError + 'static) = &*error;
+            tracing::debug!(app_id = %id, error, "Nextcloud could not describe an ExApp");
+            Answer::ExApp(Err(LookupFailed))
         }
     }
 }

@@ -8,6 +8,8 @@ pub mod docker_engine;
 pub mod exapp;
 pub mod exchange;
 pub mod forward;
+pub mod policy;
+pub mod realm;
 pub mod rewrite;
 
 #[cfg(test)]

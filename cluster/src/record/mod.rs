@@ -18,7 +18,7 @@ pub use exapp::{AccessLevel, ExApp, MAX_EXAPPS, Route};
 pub use pki::FrpPki;
 pub use session::{MAX_SESSIONS, Session, SessionKey, User};
 pub use tenant::Tenant;
-pub use tunnel::Tunnel;
+pub use tunnel::{Tunnel, TunnelKey};
 
 /// Identifies a node for ever: never reused after a wipe or a removal.
 pub type NodeId = u64;

@@ -22,6 +22,12 @@ impl Tenant {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A name of this tenant as an operator reads it: `demo`, and `second/demo` for another than
+    /// the default one's.
+    pub fn label(&self, name: &str) -> String {
+        if self.0.is_empty() { name.to_owned() } else { format!("{}/{name}", self.0) }
+    }
 }
 
 impl Borrow<str> for Tenant {

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Millis, NodeId};
+use super::{Millis, NodeId, Tenant};
 
 /// One tcp proxy of one frpc, as every node knows it. A port that is registered but not live on
 /// the node that is asked means "wait a moment", an unregistered one means "fail at once".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tunnel {
-    /// Registered remote port, the key of the record.
+    /// Whose; each tenant has ports of its own.
+    pub tenant: Tenant,
+    /// Registered remote port; with the tenant the key of the record.
     pub port: u16,
     /// Proxy name on the wire.
     pub proxy: String,
@@ -24,4 +26,21 @@ pub struct Tunnel {
     pub server: SocketAddr,
     /// When the proxy was registered.
     pub since: Millis,
+}
+
+impl Tunnel {
+    /// The key of the record.
+    pub fn key(&self) -> TunnelKey {
+        TunnelKey { tenant: self.tenant.clone(), port: self.port }
+    }
+}
+
+/// A port of a tenant: what one Nextcloud's ExApps have registered under a number has nothing to
+/// do with what another's have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TunnelKey {
+    /// Whose port.
+    pub tenant: Tenant,
+    /// Registered remote port.
+    pub port: u16,
 }

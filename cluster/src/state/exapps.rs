@@ -2,22 +2,18 @@
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use super::table;
-use crate::record::{ExApp, MAX_EXAPPS};
+use super::by_tenant::ByTenant;
+use crate::record::{ExApp, MAX_EXAPPS, Tenant};
 
 /// Most ids whose last push or delete is remembered exactly.
 const MAX_REVISIONS: usize = 4 * MAX_EXAPPS;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct ExApps {
-    #[serde(deserialize_with = "table::read")]
-    records: OrdMap<String, Arc<ExApp>>,
-    /// Number of the change that last pushed or deleted an id.
-    #[serde(deserialize_with = "table::read")]
-    revisions: OrdMap<String, u64>,
+    records: ByTenant<String, Arc<ExApp>>,
+    changes: ByTenant<String, Change>,
     /// Number of the newest change.
     newest: u64,
     /// What an id without its own revision answers: the highest revision ever forgotten. It only
@@ -25,58 +21,82 @@ pub(super) struct ExApps {
     floor: u64,
 }
 
+/// The last push or delete of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Change {
+    number: u64,
+    /// Nextcloud took the record back, and nothing has put it in force again.
+    deleted: bool,
+}
+
 impl ExApps {
-    pub(super) fn record(&self, id: &str) -> Option<&Arc<ExApp>> {
-        self.records.get(id)
+    pub(super) fn record(&self, tenant: &Tenant, id: &str) -> Option<&Arc<ExApp>> {
+        self.records.get(tenant, id)
     }
 
-    pub(super) fn records(&self) -> impl Iterator<Item = &Arc<ExApp>> {
-        self.records.values()
+    pub(super) fn records(&self) -> impl Iterator<Item = (&Tenant, &Arc<ExApp>)> {
+        self.records.iter().map(|(tenant, _, record)| (tenant, record))
     }
 
-    pub(super) fn revision(&self, id: &str) -> u64 {
-        self.revisions.get(id).copied().unwrap_or(self.floor)
+    pub(super) fn records_of(&self, tenant: &Tenant) -> impl Iterator<Item = &Arc<ExApp>> {
+        self.records.of(tenant)
     }
 
-    pub(super) fn push(&mut self, record: &ExApp) {
-        self.bump(&record.id);
-        self.insert(record);
+    pub(super) fn revision(&self, tenant: &Tenant, id: &str) -> u64 {
+        self.changes.get(tenant, id).map_or(self.floor, |change| change.number)
+    }
+
+    pub(super) fn is_deleted(&self, tenant: &Tenant, id: &str) -> bool {
+        self.changes.get(tenant, id).is_some_and(|change| change.deleted)
+    }
+
+    pub(super) fn push(&mut self, tenant: &Tenant, record: &ExApp) {
+        self.bump(tenant, &record.id, false);
+        self.insert(tenant, record);
     }
 
     /// False when something was pushed or deleted since `revision`.
-    pub(super) fn cache(&mut self, record: &ExApp, revision: u64) -> bool {
-        let current = self.revision(&record.id) == revision;
+    pub(super) fn cache(&mut self, tenant: &Tenant, record: &ExApp, revision: u64) -> bool {
+        let current = self.revision(tenant, &record.id) == revision;
         if current {
-            self.insert(record);
+            if self.is_deleted(tenant, &record.id) {
+                let change = Change { number: revision, deleted: false };
+                self.changes.insert(tenant, record.id.clone(), change);
+            }
+            self.insert(tenant, record);
         }
         current
     }
 
     /// False when there was no such record.
-    pub(super) fn delete(&mut self, id: &str) -> bool {
-        self.bump(id);
-        self.records.remove(id).is_some()
+    pub(super) fn delete(&mut self, tenant: &Tenant, id: &str) -> bool {
+        self.bump(tenant, id, true);
+        self.records.remove(tenant, id).is_some()
     }
 
     /// The record changed longest ago makes room; it is fetched again when somebody asks.
-    fn insert(&mut self, record: &ExApp) {
-        if !self.records.contains_key(&record.id) && self.records.len() >= MAX_EXAPPS {
-            let oldest = self.records.keys().min_by_key(|id| (self.revision(id), *id)).cloned();
-            if let Some(id) = oldest {
-                self.records.remove(&id);
+    fn insert(&mut self, tenant: &Tenant, record: &ExApp) {
+        let known = self.records.get(tenant, record.id.as_str()).is_some();
+        if !known && self.records.len() >= MAX_EXAPPS {
+            let keys = self.records.iter().map(|(tenant, id, _)| (tenant, id));
+            let oldest = keys.min_by_key(|(tenant, id)| (self.revision(tenant, id), *tenant, *id));
+            if let Some((tenant, id)) = oldest.map(|(tenant, id)| (tenant.clone(), id.clone())) {
+                self.records.remove(&tenant, &id);
             }
         }
-        self.records.insert(record.id.clone(), Arc::new(record.clone()));
+        self.records.insert(tenant, record.id.clone(), Arc::new(record.clone()));
     }
 
-    fn bump(&mut self, id: &str) {
+    fn bump(&mut self, tenant: &Tenant, id: &str, deleted: bool) {
         self.newest += 1;
-        self.revisions.insert(id.to_owned(), self.newest);
-        if self.revisions.len() > MAX_REVISIONS {
-            let oldest = self.revisions.iter().min_by_key(|(_, revision)| **revision);
-            if let Some((id, revision)) = oldest.map(|(id, revision)| (id.clone(), *revision)) {
-                self.revisions.remove(&id);
-                self.floor = revision;
+        self.changes.insert(tenant, id.to_owned(), Change { number: self.newest, deleted });
+        if self.changes.len() > MAX_REVISIONS {
+            let oldest = self.changes.iter().min_by_key(|(_, _, change)| change.number);
+            let oldest =
+                oldest.map(|(tenant, id, change)| (tenant.clone(), id.clone(), change.number));
+            if let Some((tenant, id, number)) = oldest {
+                self.changes.remove(&tenant, &id);
+                self.floor = number;
             }
         }
     }

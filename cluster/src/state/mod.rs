@@ -6,6 +6,7 @@
 //! applied twice.
 
 mod bans;
+mod by_tenant;
 mod exapps;
 mod once;
 mod sessions;
@@ -15,15 +16,15 @@ mod table;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Reply, SoftBatch};
 use crate::record::{
-    Ban, ExApp, FrpPki, MAX_REASON, Millis, NodeId, Session, SessionKey, Strike, Tunnel,
+    Ban, ExApp, FrpPki, MAX_REASON, Millis, NodeId, Session, SessionKey, Strike, Tenant, Tunnel,
 };
 
 use bans::Bans;
+use by_tenant::ByTenant;
 use exapps::ExApps;
 use once::Once;
 pub(crate) use once::{Ticket, WINDOW};
@@ -34,8 +35,7 @@ use strikes::Strikes;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     exapps: ExApps,
-    #[serde(deserialize_with = "table::read")]
-    tunnels: OrdMap<u16, Arc<Tunnel>>,
+    tunnels: ByTenant<u16, Arc<Tunnel>>,
     pki: Option<Arc<FrpPki>>,
     strikes: Strikes,
     bans: Bans,
@@ -49,21 +49,22 @@ impl State {
     /// Carries out one command.
     pub fn apply(&mut self, command: &Command) -> Reply {
         match command {
-            Command::PushExApp(record) => {
-                self.exapps.push(record);
+            Command::PushExApp { tenant, record } => {
+                self.exapps.push(tenant, record);
                 Reply::Done
             }
-            Command::CacheExApp { record, revision } => {
-                done_if(self.exapps.cache(record, *revision))
+            Command::CacheExApp { tenant, record, revision } => {
+                done_if(self.exapps.cache(tenant, record, *revision))
             }
-            Command::DeleteExApp { id } => done_if(self.exapps.delete(id)),
+            Command::DeleteExApp { tenant, id } => done_if(self.exapps.delete(tenant, id)),
             Command::TunnelUp(tunnel) => {
-                self.tunnels.insert(tunnel.port, Arc::new(tunnel.clone()));
+                self.tunnels.insert(&tunnel.tenant, tunnel.port, Arc::new(tunnel.clone()));
                 Reply::Done
             }
-            Command::TunnelDown { port, run_id } => {
-                let ours = self.tunnels.get(port).is_some_and(|known| known.run_id == *run_id);
-                done_if(ours && self.tunnels.remove(port).is_some())
+            Command::TunnelDown { tenant, port, run_id } => {
+                let ours = |known: &Arc<Tunnel>| known.run_id == *run_id;
+                let ours = self.tunnels.get(tenant, port).is_some_and(ours);
+                done_if(ours && self.tunnels.remove(tenant, port).is_some())
             }
             Command::InitPki(pki) => {
                 if self.pki.is_some() {
@@ -103,30 +104,41 @@ impl State {
         reply
     }
 
-    /// The record of an ExApp, by lower-cased id.
-    pub fn exapp(&self, id: &str) -> Option<&Arc<ExApp>> {
-        self.exapps.record(id)
+    /// The record of a tenant's ExApp, by lower-cased id.
+    pub fn exapp(&self, tenant: &Tenant, id: &str) -> Option<&Arc<ExApp>> {
+        self.exapps.record(tenant, id)
     }
 
-    /// Every ExApp record, by id.
-    pub fn exapps(&self) -> impl Iterator<Item = &Arc<ExApp>> {
+    /// Every ExApp record, by tenant and id.
+    pub fn exapps(&self) -> impl Iterator<Item = (&Tenant, &Arc<ExApp>)> {
         self.exapps.records()
+    }
+
+    /// The records of one tenant, by id.
+    pub fn exapps_of(&self, tenant: &Tenant) -> impl Iterator<Item = &Arc<ExApp>> {
+        self.exapps.records_of(tenant)
+    }
+
+    /// Whether Nextcloud has taken the record back and it has neither been pushed nor fetched
+    /// since. Holds for the ids changed most recently.
+    pub fn exapp_is_deleted(&self, tenant: &Tenant, id: &str) -> bool {
+        self.exapps.is_deleted(tenant, id)
     }
 
     /// Changes with every push and delete of an id; read it before a fetch and hand it to
     /// [`Command::CacheExApp`].
-    pub fn exapp_revision(&self, id: &str) -> u64 {
-        self.exapps.revision(id)
+    pub fn exapp_revision(&self, tenant: &Tenant, id: &str) -> u64 {
+        self.exapps.revision(tenant, id)
     }
 
-    /// The registration of a port.
-    pub fn tunnel(&self, port: u16) -> Option<&Arc<Tunnel>> {
-        self.tunnels.get(&port)
+    /// The registration of a tenant's port.
+    pub fn tunnel(&self, tenant: &Tenant, port: u16) -> Option<&Arc<Tunnel>> {
+        self.tunnels.get(tenant, &port)
     }
 
-    /// Every registered tunnel, by port.
+    /// Every registered tunnel, by tenant and port.
     pub fn tunnels(&self) -> impl Iterator<Item = &Arc<Tunnel>> {
-        self.tunnels.values()
+        self.tunnels.iter().map(|(_, _, record)| record)
     }
 
     /// The FRP certificates, once some node has made them.

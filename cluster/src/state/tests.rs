@@ -6,8 +6,16 @@ use super::*;
 use crate::codec;
 use crate::record::{
     AccessLevel, MAX_BANS, MAX_EXAPPS, MAX_PARDONS, MAX_SESSIONS, MAX_STRIKE_AGE, MAX_STRIKE_KEYS,
-    MAX_STRIKES_PER_KEY, Subnet, User,
+    MAX_STRIKES_PER_KEY, Subnet, Tenant, User,
 };
+
+fn ours() -> Tenant {
+    Tenant::default()
+}
+
+fn push(id: &str, version: &str) -> Command {
+    Command::PushExApp { tenant: ours(), record: exapp(id, version) }
+}
 
 fn exapp(id: &str, version: &str) -> ExApp {
     ExApp {
@@ -22,6 +30,7 @@ fn exapp(id: &str, version: &str) -> ExApp {
 
 fn tunnel(port: u16, run_id: &str) -> Tunnel {
     Tunnel {
+        tenant: ours(),
         port,
         proxy: "app".into(),
         run_id: run_id.into(),
@@ -74,21 +83,21 @@ fn run(commands: &[Command]) -> (State, Vec<Reply>) {
 #[test]
 fn commands_answer_whether_there_was_something_to_do() {
     use Reply::{Done, Nothing};
-    let delete = |id: &str| Command::DeleteExApp { id: id.into() };
-    let cache =
-        |version: &str, revision| Command::CacheExApp { record: exapp("a", version), revision };
-    let down = |run_id: &str| Command::TunnelDown { port: 1, run_id: run_id.into() };
+    let delete = |id: &str| Command::DeleteExApp { tenant: ours(), id: id.into() };
+    let cache = |version: &str, revision| Command::CacheExApp {
+        tenant: ours(),
+        record: exapp("a", version),
+        revision,
+    };
+    let down =
+        |run_id: &str| Command::TunnelDown { tenant: ours(), port: 1, run_id: run_id.into() };
     let table: [(&str, Vec<Command>, Vec<Reply>); 6] = [
         ("delete of the unknown", vec![delete("a")], vec![Nothing]),
-        (
-            "push and delete",
-            vec![Command::PushExApp(exapp("a", "1")), delete("a")],
-            vec![Done, Done],
-        ),
+        ("push and delete", vec![push("a", "1"), delete("a")], vec![Done, Done]),
         ("fetch of the untouched", vec![cache("1", 0)], vec![Done]),
         (
             "a fetch begun before a push loses",
-            vec![Command::PushExApp(exapp("a", "2")), cache("1", 0)],
+            vec![push("a", "2"), cache("1", 0)],
             vec![Done, Nothing],
         ),
         (
@@ -140,7 +149,7 @@ fn old_strikes_are_forgotten_and_a_pair_keeps_the_newest() {
 }
 
 #[test]
-fn the_address_struck_longest_ago_makes_room() {
+fn w12_the_address_struck_longest_ago_makes_room() {
     let last = u32::try_from(MAX_STRIKE_KEYS).unwrap();
     let mut state = State::default();
     for host in 0..last {
@@ -241,7 +250,7 @@ fn bans_are_refused_when_there_is_no_room_and_pardons_make_their_own() {
 }
 
 #[test]
-fn a_session_is_valid_until_it_expires_and_the_first_to_expire_makes_room() {
+fn w12_a_session_is_valid_until_it_expires_and_the_first_to_expire_makes_room() {
     let (mut state, _) =
         run(&[soft(0, vec![(key(1), session(10)), (key(2), session(20))], vec![])]);
     assert!(state.session(&key(1), 9).is_some());
@@ -260,19 +269,19 @@ fn a_session_is_valid_until_it_expires_and_the_first_to_expire_makes_room() {
 fn the_exapp_changed_longest_ago_makes_room_and_its_late_fetch_is_refused() {
     let mut state = State::default();
     for n in 0..=MAX_EXAPPS {
-        state.apply(&Command::PushExApp(exapp(&format!("app{n:05}"), "1")));
+        state.apply(&push(&format!("app{n:05}"), "1"));
     }
     assert_eq!(state.exapps().count(), MAX_EXAPPS);
-    assert!(state.exapp("app00000").is_none());
-    let before = state.exapp_revision("late");
+    assert!(state.exapp(&ours(), "app00000").is_none());
+    let before = state.exapp_revision(&ours(), "late");
     for n in 0..5 * MAX_EXAPPS {
-        state.apply(&Command::DeleteExApp { id: format!("gone{n}") });
+        state.apply(&Command::DeleteExApp { tenant: ours(), id: format!("gone{n}") });
     }
-    let late = Command::CacheExApp { record: exapp("late", "1"), revision: before };
+    let late = Command::CacheExApp { tenant: ours(), record: exapp("late", "1"), revision: before };
     assert_eq!(state.apply(&late), Reply::Nothing);
-    let revision = state.exapp_revision("late");
+    let revision = state.exapp_revision(&ours(), "late");
     assert_eq!(
-        state.apply(&Command::CacheExApp { record: exapp("late", "1"), revision }),
+        state.apply(&Command::CacheExApp { tenant: ours(), record: exapp("late", "1"), revision }),
         Reply::Done
     );
 }
@@ -281,20 +290,20 @@ fn the_exapp_changed_longest_ago_makes_room_and_its_late_fetch_is_refused() {
 fn a_repeated_proposal_is_applied_once_and_answered_alike() {
     let mut state = State::default();
     let ticket = |boot, seq| Some(Ticket { node: 1, boot, seq });
-    let push = Command::PushExApp(exapp("a", "1"));
-    let delete = Command::DeleteExApp { id: "a".into() };
+    let push = push("a", "1");
+    let delete = Command::DeleteExApp { tenant: ours(), id: "a".into() };
     state.apply(&push);
     assert_eq!(state.apply_once(ticket(1, 1), &delete), Reply::Done);
-    let revision = state.exapp_revision("a");
+    let revision = state.exapp_revision(&ours(), "a");
     assert_eq!(state.apply_once(ticket(1, 1), &delete), Reply::Done);
-    assert_eq!(state.exapp_revision("a"), revision);
+    assert_eq!(state.exapp_revision(&ours(), "a"), revision);
     assert_eq!(state.apply_once(ticket(1, 2), &delete), Reply::Nothing);
     assert_eq!(state.apply_once(ticket(2, 1), &push), Reply::Done, "after a restart");
     assert_eq!(state.apply_once(ticket(1, 3), &delete), Reply::Nothing, "from before it");
-    assert!(state.exapp("a").is_some());
+    assert!(state.exapp(&ours(), "a").is_some());
     assert_eq!(state.apply_once(ticket(2, 1 + WINDOW), &push), Reply::Done);
     assert_eq!(state.apply_once(ticket(2, 1), &delete), Reply::Nothing, "too old to tell");
-    assert!(state.exapp("a").is_some());
+    assert!(state.exapp(&ours(), "a").is_some());
 }
 
 #[test]
@@ -317,12 +326,19 @@ fn wide(host: u32, prefix: u8) -> Subnet {
 fn any_command() -> impl Strategy<Value = Command> {
     let id = "[a-d]";
     prop_oneof![
-        (id, "[0-9]").prop_map(|(id, version)| Command::PushExApp(exapp(&id, &version))),
-        (id, 0..6u64)
-            .prop_map(|(id, revision)| Command::CacheExApp { record: exapp(&id, "c"), revision }),
-        id.prop_map(|id| Command::DeleteExApp { id }),
+        (id, "[0-9]").prop_map(|(id, version)| push(&id, &version)),
+        (id, 0..6u64).prop_map(|(id, revision)| Command::CacheExApp {
+            tenant: ours(),
+            record: exapp(&id, "c"),
+            revision
+        }),
+        id.prop_map(|id| Command::DeleteExApp { tenant: ours(), id }),
         (1..4u16, "[ab]").prop_map(|(port, run_id)| Command::TunnelUp(tunnel(port, &run_id))),
-        (1..4u16, "[ab]").prop_map(|(port, run_id)| Command::TunnelDown { port, run_id }),
+        (1..4u16, "[ab]").prop_map(|(port, run_id)| Command::TunnelDown {
+            tenant: ours(),
+            port,
+            run_id
+        }),
         (0..3u32, 30..33u8, 0..3 * MAX_STRIKE_AGE, prop::option::of(0..3 * MAX_STRIKE_AGE))
             .prop_map(|(host, prefix, since, until)| set_ban(wide(host, prefix), since, until)),
         (0..3u32, 30..33u8, 0..3 * MAX_STRIKE_AGE)
@@ -361,4 +377,38 @@ proptest! {
             prop_assert_eq!(codec::encode(&straight).unwrap(), codec::encode(&restored).unwrap());
         }
     }
+}
+
+#[test]
+fn tenants_have_ids_and_ports_of_their_own() {
+    let (a, b) = (ours(), Tenant::new("b"));
+    let of_b = |record| Command::PushExApp { tenant: b.clone(), record };
+    let (mut state, _) = run(&[push("app", "1"), of_b(exapp("app", "2"))]);
+    state.apply(&Command::TunnelUp(tunnel(1, "a")));
+    state.apply(&Command::TunnelUp(Tunnel { tenant: b.clone(), ..tunnel(1, "b") }));
+    assert_eq!(state.exapp(&a, "app").unwrap().version, "1");
+    assert_eq!(state.exapp(&b, "app").unwrap().version, "2");
+    assert_eq!(state.exapps_of(&b).count(), 1);
+    let delete = Command::DeleteExApp { tenant: b.clone(), id: "app".into() };
+    assert_eq!(state.apply(&delete), Reply::Done);
+    let down = Command::TunnelDown { tenant: b.clone(), port: 1, run_id: "b".into() };
+    assert_eq!(state.apply(&down), Reply::Done);
+    assert!(state.exapp(&a, "app").is_some() && !state.exapp_is_deleted(&a, "app"));
+    assert_eq!(state.tunnel(&a, 1).unwrap().run_id, "a");
+    assert!(state.tunnel(&b, 1).is_none());
+}
+
+#[test]
+fn w16_a_deleted_record_is_known_to_be_until_it_is_pushed_or_fetched_again() {
+    let delete = Command::DeleteExApp { tenant: ours(), id: "a".into() };
+    let (mut state, _) = run(&[push("a", "1"), delete.clone()]);
+    assert!(state.exapp_is_deleted(&ours(), "a"));
+    assert!(!state.exapp_is_deleted(&ours(), "b"));
+    let revision = state.exapp_revision(&ours(), "a");
+    let record = exapp("a", "2");
+    state.apply(&Command::CacheExApp { tenant: ours(), record, revision });
+    assert!(!state.exapp_is_deleted(&ours(), "a"));
+    state.apply(&delete);
+    state.apply(&push("a", "3"));
+    assert!(!state.exapp_is_deleted(&ours(), "a"));
 }

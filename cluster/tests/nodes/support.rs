@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cluster::identity::Authority;
-use cluster::record::{ExApp, NodeId};
+use cluster::record::{ExApp, NodeId, Tenant};
 use cluster::{ClusterStatus, Command, Config, Handle, Member, Node, Role, TlsFiles};
 
 /// Far longer than anything takes on a busy machine; reached only by a failing test.
@@ -85,14 +85,15 @@ pub(crate) fn free_address() -> SocketAddr {
 }
 
 pub(crate) fn exapp(id: &str, version: &str) -> Command {
-    Command::PushExApp(ExApp {
+    let record = ExApp {
         id: id.into(),
         token: "secret".into(),
         version: version.into(),
         host: "127.0.0.1".into(),
         port: 23000,
         routes: Vec::new(),
-    })
+    };
+    Command::PushExApp { tenant: Tenant::default(), record }
 }
 
 /// Wall-clock milliseconds.
@@ -103,7 +104,7 @@ pub(crate) fn now() -> u64 {
 
 /// The version of a record as this node sees it.
 pub(crate) fn version(handle: &Handle, id: &str) -> Option<String> {
-    handle.read(|state| state.exapp(id).map(|record| record.version.clone()))
+    handle.read(|state| state.exapp(&Tenant::default(), id).map(|record| record.version.clone()))
 }
 
 /// Waits until the view of a node shows what is expected.

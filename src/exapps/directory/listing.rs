@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cluster::record::ExApp;
+use cluster::record::{ExApp, Tenant};
 
 use super::{Directory, Recorded};
 
 /// One record. It holds the ExApp's secret: hand on what is needed, never all of it.
 #[derive(Clone, Debug)]
 pub struct Listed {
+    /// Whose.
+    pub tenant: Tenant,
     /// The record.
     pub record: Arc<ExApp>,
     /// Whether the other nodes have it too.
@@ -21,7 +23,7 @@ pub struct Listed {
 }
 
 impl Directory {
-    /// Every record in force on this node, by id.
+    /// Every record of the tenant in force on this node, by id.
     pub fn list(&self) -> Vec<Listed> {
         let inner = &*self.inner;
         let compiled = inner.compiled.load();
@@ -33,25 +35,30 @@ impl Directory {
             let at = entry.checked.load(Ordering::Relaxed);
             Some(Duration::from_millis(now.saturating_sub(at)))
         };
-        let on_record = view.exapps().map(|record| {
-            let (record, recorded) = (Arc::clone(record), Recorded::Cluster);
-            (record.id.clone(), Listed { checked: checked(&record.id), record, recorded })
+        let tenant = &inner.tenant;
+        let listed = |record: &Arc<ExApp>, recorded, checked| Listed {
+            tenant: tenant.clone(),
+            record: Arc::clone(record),
+            recorded,
+            checked,
+        };
+        let on_record = view.exapps_of(tenant).map(|record| {
+            (record.id.clone(), listed(record, Recorded::Cluster, checked(&record.id)))
         });
-        let mut listed: BTreeMap<_, _> = on_record.collect();
+        let mut by_id: BTreeMap<_, _> = on_record.collect();
         for (id, change) in unsynced.iter() {
-            if change.revision != view.exapp_revision(id) {
+            if change.revision != view.exapp_revision(tenant, id) {
                 continue;
             }
             match &change.known {
                 Some(known) => {
-                    let (record, recorded) = (Arc::clone(&known.record), Recorded::Here);
-                    listed.insert(id.clone(), Listed { record, recorded, checked: None });
+                    by_id.insert(id.clone(), listed(&known.record, Recorded::Here, None));
                 }
                 None => {
-                    listed.remove(id);
+                    by_id.remove(id);
                 }
             }
         }
-        listed.into_values().collect()
+        by_id.into_values().collect()
     }
 }

@@ -17,7 +17,11 @@ const ENGINE: [(&str, &str); 3] = [
 ];
 
 /// The calls as a node makes them: the socket in `dir`, tunnels as they are known.
-pub(super) fn calls(dir: &tempfile::TempDir, tunnels: &Arc<Tunnels>) -> api::Docker {
+pub(super) fn calls(
+    tenant: &Tenant,
+    dir: &tempfile::TempDir,
+    tunnels: &Arc<Tunnels>,
+) -> api::Docker {
     let config =
         DockerConfig { socket: Some(dir.path().join("docker.sock")), ..DockerConfig::default() };
     let dial = Arc::<Tunnels>::clone(tunnels);
@@ -26,8 +30,9 @@ pub(super) fn calls(dir: &tempfile::TempDir, tunnels: &Arc<Tunnels>) -> api::Doc
     let engines = Engines::new(config, 24000..=24099, dial, is_registered);
     let rewrite = |names: &crate::docker::Names, environment: &mut Vec<String>| {
         environment.push(format!("FOR={}", names.app()));
+        Ok(())
     };
-    api::Docker::new(engines, Box::new(|| None), Box::new(rewrite))
+    api::Docker::new(tenant.clone(), engines, Box::new(|| None), Box::new(rewrite))
 }
 
 impl Bed {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use cluster::NodeId;
-use cluster::record::{Millis, Tunnel};
+use cluster::record::{Millis, Tenant, Tunnel, TunnelKey};
 use serde::Serialize;
 
 use super::Tunnels;
@@ -12,6 +12,8 @@ use super::Tunnels;
 /// One registered tunnel, for the status page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TunnelStatus {
+    /// Whose.
+    pub tenant: Tenant,
     /// Remote port.
     pub port: u16,
     /// Proxy name.
@@ -31,9 +33,10 @@ pub struct TunnelStatus {
 }
 
 impl Tunnels {
-    /// Every tunnel registered or live, by port.
+    /// Every tunnel of every tenant registered or live, by tenant and port.
     pub fn status(&self) -> Vec<TunnelStatus> {
         let status = |record: &Tunnel, connections: Option<usize>| TunnelStatus {
+            tenant: record.tenant.clone(),
             port: record.port,
             proxy: record.proxy.clone(),
             run_id: record.run_id.clone(),
@@ -44,14 +47,15 @@ impl Tunnels {
             connections,
         };
         let view = self.inner.cluster.view();
-        let mut by_port: BTreeMap<u16, TunnelStatus> =
-            view.tunnels().map(|record| (record.port, status(record, None))).collect();
+        let mut by_key: BTreeMap<TunnelKey, TunnelStatus> =
+            view.tunnels().map(|record| (record.key(), status(record, None))).collect();
         let registry = self.inner.registry();
         for record in registry.live() {
-            let users = registry.by_port(record.port).map_or(0, |seat| seat.users.count());
-            by_port.insert(record.port, status(record, Some(users)));
+            let key = record.key();
+            let users = registry.by_port(&key).map_or(0, |seat| seat.users.count());
+            by_key.insert(key, status(record, Some(users)));
         }
-        by_port.into_values().collect()
+        by_key.into_values().collect()
     }
 
     /// Work connections in users' hands, of every client of this node.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
+use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
-use crate::net::TcpDial;
+use crate::net::{BoxFuture, Stream, TcpDial};
 
 const LONG: Duration = Duration::from_secs(30);
 const LARGE: usize = 16 << 20;
@@ -108,10 +109,52 @@ async fn a_kept_connection_that_was_closed_meanwhile_is_not_used() {
     for _ in 0..2 {
         let request = Request::post("/").header("host", "h").body(Body::full("x")).unwrap();
         let response = client.send(&to, request).await.unwrap();
-        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+        let body = response.into_body().collect().await.unwrap();
         assert_eq!(body.to_bytes(), "ok");
         closed.recv().await.unwrap();
         // The runtime looks at its sockets.
         tokio::task::yield_now().await;
     }
+}
+
+/// A name that leads to one machine and later to another; each answers with its letter.
+struct Moving(Mutex<u8>);
+
+impl Dial for Moving {
+    fn dial<'a>(&'a self, _to: &'a Target) -> BoxFuture<'a, io::Result<Stream>> {
+        let letter = *self.0.lock().unwrap();
+        Box::pin(async move {
+            let (near, mut far) = tokio::io::duplex(1024);
+            tokio::spawn(async move {
+                let mut request = [0; 512];
+                while far.read(&mut request).await.is_ok_and(|length| length > 0) {
+                    let answer =
+                        format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{}", letter as char);
+                    if far.write_all(answer.as_bytes()).await.is_err() {
+                        break;
+                    }
+                }
+            });
+            Ok(Stream::new(near))
+        })
+    }
+}
+
+async fn ask(client: &Client) -> u8 {
+    let to = Target::Tcp { host: "demo".into(), port: 23000 };
+    let mut request = Request::new(Body::empty());
+    request.headers_mut().insert("host", "demo".parse().unwrap());
+    let answer = client.send(&to, request).await.unwrap();
+    answer.into_body().collect().await.unwrap().to_bytes()[0]
+}
+
+#[tokio::test]
+async fn w17_a_recreated_container_is_looked_up_again_once_its_connections_are_idle() {
+    let dial = Arc::new(Moving(Mutex::new(b'a')));
+    let config = Config { idle: Duration::from_millis(20), ..Config::default() };
+    let client = Client::new(Arc::<Moving>::clone(&dial), config.clone());
+    assert_eq!(ask(&client).await, b'a');
+    *dial.0.lock().unwrap() = b'b';
+    tokio::time::sleep(config.idle + Duration::from_millis(1)).await;
+    assert_eq!(ask(&client).await, b'b');
 }
