@@ -286,9 +286,9 @@ async fn a_silent_engine_is_given_up() {
 }
 
 mod certificates_in_containers {
-    use super::super::archive::{Access, Archive, Entry, first};
-    use super::super::{ClientFiles, certificates};
     use super::*;
+    use crate::docker::archive::{Access, Archive, Entry, first};
+    use crate::docker::{ClientFiles, certificates};
     use crate::secret::Secret;
 
     const CA: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----";
