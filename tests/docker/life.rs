@@ -88,6 +88,9 @@ impl Stage<'_> {
         went_well(self.appapi.act(app, before).await);
         let created = self.engine.container(&name(app)).await.unwrap();
         assert_eq!(created["State"]["StartedAt"], NEVER, "certificates need no start");
+        let environment = created["Config"]["Env"].to_string();
+        assert!(!environment.contains(KEY), "the shared key is in a container");
+        assert!(environment.contains("HP_SHARED_KEY=trigon1."), "it has a token of its own");
         went_well(self.appapi.act(app, after).await);
         went_well(self.appapi.act(app, ENABLE).await);
     }

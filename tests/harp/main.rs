@@ -109,7 +109,7 @@ async fn w02_the_log_tells_no_secret_at_any_level() {
     let subject = Subject::start().await;
     hold_to(&subject, "w02", rows).await;
     if let Some(log) = subject.log() {
-        assert!(log.contains("decided"), "the log tells of requests");
+        assert!(log.contains("trigon::access"), "the log tells of requests");
     }
 }
 
