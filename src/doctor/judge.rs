@@ -216,8 +216,11 @@ pub(super) fn engine(answer: &Result<Answer, CallError>) -> Verdict {
         Ok(answer) => {
             let said = String::from_utf8_lossy(&answer.body);
             let said: String = said.lines().next().unwrap_or_default().chars().take(160).collect();
+            // Trigon's own answers begin with it.
+            let status = answer.status.as_u16().to_string();
+            let told = if said.starts_with(&status) { said } else { format!("{status} {said}") };
             Verdict::fail(
-                format!("{} {said}", answer.status.as_u16()),
+                told,
                 "a local engine: is Docker running, and may trigon open its socket; a remote one: \
                  is its frpc running and logged in (trigon status)",
             )
