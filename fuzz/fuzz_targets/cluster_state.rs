@@ -78,7 +78,9 @@ fn check(state: &State, step: &Step<'_>) {
     match step {
         Step::Push(id) => assert!(state.exapp(&Tenant::default(), &id.to_string()).is_some()),
         Step::Delete(id) => assert!(state.exapp(&Tenant::default(), &id.to_string()).is_none()),
-        Step::Up { port, .. } => assert!(state.tunnel(&Tenant::default(), (*port).into()).is_some()),
+        Step::Up { port, .. } => {
+            assert!(state.tunnel(&Tenant::default(), (*port).into()).is_some())
+        }
         Step::Down { port, run } => {
             let left = state.tunnel(&Tenant::default(), (*port).into());
             assert!(left.is_none_or(|tunnel| tunnel.run_id != run.to_string()));
@@ -160,10 +162,9 @@ fn command_for(state: &State, step: &Step<'_>) -> Option<Command> {
             node: 1,
             reason: String::new(),
         }),
-        Step::Pardon { address, at } => Command::Pardon {
-            subnet: Subnet::of([192, 0, 2, *address].into()),
-            at: (*at).into(),
-        },
+        Step::Pardon { address, at } => {
+            Command::Pardon { subnet: Subnet::of([192, 0, 2, *address].into()), at: (*at).into() }
+        }
         Step::Raw(bytes) => command(&[&[VERSION], *bytes].concat())?,
     })
 }

@@ -123,6 +123,9 @@ fn for_the_exapp(mut headers: HeaderMap) {
 /// The four headers an ExApp believes, whatever the visitor sent under these names or named in
 /// `Connection`.
 fn in_our_name(mut headers: HeaderMap, path: &str, query: Option<&str>) {
+    // A request's path ends where its query begins, and what a request line could not hold is
+    // refused.
+    let path = path.split(['?', '#']).next().unwrap_or_default();
     let app = ExApp {
         id: "app".into(),
         token: "token".into(),
@@ -138,9 +141,6 @@ fn in_our_name(mut headers: HeaderMap, path: &str, query: Option<&str>) {
         authorization: Authorization::Visitor { user_id: "alice".into() },
         bruteforce_statuses: Vec::new(),
     };
-    // A request's path ends where its query begins, and what a request line could not hold is
-    // refused.
-    let path = path.split(['?', '#']).next().unwrap_or_default();
     let Ok(rewrite) = Rewrite::new(&grant, query) else { return };
     let mut uri = Uri::from_static("/exapps/App/x");
     towards_exapp(&mut headers);
