@@ -30,7 +30,8 @@ const FLOORS: &[(u8, &[&str])] = &[
 /// every file but `mod.rs`.
 const SANS_IO: &[(&str, &[&str])] = &[
     ("vrrp/src", &["config", "packet", "checksum", "timers", "router", "announce"]),
-    ("cluster/src", &["command", "state"]),
+    ("cluster/src", &["command", "flows", "state"]),
+    ("cluster/src/flows", &["delta", "heard", "local", "pair"]),
     ("cluster/src/record", &["*"]),
     ("src/access", &["path", "routes", "verdict", "decision", "docker_engine"]),
     ("src/config", &["changes", "env", "file", "problem", "value"]),

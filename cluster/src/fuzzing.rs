@@ -9,6 +9,7 @@ use openraft::raft::{
 use crate::codec::{self, decode, encode};
 use crate::command::Command;
 use crate::dto::{EntryDto, VoteDto};
+use crate::flows::FlowDelta;
 use crate::network::{self, Answer, Envelope, Request};
 use crate::snapshot;
 use crate::state::State;
@@ -56,6 +57,16 @@ pub fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
         other => other,
     };
     encode(&answer).ok()
+}
+
+/// Reads what another node says about its flows.
+pub fn flow_delta(bytes: &[u8]) -> Option<FlowDelta> {
+    decode("flows", bytes).ok()
+}
+
+/// Writes it as it is sent.
+pub fn flow_delta_bytes(delta: &FlowDelta) -> Vec<u8> {
+    encode(delta).unwrap_or_default()
 }
 
 /// The same for a log entry.

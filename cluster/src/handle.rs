@@ -10,6 +10,7 @@ use crate::command::{Command, Reply, Soft, SoftBatch};
 use crate::config::Role;
 use crate::engine::Engine;
 use crate::error::ProposeError;
+use crate::flows::{FlowTable, Flows, MAX_CLIENT_FLOWS};
 use crate::record::NodeId;
 use crate::state::State;
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
@@ -19,6 +20,7 @@ use crate::view::View;
 #[derive(Clone)]
 pub struct Handle {
     view: Arc<View>,
+    flows: Flows,
     backend: Backend,
 }
 
@@ -36,7 +38,7 @@ impl Handle {
     /// A cluster of one that lives in memory: what tests use instead of mocks.
     pub fn in_memory(node: NodeId) -> Self {
         let backend = Backend::Memory { node, write: Arc::default() };
-        Self { view: Arc::new(View::new()), backend }
+        Self { view: Arc::new(View::new()), flows: flows_of(1), backend }
     }
 
     /// Two nodes of a cluster that lives in memory: each sees every change at once.
@@ -44,12 +46,13 @@ impl Handle {
         let (view, write) = (Arc::new(View::new()), Arc::<Mutex<u64>>::default());
         nodes.map(|node| {
             let backend = Backend::Memory { node, write: Arc::clone(&write) };
-            Self { view: Arc::clone(&view), backend }
+            Self { view: Arc::clone(&view), flows: flows_of(1), backend }
         })
     }
 
     pub(crate) fn of(engine: Arc<Engine>) -> Self {
-        Self { view: Arc::clone(&engine.view), backend: Backend::Engine(engine) }
+        let flows = flows_of(engine.boot);
+        Self { view: Arc::clone(&engine.view), flows, backend: Backend::Engine(engine) }
     }
 
     /// This node's id.
@@ -58,6 +61,11 @@ impl Handle {
             Backend::Memory { node, .. } => *node,
             Backend::Engine(engine) => engine.config.node_id,
         }
+    }
+
+    /// The connections at virtual addresses, of this node and of the others.
+    pub fn flows(&self) -> &Flows {
+        &self.flows
     }
 
     /// The state as this node knows it now. Lock-free; may lag the leader, never blocks.
@@ -128,6 +136,11 @@ impl Handle {
         self.view.publish(state, *applied);
         reply
     }
+}
+
+/// An empty table of a node that has started `boot` times.
+fn flows_of(boot: u64) -> Flows {
+    Flows::new(FlowTable::new(boot, MAX_CLIENT_FLOWS))
 }
 
 /// The status of a cluster of one in memory.

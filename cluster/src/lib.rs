@@ -3,6 +3,8 @@
 //! * Replicated and durable: ExApp records, tunnel registrations, the FRP certificates, bans set
 //!   by admins and their pardons ([`Handle::propose`], needs a quorum).
 //! * Replicated, may be lost: validated sessions, failures ([`Handle::share`], never waits).
+//! * Told from node to node, never in the log: which client connections end at virtual addresses
+//!   ([`flows`]).
 //! * Never here: sockets, cookies, request bodies.
 //!
 //! Reading ([`Handle::view`]) is local and lock-free and needs no quorum; only proposing does.
@@ -11,11 +13,12 @@
 //! `service` when it is another node) → the raft engine → `log_store` and `log_writer` on every
 //! voter → `state_store` applies it to [`State`] → `view` shows it. Pure and without I/O:
 //! `record`, `command`, `state`, `batch`, `codec`, `dto`, `config`, `network/frame` and
-//! `network/message`. The engine's types stay inside `types`, `dto`, the stores, `network` and
+//! `network/message`, `flows`. The engine's types stay inside `types`, `dto`, the stores, `network` and
 //! `engine` with its neighbours; no other crate sees them.
 
 pub mod clock;
 pub mod command;
+pub mod flows;
 pub mod identity;
 pub mod record;
 
@@ -50,6 +53,7 @@ mod view;
 pub use command::{Command, Reply, Soft, SoftBatch};
 pub use config::{Config, Member, Problem, Role, Timers, TlsFiles};
 pub use error::{ProposeError, StartError};
+pub use flows::{Flow, FlowKind, FlowTable, Flows};
 pub use handle::Handle;
 pub use node::Node;
 pub use record::NodeId;

@@ -1,0 +1,175 @@
+//! The flows of this node and the order in which they changed. Sans-io.
+//!
+//! Each change gets the next version, and only the last one of a pair is kept; so a walk through
+//! the versions from any point on tells somebody who knew the table up to there all there is to
+//! know. That somebody ended is remembered for a while only: who was away longer starts anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use super::delta::{FlowDelta, MAX_CHANGES, Mark};
+use super::{Flow, FlowCounts, FlowKind, Pair, Sequence};
+
+/// Ends that are remembered: those of a busy second.
+const MAX_CLOSED: usize = 8192;
+
+#[derive(Debug)]
+pub(super) struct Local {
+    epoch: u64,
+    version: u64,
+    /// Up to which version ends have been forgotten.
+    horizon: u64,
+    entries: HashMap<Pair, Entry>,
+    changes: BTreeMap<u64, Pair>,
+    controls: usize,
+    clients: usize,
+    closed: usize,
+    turned_away: u64,
+    cap: usize,
+    max_closed: usize,
+    max_changes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    version: u64,
+    /// `None` once it has ended.
+    open: Option<(FlowKind, Option<Sequence>)>,
+}
+
+impl Local {
+    pub(super) fn new(epoch: u64, cap: usize) -> Self {
+        Self {
+            epoch,
+            version: 0,
+            horizon: 0,
+            entries: HashMap::new(),
+            changes: BTreeMap::new(),
+            controls: 0,
+            clients: 0,
+            closed: 0,
+            turned_away: 0,
+            cap,
+            max_closed: MAX_CLOSED,
+            max_changes: MAX_CHANGES,
+        }
+    }
+
+    /// With limits a test can reach.
+    #[cfg(test)]
+    pub(super) fn with_limits(mut self, max_closed: usize, max_changes: usize) -> Self {
+        (self.max_closed, self.max_changes) = (max_closed, max_changes);
+        self
+    }
+
+    pub(super) fn add(&mut self, flow: Flow) -> bool {
+        let pair = Pair::new(flow.server, flow.client);
+        let open = Some((flow.kind, flow.sequence));
+        let before = self.entries.get(&pair).copied();
+        if before.is_some_and(|entry| entry.open == open) {
+            return true;
+        }
+        let is_open = before.is_some_and(|entry| entry.open.is_some());
+        if !is_open && flow.kind == FlowKind::Client && self.clients >= self.cap {
+            self.turned_away += 1;
+            return false;
+        }
+        self.change(pair, open);
+        true
+    }
+
+    pub(super) fn remove(&mut self, pair: Pair) {
+        if self.holds(&pair) {
+            self.change(pair, None);
+            if self.closed > self.max_closed {
+                self.forget_older_half();
+            }
+        }
+    }
+
+    pub(super) fn holds(&self, pair: &Pair) -> bool {
+        self.entries.get(pair).is_some_and(|entry| entry.open.is_some())
+    }
+
+    pub(super) fn flows(&self) -> impl Iterator<Item = Flow> {
+        self.entries.iter().filter_map(|(pair, entry)| flow(pair, entry))
+    }
+
+    pub(super) fn counts(&self) -> FlowCounts {
+        let Self { controls, clients, turned_away, .. } = *self;
+        FlowCounts { controls, clients, turned_away, heard: 0 }
+    }
+
+    pub(super) fn delta_since(&self, since: Mark) -> Option<FlowDelta> {
+        // Ends that were forgotten since then, except those older than anything that was told.
+        let missed = self.horizon > since.version.max(since.floor);
+        let anew = since.epoch != self.epoch || since.version > self.version || missed;
+        let (base, floor) = if anew { (0, self.version) } else { (since.version, since.floor) };
+        if !anew && base == self.version {
+            return None;
+        }
+        let mut delta = FlowDelta {
+            epoch: self.epoch,
+            floor,
+            base,
+            upto: self.version,
+            anew,
+            more: false,
+            open: Vec::new(),
+            closed: Vec::new(),
+        };
+        for (version, pair) in self.changes.range((Bound::Excluded(base), Bound::Unbounded)) {
+            if delta.len() == self.max_changes {
+                delta.more = true;
+                break;
+            }
+            match self.entries.get(pair).and_then(|entry| flow(pair, entry)) {
+                Some(flow) => delta.open.push(flow),
+                // Whoever starts anew has never heard of it.
+                None if anew => {}
+                None => delta.closed.push((pair.server(), pair.client())),
+            }
+            delta.upto = *version;
+        }
+        if !delta.more {
+            delta.upto = self.version;
+        }
+        Some(delta)
+    }
+
+    fn change(&mut self, pair: Pair, open: Option<(FlowKind, Option<Sequence>)>) {
+        self.version += 1;
+        let entry = Entry { version: self.version, open };
+        if let Some(before) = self.entries.insert(pair, entry) {
+            self.changes.remove(&before.version);
+            *self.counter(before.open) -= 1;
+        }
+        *self.counter(open) += 1;
+        self.changes.insert(self.version, pair);
+    }
+
+    fn counter(&mut self, open: Option<(FlowKind, Option<Sequence>)>) -> &mut usize {
+        match open {
+            Some((FlowKind::Control, _)) => &mut self.controls,
+            Some((FlowKind::Client, _)) => &mut self.clients,
+            None => &mut self.closed,
+        }
+    }
+
+    fn forget_older_half(&mut self) {
+        let is_closed = |pair| self.entries.get(pair).is_some_and(|entry| entry.open.is_none());
+        let closed = self.changes.iter().filter(|(_, pair)| is_closed(pair));
+        let old: Vec<_> = closed.map(|(version, pair)| (*version, *pair)).collect();
+        for (version, pair) in old.into_iter().take(self.closed.div_ceil(2)) {
+            self.changes.remove(&version);
+            self.entries.remove(&pair);
+            self.closed -= 1;
+            self.horizon = version;
+        }
+    }
+}
+
+fn flow(pair: &Pair, entry: &Entry) -> Option<Flow> {
+    let (kind, sequence) = entry.open?;
+    Some(Flow { server: pair.server(), client: pair.client(), kind, sequence })
+}
