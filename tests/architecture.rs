@@ -29,7 +29,7 @@ const FLOORS: &[(u8, &[&str])] = &[
 /// Files that decide and never do, once they exist: a folder and what it holds. `*` stands for
 /// every file but `mod.rs`.
 const SANS_IO: &[(&str, &[&str])] = &[
-    ("vrrp/src", &["config", "packet", "checksum", "timers", "router", "announce"]),
+    ("vrrp/src", &["config", "packet", "checksum", "timers", "down_timer", "router", "announce"]),
     ("cluster/src", &["command", "flows", "state"]),
     ("cluster/src/flows", &["delta", "heard", "local", "pair"]),
     ("cluster/src/record", &["*"]),

@@ -3,6 +3,7 @@
 
 #![no_main]
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
@@ -42,7 +43,7 @@ enum Step {
 }
 
 fuzz_target!(|input: Input| {
-    let config = RouterConfig::new(51, vec![[10, 99, 0, 100].into()])
+    let config = RouterConfig::new("eth0", 51, vec![[10, 99, 0, 100].into()])
         .and_then(|config| config.with_priority(input.priority.clamp(1, 254)))
         .and_then(|config| {
             config.with_interval(Duration::from_millis(10 * u64::from(input.interval % 4095 + 1)))
@@ -86,6 +87,7 @@ impl Shell {
                     assert!(self.holds, "removes what was never added");
                     self.holds = false;
                 }
+                Action::Consult => panic!("nobody asked for a second opinion"),
                 Action::RenewAddresses | Action::Announce => {
                     assert!(self.holds, "speaks for an address it does not hold");
                 }
@@ -114,7 +116,7 @@ impl Shell {
 }
 
 fn event(step: &Step) -> Event {
-    let host = |last: u8| [10, 99, 0, last].into();
+    let host = |last: u8| IpAddr::from([10, 99, 0, last]);
     match *step {
         Step::Startup(source) => Event::Startup { source: host(source) },
         Step::Shutdown => Event::Shutdown,

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
-use crate::config::{Config, Node, Speakers};
+use crate::config::{Config, Node};
 use crate::guard::Guard;
 use crate::net::listen;
 use crate::observe::metrics::metrics;
@@ -51,12 +51,12 @@ pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
 /// # Errors
 /// The first interface whose addresses could not be removed; those of the others are removed all
 /// the same.
-pub fn release_addresses(speakers: &Speakers) -> anyhow::Result<usize> {
+pub fn release_addresses(routers: &[vrrp::RouterConfig]) -> anyhow::Result<usize> {
     let mut removed = 0;
     let mut failed = None;
-    for (interface, routers) in speakers {
-        let addresses: Vec<_> = routers.iter().flat_map(|r| r.addresses()).copied().collect();
-        match vrrp::release(interface, &addresses) {
+    for router in routers {
+        let interface = router.interface();
+        match vrrp::release(interface, router.addresses()) {
             Ok(count) => removed += count,
             Err(vrrp::Error::NoInterface(_)) => {}
             Err(error) => {

@@ -1,8 +1,8 @@
 //! A node: the virtual address, the HTTP port, the FRP port, and its part of the cluster.
 //!
 //! Start: the admin socket first (a second trigon started by mistake ends there and touches no
-//! address), then the VRRP threads (they clear addresses a killed predecessor left behind, and
-//! hold no permission yet), the cluster, the listeners. The address may come once the FRP
+//! address), then the VRRP thread (it clears addresses a killed predecessor left behind, and
+//! holds no permission yet), the cluster, the listeners. The address may come once the FRP
 //! certificates exist, because from then on everything behind it is served.
 //! Stop, for whatever reason: the address first, so that the peer answers before anything here
 //! goes away.
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::Told;
 use super::reload::{Parts, Running};
 use super::status::{Facts, Speaker};
-use crate::config::{Node, Serve, Speakers, TenantConfig};
+use crate::config::{Node, Serve, TenantConfig};
 use crate::docker::{ClientFiles, Engines, Names};
 use crate::failover::{Effects, Watch};
 use crate::frontend::{self, Frontend, Listeners, Served};
@@ -36,8 +36,8 @@ use crate::{admin, api, frp, nextcloud};
 /// virtual address cannot end any more: their segments already go to the peer.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
-/// How often it is made sure that the VRRP threads live.
-const LOOK_AT_SPEAKERS: Duration = Duration::from_millis(500);
+/// How often it is made sure that the VRRP thread lives.
+const LOOK_AT_SPEAKER: Duration = Duration::from_millis(500);
 
 /// What frpc in a container logs in with; set once the certificates exist.
 type ClientCertificates = Arc<OnceLock<ClientFiles>>;
@@ -56,8 +56,7 @@ pub(super) async fn run(
         .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
     make_private_dir(&node.state_dir)?;
     let (reports, events) = mpsc::unbounded_channel();
-    let speakers = Arc::new(Mutex::new(start_speakers(&serve.speakers, &reports)?));
-    drop(reports);
+    let speaker = Speaker::new(Mutex::new(start_speaker(&serve.routers, reports)?));
 
     let mut watched = super::link_certificates(&cluster);
     let https = serve.frontend.tls.iter();
@@ -91,12 +90,12 @@ pub(super) async fn run(
     let ready = CancellationToken::new();
     let mut tasks = Tasks::new();
     spawn_watch(&mut tasks, &handle, &tunnels, events, &stop);
-    tasks.spawn(speakers_end(speakers.clone(), stop.clone()));
+    tasks.spawn(speaker_ends(speaker.clone(), stop.clone()));
     let facts = Arc::new(Facts::node(
         node.name.clone(),
         handle.clone(),
         tunnels.clone(),
-        speakers.clone(),
+        speaker.clone(),
         ready.clone(),
     ));
     if let Some(metrics) =
@@ -126,7 +125,7 @@ pub(super) async fn run(
     spawn(&mut tasks, async move { frontend.serve(listeners, http_stop).await });
     let state_dir = node.state_dir.clone();
     let door = FrpDoor { state_dir, certificates, ready, stop: stop.clone() };
-    tasks.spawn(door.open(frp_port, serve, guard, tunnels.clone(), handle, speakers.clone()));
+    tasks.spawn(door.open(frp_port, serve, guard, tunnels.clone(), handle, speaker.clone()));
 
     tracing::info!(node = node.name, "node started");
     super::notify(&[NotifyState::Ready]);
@@ -150,7 +149,7 @@ pub(super) async fn run(
         }
     };
     super::notify(&[NotifyState::Stopping]);
-    release(speakers).await;
+    release(speaker).await;
     stop.cancel();
     let ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(LAST_REQUESTS, ended).await.is_err() {
@@ -232,48 +231,36 @@ fn make_private_dir(path: &PathBuf) -> anyhow::Result<()> {
         .with_context(|| format!("node.state_dir {}", path.display()))
 }
 
-fn start_speakers(
-    wanted: &Speakers,
-    reports: &mpsc::UnboundedSender<vrrp::Report>,
-) -> anyhow::Result<Vec<Speaker>> {
-    let mut speakers = Vec::new();
-    for (interface, routers) in wanted {
-        let reports = reports.clone();
-        let tell = move |report: vrrp::Report| {
-            // Runs on the VRRP thread: an unbounded send neither waits nor fails loudly.
-            let _ = reports.send(report);
-        };
-        let handle = vrrp::SpeakerConfig::new(interface, routers.clone())
-            .map_err(vrrp::Error::from)
-            .and_then(|config| vrrp::Speaker::spawn(config, Box::new(tell)))
-            .with_context(|| format!("vrrp on interface {interface}"))?;
-        let addresses = routers.iter().map(|router| {
-            let texts = router.addresses().iter().map(ToString::to_string).collect();
-            (router.vrid().as_u8(), texts)
-        });
-        speakers.push(Speaker {
-            interface: interface.clone(),
-            addresses: addresses.collect(),
-            handle,
-        });
+/// Starts the VRRP thread, unless there is no virtual router.
+fn start_speaker(
+    routers: &[vrrp::RouterConfig],
+    reports: mpsc::UnboundedSender<vrrp::Report>,
+) -> anyhow::Result<Option<vrrp::SpeakerHandle>> {
+    if routers.is_empty() {
+        return Ok(None);
     }
-    Ok(speakers)
+    let tell = move |report: vrrp::Report| {
+        // Runs on the VRRP thread: an unbounded send neither waits nor fails loudly.
+        let _ = reports.send(report);
+    };
+    vrrp::SpeakerConfig::new(routers.to_vec())
+        .map_err(vrrp::Error::from)
+        .and_then(|config| vrrp::Speaker::spawn(config, Box::new(tell), None))
+        .map(Some)
+        .context("vrrp")
 }
 
-/// Fails when a VRRP thread has ended although nobody asked it to: a node that can never hold the
-/// address is of no use, and a restart is.
-async fn speakers_end(
-    speakers: Arc<Mutex<Vec<Speaker>>>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+/// Fails when the VRRP thread has ended although nobody asked it to: a node that can never hold
+/// the address is of no use, and a restart is.
+async fn speaker_ends(speaker: Speaker, stop: CancellationToken) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(LOOK_AT_SPEAKERS) => {}
+            () = tokio::time::sleep(LOOK_AT_SPEAKER) => {}
         }
-        let speakers = speakers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ended) = speakers.iter().find(|speaker| !speaker.handle.is_running()) {
-            anyhow::bail!("vrrp on interface {} ended by itself", ended.interface);
+        let speaker = speaker.lock().unwrap_or_else(PoisonError::into_inner);
+        if speaker.as_ref().is_some_and(|handle| !handle.is_running()) {
+            anyhow::bail!("vrrp ended by itself");
         }
     }
 }
@@ -327,7 +314,7 @@ impl FrpDoor {
         guard: Guard,
         tunnels: frp::Tunnels,
         handle: cluster::Handle,
-        speakers: Arc<Mutex<Vec<Speaker>>>,
+        speaker: Speaker,
     ) -> anyhow::Result<()> {
         let days = serve.frp.certificate_days;
         let from = serve.frp.certificates_from.as_deref();
@@ -343,7 +330,7 @@ impl FrpDoor {
             certificate: pki.client_certificate().to_owned(),
             key: pki.client_key().clone(),
         });
-        permit(&speakers)?;
+        permit(&speaker)?;
         self.ready.cancel();
         tracing::info!("ready to hold the virtual address");
         let tls = pki.server_config(serve.frp.tls == frp::TlsMode::Required)?;
@@ -353,10 +340,10 @@ impl FrpDoor {
 }
 
 /// Lets every virtual router become Active.
-fn permit(speakers: &Mutex<Vec<Speaker>>) -> anyhow::Result<()> {
-    for speaker in speakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        for vrid in speaker.addresses.keys() {
-            speaker.handle.set_permission(*vrid, true)?;
+fn permit(speaker: &Speaker) -> anyhow::Result<()> {
+    if let Some(handle) = &*speaker.lock().unwrap_or_else(PoisonError::into_inner) {
+        for name in handle.names() {
+            handle.set_permission(name, true)?;
         }
     }
     Ok(())
@@ -364,14 +351,10 @@ fn permit(speakers: &Mutex<Vec<Speaker>>) -> anyhow::Result<()> {
 
 /// Gives the addresses away: blocks in its own thread until each goodbye is sent and each
 /// address is gone.
-async fn release(speakers: Arc<Mutex<Vec<Speaker>>>) {
-    let speakers = std::mem::take(&mut *speakers.lock().unwrap_or_else(PoisonError::into_inner));
-    let released = tokio::task::spawn_blocking(move || {
-        for speaker in speakers {
-            speaker.handle.stop();
-        }
-    });
-    if released.await.is_err() {
+async fn release(speaker: Speaker) {
+    let handle = speaker.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(handle) = handle else { return };
+    if tokio::task::spawn_blocking(move || handle.stop()).await.is_err() {
         tracing::error!("releasing the virtual addresses broke; the kernel's lease ends them");
     }
 }

@@ -1,6 +1,5 @@
 //! Puts together what `trigon status` shows.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -13,12 +12,8 @@ use crate::admin::status::{Cluster, Router, Status, Tunnel};
 use crate::frp;
 use crate::guard::{self, Guard};
 
-/// The virtual routers of one interface and the thread that speaks for them.
-pub(super) struct Speaker {
-    pub(super) interface: String,
-    pub(super) addresses: BTreeMap<u8, Vec<String>>,
-    pub(super) handle: vrrp::SpeakerHandle,
-}
+/// The VRRP thread; `None` without virtual routers and after it was stopped.
+pub(super) type Speaker = Arc<Mutex<Option<vrrp::SpeakerHandle>>>;
 
 /// Everything status is read from. Reading never waits for anything but a short lock.
 pub(super) struct Facts {
@@ -27,7 +22,7 @@ pub(super) struct Facts {
     started: Instant,
     cluster: cluster::Handle,
     tunnels: Option<frp::Tunnels>,
-    speakers: Arc<Mutex<Vec<Speaker>>>,
+    speaker: Speaker,
     ready: CancellationToken,
 }
 
@@ -42,7 +37,7 @@ impl Facts {
             started: Instant::now(),
             cluster,
             tunnels: None,
-            speakers: Arc::default(),
+            speaker: Speaker::default(),
             ready,
         }
     }
@@ -52,11 +47,11 @@ impl Facts {
         name: String,
         cluster: cluster::Handle,
         tunnels: frp::Tunnels,
-        speakers: Arc<Mutex<Vec<Speaker>>>,
+        speaker: Speaker,
         ready: CancellationToken,
     ) -> Self {
         let tunnels = Some(tunnels);
-        Self { name, role: "node", started: Instant::now(), cluster, tunnels, speakers, ready }
+        Self { name, role: "node", started: Instant::now(), cluster, tunnels, speaker, ready }
     }
 
     /// What the node waits for before it can serve.
@@ -120,25 +115,21 @@ impl Facts {
     }
 
     fn routers(&self) -> Vec<Router> {
-        let speakers = self.speakers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut routers = Vec::new();
-        for speaker in speakers.iter() {
-            for router in speaker.handle.states() {
-                routers.push(Router {
-                    vrid: router.vrid,
-                    interface: speaker.interface.clone(),
-                    state: router.state.to_string(),
-                    since_seconds: router.since.elapsed().as_secs(),
-                    priority: router.priority,
-                    addresses: speaker.addresses.get(&router.vrid).cloned().unwrap_or_default(),
-                    adverts_in: router.adverts_in,
-                    adverts_out: router.adverts_out,
-                    refused: refused(&router.errors),
-                    last_reason: router.last_reason.map_or_else(String::new, |r| r.to_string()),
-                });
-            }
-        }
-        routers
+        let speaker = self.speaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = speaker.iter().flat_map(vrrp::SpeakerHandle::states);
+        let shown = states.map(|router| Router {
+            vrid: router.vrid,
+            interface: router.interface.to_string(),
+            state: router.state.to_string(),
+            since_seconds: router.since.elapsed().as_secs(),
+            priority: router.priority,
+            addresses: router.addresses.iter().map(ToString::to_string).collect(),
+            adverts_in: router.adverts_in,
+            adverts_out: router.adverts_out,
+            refused: refused(&router.errors),
+            last_reason: router.last_reason.map_or_else(String::new, |r| r.to_string()),
+        });
+        shown.collect()
     }
 
     fn cluster(&self) -> Cluster {

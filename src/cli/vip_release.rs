@@ -7,11 +7,11 @@ use super::{ConfigFile, complain, say};
 use crate::{app, config};
 
 pub(super) fn run(file: &ConfigFile) -> ExitCode {
-    let speakers = match file.read(config::load_speakers) {
-        Ok(speakers) => speakers,
+    let routers = match file.read(config::load_routers) {
+        Ok(routers) => routers,
         Err(code) => return code,
     };
-    match app::release_addresses(&speakers) {
+    match app::release_addresses(&routers) {
         Ok(removed) => {
             say(&format!("virtual addresses removed: {removed}"));
             ExitCode::SUCCESS

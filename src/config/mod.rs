@@ -19,8 +19,7 @@ mod tenants;
 pub mod value;
 
 pub use changes::Written;
-pub use parse::{Config, Node, load, load_speakers};
+pub use parse::{Config, Node, load, load_routers};
 pub use problem::{Problem, Problems};
-pub use routers::Speakers;
 pub use serve::Serve;
 pub use tenants::TenantConfig;

@@ -8,7 +8,7 @@ use super::changes::Written;
 use super::file::{File, Section};
 use super::members;
 use super::problem::{Problem, Problems};
-use super::routers::{self, Speakers};
+use super::routers;
 use super::serve::{self, Serve};
 use crate::observe;
 use crate::secret::Secret;
@@ -55,16 +55,16 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 ///
 /// # Errors
 /// Every problem of that part.
-pub fn load_speakers(path: &Path) -> Result<Speakers, Problems> {
+pub fn load_routers(path: &Path) -> Result<Vec<vrrp::RouterConfig>, Problems> {
     let (name, text) = read_text(path)?;
     let file = File::new(&name, &text);
     let document = file.parse()?;
     // Neither priority nor state directory matters to addresses.
     let alone = cluster::Config::single(1, PathBuf::new());
-    let speakers = routers::read(file.root(&document).sections("vrrp"), &alone);
+    let routers = routers::read(file.root(&document).sections("vrrp"), &alone);
     drop(document);
     match file.into_problems() {
-        problems if problems.is_empty() => Ok(speakers),
+        problems if problems.is_empty() => Ok(routers),
         problems => Err(Problems(problems)),
     }
 }

@@ -1,40 +1,40 @@
 //! The sections `[[vrrp]]`: one virtual router each.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+use vrrp::RouterConfig;
 
 use super::file::Section;
 
-/// Virtual routers by interface.
-pub type Speakers = BTreeMap<String, Vec<vrrp::RouterConfig>>;
-
-pub(super) fn read(sections: Vec<Section<'_, '_>>, cluster: &cluster::Config) -> Speakers {
-    let mut speakers = Speakers::new();
+pub(super) fn read(sections: Vec<Section<'_, '_>>, cluster: &cluster::Config) -> Vec<RouterConfig> {
+    let mut routers = Vec::new();
     for mut section in sections {
         let interface = section.required::<String>("interface");
-        let router = read_router(&mut section, default_priority(cluster));
-        let (Some(interface), Some(router)) = (interface, router) else {
-            section.finish();
-            continue;
-        };
-        let routers = speakers.entry(interface.clone()).or_default();
-        routers.push(router);
-        if let Err(error) = vrrp::SpeakerConfig::new(interface, routers.clone()) {
-            complain(&section, &error);
+        let router = read_router(&mut section, interface, default_priority(cluster));
+        if let Some(router) = router {
+            routers.push(router);
+            if let Err(error) = vrrp::SpeakerConfig::new(routers.clone()) {
+                complain(&section, &error);
+            }
         }
         section.finish();
     }
-    speakers
+    routers
 }
 
-fn read_router(section: &mut Section<'_, '_>, priority: u8) -> Option<vrrp::RouterConfig> {
+fn read_router(
+    section: &mut Section<'_, '_>,
+    interface: Option<String>,
+    priority: u8,
+) -> Option<RouterConfig> {
     let vrid = section.required("vrid");
     let addresses = section.list::<Ipv4Addr>("addresses");
     let priority = section.optional("priority").unwrap_or(priority);
     let interval = section.optional("advert_interval").unwrap_or(Duration::from_millis(100));
     let preempt = section.optional("preempt").unwrap_or(true);
-    let built = vrrp::RouterConfig::new(vrid?, addresses)
+    let addresses = addresses.into_iter().map(IpAddr::V4).collect();
+    let built = RouterConfig::new(&interface?, vrid?, addresses)
         .and_then(|router| router.with_priority(priority))
         .and_then(|router| router.with_interval(interval));
     match built {

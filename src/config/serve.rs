@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::file::Section;
-use super::routers::{self, Speakers};
+use super::routers;
 use super::tenants::{self, TenantConfig};
 use crate::http::tls::{Certificate, Files};
 use crate::secret::Secret;
@@ -31,7 +31,7 @@ pub struct Serve {
     /// The HTTP port and the way to the ExApps.
     pub frontend: frontend::Config,
     /// Virtual routers.
-    pub speakers: Speakers,
+    pub routers: Vec<vrrp::RouterConfig>,
 }
 
 /// With `key`, the shared key is known already and `exapps.shared_key_file` may be left out.
@@ -54,14 +54,14 @@ pub(super) fn read(
     let frp = read_frp(root.section("frp"));
     frontend.announced_hosts.app_ports = frp.apps.clone();
     let tenants = tenants::read(root.sections("tenants"), shared_key.as_ref());
-    let speakers = routers::read(root.sections("vrrp"), cluster);
+    let routers = routers::read(root.sections("vrrp"), cluster);
     let shared_key = shared_key?;
     let keys = tenants.iter().fold(guard::SharedKeys::new(shared_key.clone()), |keys, one| {
         keys.with(one.tenant.clone(), one.shared_key.clone())
     });
     let guard = guard::Config { keys, count, window, never_ban };
     let nextcloud = nextcloud::Config::new(url?, shared_key.clone());
-    Some(Serve { guard, shared_key, nextcloud, tenants, docker, frp, frontend, speakers })
+    Some(Serve { guard, shared_key, nextcloud, tenants, docker, frp, frontend, routers })
 }
 
 /// Where a Nextcloud is.

@@ -70,14 +70,14 @@ impl Watch {
     }
 
     fn take_in(&mut self, report: &Report) {
-        let Report { vrid, from, to, reason, at, .. } = report;
+        let Report { name, vrid, from, to, reason, at, .. } = report;
         tracing::info!(
-            vrid, state.from = %from, state.to = %to, %reason,
+            router = &**name, vrid, state.from = %from, state.to = %to, %reason,
             addresses = ?report.addresses,
             "virtual router changed its state"
         );
         metrics().vrrp_entered(*vrid, &to.to_string());
-        let addresses = report.addresses.iter().copied().map(IpAddr::V4).collect();
+        let addresses = report.addresses.clone();
         match (from, to) {
             (_, State::Active) => self.machine.handle(*at, Event::Arrived(addresses)),
             (State::Active, _) => self.machine.handle(*at, Event::Left(addresses)),

@@ -22,17 +22,20 @@ use vrrp::{
 };
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 const VRID: u8 = 51;
+const NAME: &str = "eth0-51";
 
 fn config(priority: u8) -> SpeakerConfig {
-    let router = RouterConfig::new(VRID, vec![VIP]).unwrap().with_priority(priority).unwrap();
-    SpeakerConfig::new("eth0", vec![router]).unwrap()
+    let router =
+        RouterConfig::new("eth0", VRID, vec![VIP.into()]).unwrap().with_priority(priority).unwrap();
+    SpeakerConfig::new(vec![router]).unwrap()
 }
 
 fn speak(host: &Host, priority: u8) -> (SpeakerHandle, Receiver<Report>) {
     let (sender, reports) = channel();
     let on_report = Box::new(move |report| drop(sender.send(report)));
-    let handle = host.run(|| Speaker::spawn(config(priority), on_report)).unwrap();
+    let handle = host.run(|| Speaker::spawn(config(priority), on_report, None)).unwrap();
     (handle, reports)
 }
 
@@ -88,7 +91,10 @@ fn we_follow_keepalived_and_take_over_when_it_stops() {
         !is_active(&handle) && !ours.holds(VIP)
     });
     let before = status(&handle);
-    assert_eq!(before.peer.map(|peer| (peer.source, peer.priority)), Some((theirs.address(), 200)));
+    assert_eq!(
+        before.peer.map(|peer| (peer.source, peer.priority)),
+        Some((theirs.address().into(), 200))
+    );
     assert!(before.adverts_in > 5);
     assert_eq!(before.errors, PacketErrors::default());
 
@@ -99,7 +105,7 @@ fn we_follow_keepalived_and_take_over_when_it_stops() {
     assert!(client.reaches(VIP));
     assert_eq!(status(&handle).last_reason, Some(Reason::ActiveLeft));
     let takeover = reports.iter().find(|report| report.to == State::Active).unwrap();
-    assert_eq!((takeover.vrid, takeover.addresses), (VRID, vec![VIP]));
+    assert_eq!((takeover.vrid, takeover.addresses), (VRID, vec![VIP.into()]));
 }
 
 #[test]
@@ -112,19 +118,19 @@ fn priority_and_permission_decide_at_run_time() {
     let we_have_it = || ours.holds(VIP) && !theirs.holds(VIP);
     let they_have_it = || theirs.holds(VIP) && !ours.holds(VIP);
     eventually("the higher priority preempts", we_have_it);
-    handle.set_priority(VRID, 10).unwrap();
+    handle.set_priority(NAME, 10).unwrap();
     eventually("keepalived preempts a lower priority", they_have_it);
-    handle.set_priority(VRID, 254).unwrap();
+    handle.set_priority(NAME, 254).unwrap();
     eventually("we preempt again", we_have_it);
-    handle.set_permission(VRID, false).unwrap();
+    handle.set_permission(NAME, false).unwrap();
     eventually("we yield without permission", they_have_it);
     assert_eq!(status(&handle).last_reason, Some(Reason::PermissionWithdrawn));
     throughout("without permission priority does not count", Duration::from_secs(1), they_have_it);
-    handle.set_permission(VRID, true).unwrap();
+    handle.set_permission(NAME, true).unwrap();
     eventually("with permission it does", we_have_it);
     assert_no_complaint(&keepalived.log());
-    assert!(matches!(handle.set_priority(52, 1), Err(Error::UnknownVrid(52))));
-    assert!(matches!(handle.set_priority(VRID, 255), Err(Error::Config(_))));
+    assert!(matches!(handle.set_priority("eth0-52", 1), Err(Error::UnknownRouter(_))));
+    assert!(matches!(handle.set_priority(NAME, 255), Err(Error::Config(_))));
 }
 
 /// What a neighbour sees of a virtual router.
@@ -152,7 +158,7 @@ fn seen(mut capture: &Socket, sender: &Host) -> Vec<Seen> {
                 assert_eq!(frame[..6], [0x01, 0, 0x5e, 0, 0, 0x12], "the group's mac address");
                 assert_eq!((packet[1], packet[8]), (0xc0, 255), "tos and ttl");
                 assert_eq!(packet[12..16], sender.address().octets(), "never from the vip");
-                assert_eq!(packet[16..20], vrrp::GROUP.octets());
+                assert_eq!(packet[16..20], GROUP.octets());
                 seen.push(Seen::Advertisement { priority: packet[22] });
             }
             ([0x08, 0x06], arp) if arp[14..18] == VIP.octets() && arp[24..28] == VIP.octets() => {
@@ -203,7 +209,7 @@ fn inject(host: &Host, ttl: u8, length: usize, changes: &[(usize, u8)]) {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(112))).unwrap();
         socket.set_multicast_ttl_v4(u32::from(ttl)).unwrap();
         socket.set_multicast_if_v4(&source).unwrap();
-        let group = SocketAddrV4::new(vrrp::GROUP, 0);
+        let group = SocketAddrV4::new(GROUP, 0);
         socket.send_to(&message, &group.into()).unwrap();
     });
 }
@@ -306,7 +312,7 @@ const NAMESPACE: &str = "VRRP_TEST_NAMESPACE";
 fn speaker_process() {
     let Ok(namespace) = std::env::var(NAMESPACE) else { return };
     lan::enter(&namespace);
-    let _handle = Speaker::spawn(config(254), Box::new(|_| {})).unwrap();
+    let _handle = Speaker::spawn(config(254), Box::new(|_| {}), None).unwrap();
     println!("\nspeaking");
     let _ = std::io::stdin().read(&mut [0]);
 }
@@ -346,10 +352,13 @@ fn release_clears_the_address_of_a_killed_speaker_at_once() {
     eventually("it becomes active", || ours.holds(VIP));
     process.kill();
     assert!(ours.holds(VIP));
-    assert_eq!(ours.run(|| vrrp::release("eth0", &[VIP])).unwrap(), 1);
+    assert_eq!(ours.run(|| vrrp::release("eth0", &[VIP.into()])).unwrap(), 1);
     assert!(!ours.holds(VIP));
-    assert_eq!(ours.run(|| vrrp::release("eth0", &[VIP])).unwrap(), 0);
-    assert!(matches!(ours.run(|| vrrp::release("eth9", &[VIP])), Err(Error::NoInterface(_))));
+    assert_eq!(ours.run(|| vrrp::release("eth0", &[VIP.into()])).unwrap(), 0);
+    assert!(matches!(
+        ours.run(|| vrrp::release("eth9", &[VIP.into()])),
+        Err(Error::NoInterface(_))
+    ));
 }
 
 #[test]
@@ -362,9 +371,9 @@ fn a_restarted_speaker_removes_what_its_predecessor_left() {
     assert!(ours.holds(VIP));
     // Another address than the killed one's: only the tag tells that this was a speaker's.
     let other = Ipv4Addr::new(10, 99, 0, 101);
-    let router = RouterConfig::new(VRID, vec![other]).unwrap();
-    let config = SpeakerConfig::new("eth0", vec![router]).unwrap();
-    let handle = ours.run(|| Speaker::spawn(config, Box::new(|_| {}))).unwrap();
+    let router = RouterConfig::new("eth0", VRID, vec![other.into()]).unwrap();
+    let config = SpeakerConfig::new(vec![router]).unwrap();
+    let handle = ours.run(|| Speaker::spawn(config, Box::new(|_| {}), None)).unwrap();
     assert!(!ours.holds(VIP));
     eventually("it becomes active", || ours.holds(other));
     drop(handle);
@@ -377,11 +386,11 @@ fn two_routers_of_one_speaker_are_independent() {
     let (ours, stranger) = (lan.host(1), lan.host(2));
     let other = Ipv4Addr::new(10, 99, 0, 101);
     let routers = [(VRID, VIP), (VRID + 1, other)]
-        .map(|(vrid, address)| RouterConfig::new(vrid, vec![address]).unwrap());
-    let config = SpeakerConfig::new("eth0", routers.to_vec()).unwrap();
-    let handle = ours.run(|| Speaker::spawn(config, Box::new(|_| {}))).unwrap();
+        .map(|(vrid, address)| RouterConfig::new("eth0", vrid, vec![address.into()]).unwrap());
+    let config = SpeakerConfig::new(routers.to_vec()).unwrap();
+    let handle = ours.run(|| Speaker::spawn(config, Box::new(|_| {}), None)).unwrap();
     eventually("both become active", || ours.holds(VIP) && ours.holds(other));
-    handle.set_permission(VRID + 1, false).unwrap();
+    handle.set_permission("eth0-52", false).unwrap();
     eventually("one yields", || !ours.holds(other));
     throughout("the other does not", Duration::from_secs(1), || ours.holds(VIP));
     let received = || handle.states().iter().map(|status| status.adverts_in).collect::<Vec<_>>();
@@ -397,11 +406,11 @@ fn a_panic_on_the_thread_of_the_speaker_gives_the_address_back() {
     let (ours, theirs) = (lan.host(1), lan.host(2));
     let _keepalived = Keepalived::start(theirs, VRID, 100, VIP);
     let on_report = |report: Report| assert_ne!(report.to, State::Active, "panics on purpose");
-    let handle = ours.run(|| Speaker::spawn(config(254), Box::new(on_report))).unwrap();
+    let handle = ours.run(|| Speaker::spawn(config(254), Box::new(on_report), None)).unwrap();
     eventually("the thread panics", || !handle.is_running());
     assert!(!ours.holds(VIP));
     assert_eq!(status(&handle).state, State::Initialize);
-    assert!(matches!(handle.set_priority(VRID, 100), Err(Error::Stopped)));
+    assert!(matches!(handle.set_priority(NAME, 100), Err(Error::Stopped)));
     eventually("keepalived takes over", || theirs.holds(VIP));
 }
 
@@ -445,7 +454,8 @@ fn a_virtual_address_that_is_configured_on_the_host_is_refused() {
     let lan = Lan::new(1);
     let ours = lan.host(1);
     ours.ip(&format!("address add {VIP}/24 dev eth0"));
-    let error = ours.run(|| Speaker::spawn(config(254), Box::new(|_| {}))).map(drop).unwrap_err();
+    let error =
+        ours.run(|| Speaker::spawn(config(254), Box::new(|_| {}), None)).map(drop).unwrap_err();
     assert!(matches!(error, Error::StaticAddress { prefix: 24, .. }), "{error}");
 }
 
@@ -463,7 +473,7 @@ fn two_speakers_of_ours_hand_over_and_back() {
     eventually("the first preempts", || first.holds(VIP) && !second.holds(VIP));
     assert_eq!(
         status(&weak).last_reason,
-        Some(Reason::BetterAdvertisement { source: first.address(), priority: 254 })
+        Some(Reason::BetterAdvertisement { source: first.address().into(), priority: 254 })
     );
     assert!(is_active(&strong));
 }

@@ -1,14 +1,11 @@
 //! Virtual addresses on an interface, by netlink.
 //!
-//! They are added as /32, so that deleting another address of the host never takes them along,
+//! They are added as /32 or /128, so that deleting another address of the host never takes them along,
 //! and with a lease: unless it is renewed, the kernel itself drops the address. A process that was
 //! killed or hangs therefore cannot keep an address from its successor. A protocol tag tells our
 //! addresses from everybody else's.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{io, net::IpAddr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
@@ -24,16 +21,26 @@ use crate::{
 
 /// IFA_PROTO of our addresses: the protocol number of VRRP. Kernels before 5.18 ignore it.
 const TAG: AddressProtocol = AddressProtocol::Other(112);
-const PREFIX: u8 = 32;
 
 /// An address found on the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) prefix: u8,
     /// Added by a speaker, this one or one before.
     pub(crate) is_tagged: bool,
     is_secondary: bool,
+}
+
+impl Found {
+    /// Whether it has the prefix that a speaker adds addresses with.
+    fn is_host_route(&self) -> bool {
+        self.prefix == host_prefix(self.address)
+    }
+}
+
+fn host_prefix(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// The addresses of one interface.
@@ -51,7 +58,7 @@ impl AddressTable {
     }
 
     /// Adds an address, or renews its lease.
-    pub(crate) fn add(&mut self, address: Ipv4Addr) -> io::Result<()> {
+    pub(crate) fn add(&mut self, address: IpAddr) -> io::Result<()> {
         let mut message = self.message(address);
         let mut cache = CacheInfo::default();
         cache.ifa_preferred = self.lease;
@@ -63,7 +70,7 @@ impl AddressTable {
     }
 
     /// Removes an address and says whether it was there.
-    pub(crate) fn remove(&mut self, address: Ipv4Addr) -> io::Result<bool> {
+    pub(crate) fn remove(&mut self, address: IpAddr) -> io::Result<bool> {
         let request = RouteNetlinkMessage::DelAddress(self.message(address));
         match self.route.request(request, 0) {
             Ok(_) => Ok(true),
@@ -95,16 +102,16 @@ impl AddressTable {
     /// our tag. Returns how many there were.
     ///
     /// # Errors
-    /// An address of ours with another prefix than /32 was not put there by a speaker; two hosts
+    /// An address of ours with another prefix than /32 or /128 was not put there by a speaker; two hosts
     /// would own it from now on.
     pub(crate) fn remove_leftovers(
         &mut self,
         interface: &Interface,
-        ours: &[Ipv4Addr],
+        ours: &[IpAddr],
     ) -> Result<usize, Error> {
         let present = self.list().map_err(system("listing the addresses of the interface"))?;
         if let Some(found) =
-            present.iter().find(|found| ours.contains(&found.address) && found.prefix != PREFIX)
+            present.iter().find(|found| ours.contains(&found.address) && !found.is_host_route())
         {
             return Err(Error::StaticAddress {
                 interface: interface.name.clone(),
@@ -113,7 +120,7 @@ impl AddressTable {
             });
         }
         let mut removed = 0;
-        for found in present.iter().filter(|found| found.prefix == PREFIX) {
+        for found in present.iter().filter(|found| found.is_host_route()) {
             if found.is_tagged || ours.contains(&found.address) {
                 let was_there =
                     self.remove(found.address).map_err(system("removing a leftover address"))?;
@@ -128,12 +135,11 @@ impl AddressTable {
         &mut self.route
     }
 
-    fn message(&self, address: Ipv4Addr) -> AddressMessage {
+    fn message(&self, address: IpAddr) -> AddressMessage {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
-        message.header.prefix_len = PREFIX;
+        message.header.prefix_len = host_prefix(address);
         message.header.index = self.interface;
-        let address = IpAddr::V4(address);
         message.attributes.push(AddressAttribute::Local(address));
         message.attributes.push(AddressAttribute::Address(address));
         message
@@ -142,7 +148,7 @@ impl AddressTable {
 
 /// The address that advertisements are sent from: the first of the host's own, never a virtual
 /// one. A virtual address as source once made a split brain of a keepalived pair after a reload.
-pub(crate) fn choose_source(present: &[Found], ours: &[Ipv4Addr]) -> Option<Ipv4Addr> {
+pub(crate) fn choose_source(present: &[Found], ours: &[IpAddr]) -> Option<IpAddr> {
     let mut own = present.iter().filter(|found| !found.is_tagged && !ours.contains(&found.address));
     let first = own.clone().next();
     own.find(|found| !found.is_secondary).or(first).map(|found| found.address)
@@ -151,11 +157,11 @@ pub(crate) fn choose_source(present: &[Found], ours: &[Ipv4Addr]) -> Option<Ipv4
 /// Removes virtual addresses that a speaker left on `interface`, and returns how many there were.
 ///
 /// For use after a speaker that could not clean up, such as a killed process (`ExecStopPost=`). It
-/// touches only /32 addresses, the form in which a speaker adds them.
+/// touches only /32 and /128 addresses, the form in which a speaker adds them.
 ///
 /// # Errors
 /// The interface does not exist, or CAP_NET_ADMIN is missing.
-pub fn release(interface: &str, addresses: &[Ipv4Addr]) -> Result<usize, Error> {
+pub fn release(interface: &str, addresses: &[IpAddr]) -> Result<usize, Error> {
     let mut route = Route::open().map_err(system("opening netlink"))?;
     let interface = Interface::find(&mut route, interface)?;
     let mut table = AddressTable::new(route, interface.index, 0);
@@ -181,14 +187,19 @@ mod tests {
     use super::*;
 
     fn found(last: u8, is_tagged: bool, is_secondary: bool) -> Found {
-        let address = Ipv4Addr::new(10, 99, 0, last);
+        let address = IpAddr::from([10, 99, 0, last]);
         Found { address, prefix: 24, is_tagged, is_secondary }
     }
 
     #[test]
     fn the_source_is_never_a_virtual_address() {
-        let ours = [Ipv4Addr::new(10, 99, 0, 100)];
-        let source = |present: &[Found]| choose_source(present, &ours).map(|a| a.octets()[3]);
+        let ours = [IpAddr::from([10, 99, 0, 100])];
+        let source = |present: &[Found]| {
+            choose_source(present, &ours).map(|address| match address {
+                IpAddr::V4(address) => address.octets()[3],
+                IpAddr::V6(_) => 0,
+            })
+        };
         assert_eq!(source(&[]), None);
         assert_eq!(source(&[found(100, true, false)]), None);
         assert_eq!(source(&[found(100, false, false)]), None, "however it came there");

@@ -4,7 +4,7 @@
 //! packet analysers to include a pseudo-header. keepalived drops the former, so that we send the
 //! latter and accept both.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// The IP protocol number of VRRP.
 pub const PROTOCOL: u8 = 112;
@@ -12,7 +12,7 @@ pub const PROTOCOL: u8 = 112;
 /// What the checksum of an advertisement covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChecksumForm {
-    /// Pseudo-header (source, destination, protocol, length) and message.
+    /// Pseudo-header (source, destination, protocol, length) and message; the only form of IPv6.
     PseudoHeader,
     /// The message alone, as RFC 9568 section 5.2.8 has it.
     MessageOnly,
@@ -22,8 +22,8 @@ pub enum ChecksumForm {
 pub(crate) fn checksum(
     form: ChecksumForm,
     message: &[u8],
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    source: IpAddr,
+    destination: IpAddr,
 ) -> u16 {
     !fold(sum(form, message, source, destination))
 }
@@ -32,23 +32,30 @@ pub(crate) fn checksum(
 pub(crate) fn is_sound(
     form: ChecksumForm,
     message: &[u8],
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    source: IpAddr,
+    destination: IpAddr,
 ) -> bool {
     fold(sum(form, message, source, destination)) == 0xffff
 }
 
-fn sum(form: ChecksumForm, message: &[u8], source: Ipv4Addr, destination: Ipv4Addr) -> u64 {
+fn sum(form: ChecksumForm, message: &[u8], source: IpAddr, destination: IpAddr) -> u64 {
     let message_sum = words(message);
     match form {
         ChecksumForm::MessageOnly => message_sum,
         ChecksumForm::PseudoHeader => {
             message_sum
-                + words(&source.octets())
-                + words(&destination.octets())
+                + address_words(source)
+                + address_words(destination)
                 + u64::from(PROTOCOL)
                 + message.len() as u64
         }
+    }
+}
+
+fn address_words(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => words(&address.octets()),
+        IpAddr::V6(address) => words(&address.octets()),
     }
 }
 
@@ -74,10 +81,12 @@ fn fold(mut sum: u64) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
-    const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+    const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 18));
+    const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
     /// VRID 51, priority 150, 10 cs, 10.99.0.100, as keepalived sends it, checksum zeroed.
     const MESSAGE: [u8; 12] = [0x31, 0x33, 0x96, 1, 0, 10, 0, 0, 10, 99, 0, 100];
 

@@ -3,9 +3,34 @@
 //! Whether a configured VRID collides with a stranger's is seen only on the wire; there is
 //! deliberately no default VRID.
 
-use std::{fmt, net::Ipv4Addr, num::NonZeroU8, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroU8, sync::Arc, time::Duration};
 
 use crate::error::ConfigError;
+
+/// The address family of a virtual router. The same VRID in the other family is another router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: &IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        })
+    }
+}
 
 /// Identifier of a virtual router on one interface, 1 to 255 (RFC 9568 section 5.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,25 +126,28 @@ impl Interval {
 /// One virtual router: who it is, what it protects, how eager it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterConfig {
+    name: Arc<str>,
+    interface: Arc<str>,
     vrid: Vrid,
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
     priority: Priority,
     interval: Interval,
     preempt: bool,
     permission: bool,
+    second_opinion: bool,
 }
 
 impl RouterConfig {
-    /// A virtual router with the defaults: priority 254, interval 100 ms, preempting, permitted to
-    /// become Active.
+    /// A virtual router on `interface` with the defaults: priority 254, interval 100 ms,
+    /// preempting, permitted to become Active. Its name is `<interface>-<vrid>`, with `-v6` behind
+    /// it for IPv6.
     ///
     /// # Errors
-    /// VRID 0; no address, more than 255, one that is not a unicast host address, or one twice.
-    pub fn new(vrid: u8, addresses: Vec<Ipv4Addr>) -> Result<Self, ConfigError> {
+    /// VRID 0; no address, more than 255, one that is not a unicast host address, one twice, or
+    /// addresses of both families.
+    pub fn new(interface: &str, vrid: u8, addresses: Vec<IpAddr>) -> Result<Self, ConfigError> {
         let vrid = Vrid::new(vrid)?;
-        if addresses.is_empty() {
-            return Err(ConfigError::NoAddress);
-        }
+        let family = addresses.first().map(Family::of).ok_or(ConfigError::NoAddress)?;
         if addresses.len() > usize::from(u8::MAX) {
             return Err(ConfigError::TooManyAddresses(addresses.len()));
         }
@@ -127,18 +155,34 @@ impl RouterConfig {
             if !is_unicast_host(*address) {
                 return Err(ConfigError::NotUnicast(*address));
             }
+            if Family::of(address) != family {
+                return Err(ConfigError::MixedFamilies(*address));
+            }
             if addresses[..index].contains(address) {
                 return Err(ConfigError::DuplicateAddress(*address));
             }
         }
+        let name = match family {
+            Family::V4 => format!("{interface}-{vrid}"),
+            Family::V6 => format!("{interface}-{vrid}-v6"),
+        };
         Ok(Self {
+            name: name.into(),
+            interface: interface.into(),
             vrid,
             addresses,
             priority: Priority::HIGHEST,
             interval: Interval::DEFAULT,
             preempt: true,
             permission: true,
+            second_opinion: false,
         })
+    }
+
+    /// Sets the name, which tells it from all others of this host.
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Sets the priority at start, 1 to 254. Give every node of one virtual router another one.
@@ -165,13 +209,34 @@ impl RouterConfig {
         self
     }
 
+    /// Sets whether a second opinion is asked for before a silent Active is succeeded.
+    pub fn with_second_opinion(mut self, second_opinion: bool) -> Self {
+        self.second_opinion = second_opinion;
+        self
+    }
+
+    /// What it is called in logs, metrics and commands.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The interface it lives on.
+    pub fn interface(&self) -> &Arc<str> {
+        &self.interface
+    }
+
+    /// The family of its addresses, and so of its advertisements.
+    pub fn family(&self) -> Family {
+        self.addresses.first().map_or(Family::V4, Family::of)
+    }
+
     /// The identifier on the wire.
     pub fn vrid(&self) -> Vrid {
         self.vrid
     }
 
     /// The virtual addresses, in the order in which they are advertised.
-    pub fn addresses(&self) -> &[Ipv4Addr] {
+    pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
     }
 
@@ -194,24 +259,27 @@ impl RouterConfig {
     pub fn permission(&self) -> bool {
         self.permission
     }
+
+    /// Whether a second opinion is asked for before a silent Active is succeeded.
+    pub fn second_opinion(&self) -> bool {
+        self.second_opinion
+    }
 }
 
-fn is_unicast_host(address: Ipv4Addr) -> bool {
-    !(address.is_unspecified()
-        || address.is_loopback()
-        || address.is_multicast()
-        || address.is_broadcast())
+fn is_unicast_host(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || is_broadcast)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+    const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10));
 
     #[test]
     fn defaults_are_fast_and_preempting() {
-        let config = RouterConfig::new(7, vec![VIP]).unwrap();
+        let config = RouterConfig::new("eth0", 7, vec![VIP]).unwrap();
         assert_eq!(config.priority().as_u8(), 254);
         assert_eq!(config.interval().as_duration(), Duration::from_millis(100));
         assert!(config.preempt());
@@ -220,8 +288,8 @@ mod tests {
 
     #[test]
     fn illegal_values_are_refused_by_name() {
-        let router = || RouterConfig::new(7, vec![VIP]).unwrap();
-        assert_eq!(RouterConfig::new(0, vec![VIP]), Err(ConfigError::Vrid));
+        let router = || RouterConfig::new("eth0", 7, vec![VIP]).unwrap();
+        assert_eq!(RouterConfig::new("eth0", 0, vec![VIP]), Err(ConfigError::Vrid));
         assert_eq!(router().with_priority(0), Err(ConfigError::Priority(0)));
         assert_eq!(router().with_priority(255), Err(ConfigError::Priority(255)));
         for millis in [0, 5, 15, 40_960, u64::MAX / 2_000_000] {
@@ -230,19 +298,28 @@ mod tests {
                 Err(ConfigError::Interval(u128::from(millis)))
             );
         }
-        assert_eq!(RouterConfig::new(7, vec![]), Err(ConfigError::NoAddress));
-        assert_eq!(RouterConfig::new(7, vec![VIP, VIP]), Err(ConfigError::DuplicateAddress(VIP)));
+        assert_eq!(RouterConfig::new("eth0", 7, vec![]), Err(ConfigError::NoAddress));
+        assert_eq!(
+            RouterConfig::new("eth0", 7, vec![VIP, VIP]),
+            Err(ConfigError::DuplicateAddress(VIP))
+        );
         for address in ["0.0.0.0", "127.0.0.1", "224.0.0.18", "255.255.255.255"] {
             let address = address.parse().unwrap();
-            assert_eq!(RouterConfig::new(7, vec![address]), Err(ConfigError::NotUnicast(address)));
+            assert_eq!(
+                RouterConfig::new("eth0", 7, vec![address]),
+                Err(ConfigError::NotUnicast(address))
+            );
         }
-        let many = (0..256).map(|n| Ipv4Addr::from(0x0a00_0000 + n)).collect();
-        assert_eq!(RouterConfig::new(7, many), Err(ConfigError::TooManyAddresses(256)));
+        let v6: IpAddr = "2001:db8::1".parse().unwrap();
+        let mixed = RouterConfig::new("eth0", 7, vec![VIP, v6]);
+        assert_eq!(mixed, Err(ConfigError::MixedFamilies(v6)));
+        let many = (0..256).map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).into()).collect();
+        assert_eq!(RouterConfig::new("eth0", 7, many), Err(ConfigError::TooManyAddresses(256)));
     }
 
     #[test]
     fn the_ends_of_every_range_are_accepted() {
-        let router = RouterConfig::new(255, vec![VIP]).unwrap();
+        let router = RouterConfig::new("eth0", 255, vec![VIP]).unwrap();
         for priority in [1, 254] {
             assert!(router.clone().with_priority(priority).is_ok());
         }

@@ -6,23 +6,24 @@
 
 use std::{
     io::{self, Read},
-    net::Ipv4Addr,
+    net::IpAddr,
     os::{fd::AsFd, unix::net::UnixStream},
-    sync::mpsc::Receiver,
+    sync::{Arc, mpsc::Receiver},
     time::{Duration, Instant},
 };
 
 use crate::{
-    addresses::{AddressTable, choose_source},
+    addresses::AddressTable,
     announce::gratuitous_arp,
     checksum::ChecksumForm,
-    config::{Priority, RouterConfig},
+    config::{Family, RouterConfig},
     error::{PacketError, PacketErrors},
-    event::{Action, Event, Reason, State, Transition},
-    interface::{Interface, Watch},
-    link::Link,
+    event::{Action, Event, Opinion, Reason, State, Transition},
+    interface::Watch,
     packet::{Advertisement, Datagram, GROUP},
+    port::Port,
     router::VirtualRouter,
+    speaker::Counsel,
     status::{Board, Report, RouterStatus},
     sys,
 };
@@ -38,14 +39,23 @@ const PUBLISH_AGAIN: Duration = Duration::from_millis(1);
 /// What the handle asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
-    SetPriority(u8, Priority),
-    SetPermission(u8, bool),
+    /// To be told to the virtual router in this seat.
+    Feed(usize, Event),
     Stop,
+}
+
+/// Whom the thread calls.
+pub(crate) struct Ears {
+    pub(crate) on_report: Box<dyn FnMut(Report) + Send>,
+    pub(crate) counsel: Option<Counsel>,
 }
 
 /// A virtual router and what is counted about it.
 struct Seat {
     router: VirtualRouter,
+    /// Its interface among the ports.
+    port: usize,
+    interface: Arc<str>,
     since: Instant,
     last_reason: Option<Reason>,
     adverts_in: u64,
@@ -56,36 +66,34 @@ struct Seat {
 
 /// Everything the thread owns.
 pub(crate) struct Engine {
-    interface: Interface,
-    link: Link,
-    table: AddressTable,
+    ports: Vec<Port>,
     watch: Watch,
     seats: Vec<Seat>,
-    addresses: Vec<Ipv4Addr>,
-    /// Our primary address while the link is usable.
-    source: Option<Ipv4Addr>,
-    errors: PacketErrors,
+    addresses: Vec<IpAddr>,
     inbox: Receiver<Command>,
     wake: UnixStream,
     board: Board,
     published: bool,
-    on_report: Box<dyn FnMut(Report) + Send>,
+    ears: Ears,
     stopped: bool,
 }
 
 impl Engine {
+    /// `ports` holds the interface of every router.
     pub(crate) fn new(
-        (interface, link, table, watch): (Interface, Link, AddressTable, Watch),
+        ports: Vec<Port>,
+        watch: Watch,
         routers: Vec<RouterConfig>,
         (inbox, wake): (Receiver<Command>, UnixStream),
         board: Board,
-        on_report: Box<dyn FnMut(Report) + Send>,
+        ears: Ears,
     ) -> Self {
         let since = Instant::now();
         let addresses = routers.iter().flat_map(|router| router.addresses().to_vec()).collect();
-        let seats = routers
-            .into_iter()
-            .map(|config| Seat {
+        let seats = routers.into_iter().filter_map(|config| {
+            Some(Seat {
+                port: ports.iter().position(|port| port.name() == &**config.interface())?,
+                interface: Arc::clone(config.interface()),
                 router: VirtualRouter::new(config),
                 since,
                 last_reason: None,
@@ -94,21 +102,18 @@ impl Engine {
                 send_errors: 0,
                 address_errors: 0,
             })
-            .collect();
+        });
+        let seats = seats.collect();
         let mut engine = Self {
-            interface,
-            link,
-            table,
+            ports,
             watch,
             seats,
             addresses,
-            source: None,
-            errors: PacketErrors::default(),
             inbox,
             wake,
             board,
             published: false,
-            on_report,
+            ears,
             stopped: false,
         };
         engine.publish();
@@ -127,16 +132,19 @@ impl Engine {
                  moment (cap_sys_nice or LimitRTPRIO= allows it)"
             );
         }
-        self.inspect_link();
+        self.inspect_links();
         while !self.stopped {
             self.publish();
             if let Err(error) = self.wait() {
                 tracing::error!(%error, "vrrp cannot wait for packets and stops");
                 break;
             }
-            self.receive();
-            if self.watch.drain(self.interface.index, &self.addresses) {
-                self.inspect_link();
+            for port in 0..self.ports.len() {
+                self.receive(port);
+            }
+            let indices: Vec<_> = self.ports.iter().map(Port::index).collect();
+            if self.watch.drain(&indices, &self.addresses) {
+                self.inspect_links();
             }
             self.obey();
             self.fire_timers();
@@ -150,13 +158,15 @@ impl Engine {
         if !self.published {
             timeout = Some(timeout.map_or(PUBLISH_AGAIN, |timeout| timeout.min(PUBLISH_AGAIN)));
         }
-        sys::wait_readable(&[self.link.as_fd(), self.watch.as_fd(), self.wake.as_fd()], timeout)
+        let mut sources = vec![self.watch.as_fd(), self.wake.as_fd()];
+        sources.extend(self.ports.iter().map(|port| port.link.as_fd()));
+        sys::wait_readable(&sources, timeout)
     }
 
-    fn receive(&mut self) {
+    fn receive(&mut self, port: usize) {
         let mut buffer = [0; BUFFER];
         for _ in 0..RECEIVED_AT_ONCE {
-            let packet = match self.link.receive(&mut buffer) {
+            let packet = match self.ports[port].link.receive(&mut buffer) {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return,
                 Err(error) => {
@@ -166,90 +176,73 @@ impl Engine {
                 }
             };
             self.published = false;
-            if let Err((source, error)) = self.take(packet) {
-                self.refuse(source, error);
+            if let Err((source, error)) = self.take(port, packet) {
+                self.ports[port].refuse(source, error);
             }
         }
     }
 
     /// Hands a received packet to the virtual router it is meant for.
-    fn take(&mut self, packet: &[u8]) -> Result<(), (Option<Ipv4Addr>, PacketError)> {
+    fn take(&mut self, port: usize, packet: &[u8]) -> Result<(), (Option<IpAddr>, PacketError)> {
         let datagram = Datagram::parse(packet).map_err(|error| (None, error))?;
         let source = datagram.source;
         let (advertisement, form) =
             Advertisement::parse(&datagram).map_err(|error| (Some(source), error))?;
         tracing::trace!(%source, ?form, ?advertisement, "advertisement received");
         let vrid = advertisement.vrid;
+        let is_meant = |seat: &Seat| {
+            seat.port == port
+                && seat.router.vrid() == vrid
+                && seat.router.family() == Family::of(&source)
+        };
         let index = self
             .seats
             .iter()
-            .position(|seat| seat.router.vrid() == vrid)
+            .position(is_meant)
             .ok_or((Some(source), PacketError::ForeignVrid(vrid.as_u8())))?;
         self.seats[index].adverts_in += 1;
         self.feed(index, Event::Advertisement { source, advertisement });
         Ok(())
     }
 
-    /// Counts a refused packet. Strangers cause these, so the log gets the first of a kind and
-    /// then ever fewer: the 2nd, 4th, 8th and so on.
-    fn refuse(&mut self, source: Option<Ipv4Addr>, error: PacketError) {
-        let count = self.errors.count(error);
-        let source = source.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        if !count.is_power_of_two() {
-            return;
-        }
-        let interface = self.interface.name.as_str();
-        if matches!(error, PacketError::ForeignVrid(_)) {
-            // Other virtual routers on a segment are nothing out of the ordinary.
-            tracing::debug!(interface, %source, count, %error, "advertisement of a stranger");
-        } else {
-            tracing::warn!(interface, %source, count, %error, "vrrp packet refused");
+    /// Looks at the interfaces and at what they hold, and tells the routers what changed.
+    fn inspect_links(&mut self) {
+        self.published = false;
+        for port in 0..self.ports.len() {
+            self.inspect_link(port);
         }
     }
 
-    /// Looks at the interface and at what it holds, and tells the routers what changed.
-    fn inspect_link(&mut self) {
-        self.published = false;
-        let mac = self.interface.mac;
-        let read = self.interface.reread(self.table.route()).and_then(|()| self.table.list());
-        let present = match read {
-            Ok(present) => present,
+    fn inspect_link(&mut self, port: usize) {
+        let look = match self.ports[port].look() {
+            Ok(look) => look,
             Err(error) => {
                 // Believed to be as before; the next news or renewal tells.
-                tracing::warn!(interface = self.interface.name, %error, "reading the interface failed");
+                let interface = self.ports[port].name();
+                tracing::warn!(interface, %error, "reading the interface failed");
                 return;
             }
         };
-        let source = choose_source(&present, &self.addresses)
-            .filter(|_| self.interface.running)
-            .filter(|source| self.may_send_from(*source));
-        if source != self.source {
-            self.source = source;
-            let event = source.map_or(Event::LinkDown, |source| Event::Startup { source });
-            self.feed_all(&event);
-        }
+        let source = self.ports[port].source;
         for index in 0..self.seats.len() {
+            if self.seats[index].port != port {
+                continue;
+            }
+            if look.new_source {
+                let event = source.map_or(Event::LinkDown, |source| Event::Startup { source });
+                self.feed(index, event);
+            }
             let router = &self.seats[index].router;
             let is_complete = router
                 .addresses()
                 .iter()
-                .all(|address| present.iter().any(|found| found.address == *address));
+                .all(|address| look.present.iter().any(|found| found.address == *address));
             // A router that became Active a moment ago may have added them after the listing;
             // adding them once more does no harm.
-            if router.state() == State::Active && (!is_complete || mac != self.interface.mac) {
-                let vrid = router.vrid().as_u8();
-                tracing::warn!(vrid, "a virtual address was removed by someone else; put back");
+            if router.state() == State::Active && (!is_complete || look.new_mac) {
+                let router = &**router.name();
+                tracing::warn!(router, "a virtual address was removed by someone else; put back");
                 self.feed(index, Event::AddressLost);
-            }
-        }
-    }
-
-    fn may_send_from(&self, source: Ipv4Addr) -> bool {
-        match self.link.set_source(source) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%source, %error, "the primary address cannot be used as source");
-                false
             }
         }
     }
@@ -259,9 +252,8 @@ impl Engine {
         while matches!((&self.wake).read(&mut ignored), Ok(1..)) {}
         loop {
             use std::sync::mpsc::TryRecvError;
-            let (vrid, event) = match self.inbox.try_recv() {
-                Ok(Command::SetPriority(vrid, priority)) => (vrid, Event::SetPriority(priority)),
-                Ok(Command::SetPermission(vrid, given)) => (vrid, Event::SetPermission(given)),
+            let (index, event) = match self.inbox.try_recv() {
+                Ok(Command::Feed(index, event)) => (index, event),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
                     self.stopped = true;
                     return;
@@ -269,8 +261,7 @@ impl Engine {
                 Err(TryRecvError::Empty) => return,
             };
             self.published = false;
-            let is_meant = |seat: &Seat| seat.router.vrid().as_u8() == vrid;
-            if let Some(index) = self.seats.iter().position(is_meant) {
+            if index < self.seats.len() {
                 self.feed(index, event);
             }
         }
@@ -293,12 +284,6 @@ impl Engine {
         self.carry_out(index);
     }
 
-    fn feed_all(&mut self, event: &Event) {
-        for index in 0..self.seats.len() {
-            self.feed(index, event.clone());
-        }
-    }
-
     fn carry_out(&mut self, index: usize) {
         while let Some(action) = self.seats[index].router.poll_action() {
             match action {
@@ -314,26 +299,38 @@ impl Engine {
                 Action::RemoveAddresses => {
                     self.change_addresses(index, |table, address| table.remove(address).map(drop));
                 }
+                Action::Consult => {
+                    let opinion = self.consult(index);
+                    self.seats[index].router.handle(Instant::now(), Event::Opinion(opinion));
+                }
                 Action::Announce => self.announce(index),
                 Action::Report(transition) => self.report(index, transition),
             }
         }
     }
 
+    fn consult(&mut self, index: usize) -> Opinion {
+        let Some(counsel) = &mut self.ears.counsel else { return Opinion::Claim };
+        counsel(self.seats[index].router.name(), Instant::now())
+    }
+
     fn send(&mut self, index: usize, advertisement: &Advertisement) {
-        let Some(source) = self.source else { return };
+        let port = &self.ports[self.seats[index].port];
+        let Some(source) = port.source else { return };
         let message = advertisement.emit(source, GROUP, ChecksumForm::PseudoHeader);
-        match self.link.send(&message) {
+        match port.link.send(&message) {
             Ok(()) => self.seats[index].adverts_out += 1,
             Err(error) => self.note_send_error(index, &error),
         }
     }
 
     fn announce(&mut self, index: usize) {
-        let mac = self.interface.mac;
+        let port = self.seats[index].port;
+        let mac = self.ports[port].mac();
         for address in self.seats[index].router.addresses().to_vec() {
+            let IpAddr::V4(address) = address else { continue };
             for frame in gratuitous_arp(mac, address) {
-                if let Err(error) = self.link.send_frame(&frame) {
+                if let Err(error) = self.ports[port].link.send_frame(&frame) {
                     self.note_send_error(index, &error);
                 }
             }
@@ -344,8 +341,8 @@ impl Engine {
         let seat = &mut self.seats[index];
         seat.send_errors += 1;
         if seat.send_errors.is_power_of_two() {
-            let vrid = seat.router.vrid().as_u8();
-            tracing::warn!(vrid, count = seat.send_errors, %error, "vrrp cannot send");
+            let router = &**seat.router.name();
+            tracing::warn!(router, count = seat.send_errors, %error, "vrrp cannot send");
         }
     }
 
@@ -353,18 +350,19 @@ impl Engine {
     fn change_addresses(
         &mut self,
         index: usize,
-        change: fn(&mut AddressTable, Ipv4Addr) -> io::Result<()>,
+        change: fn(&mut AddressTable, IpAddr) -> io::Result<()>,
     ) -> bool {
         let mut all_done = true;
         for address in self.seats[index].router.addresses().to_vec() {
-            let Err(error) = change(&mut self.table, address) else { continue };
+            let table = &mut self.ports[self.seats[index].port].table;
+            let Err(error) = change(table, address) else { continue };
             all_done = false;
             let seat = &mut self.seats[index];
             seat.address_errors += 1;
             if seat.address_errors.is_power_of_two() {
-                let vrid = seat.router.vrid().as_u8();
+                let router = &**seat.router.name();
                 let count = seat.address_errors;
-                tracing::error!(vrid, %address, count, %error, "virtual address not changed");
+                tracing::error!(router, %address, count, %error, "virtual address not changed");
             }
         }
         all_done
@@ -376,13 +374,14 @@ impl Engine {
         seat.since = at;
         seat.last_reason = Some(transition.reason);
         let Transition { from, to, reason } = transition;
+        let name = Arc::clone(seat.router.name());
         let vrid = seat.router.vrid().as_u8();
         // The story is told by whoever takes the report, on a thread that may wait for a log.
-        tracing::debug!(vrid, state.from = %from, state.to = %to, %reason, "state changed");
+        tracing::debug!(router = &*name, state.from = %from, state.to = %to, %reason, "state changed");
         let addresses = seat.router.addresses().to_vec();
         // A panic of the receiver must not meet a second one while addresses are given back.
         if !std::thread::panicking() {
-            (self.on_report)(Report { vrid, from, to, reason, at, addresses });
+            (self.ears.on_report)(Report { name, vrid, from, to, reason, at, addresses });
         }
     }
 
@@ -390,7 +389,8 @@ impl Engine {
         if self.published {
             return;
         }
-        let status: Vec<_> = self.seats.iter().map(|seat| seat.status(self.errors)).collect();
+        let seats = self.seats.iter();
+        let status: Vec<_> = seats.map(|seat| seat.status(self.ports[seat.port].errors)).collect();
         self.published = self.board.try_publish(&status);
     }
 }
@@ -399,7 +399,9 @@ impl Engine {
 /// and the addresses go.
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.feed_all(&Event::Shutdown);
+        for index in 0..self.seats.len() {
+            self.feed(index, Event::Shutdown);
+        }
         self.published = false;
         self.publish();
     }
@@ -408,12 +410,16 @@ impl Drop for Engine {
 impl Seat {
     fn status(&self, errors: PacketErrors) -> RouterStatus {
         RouterStatus {
+            name: Arc::clone(self.router.name()),
+            interface: Arc::clone(&self.interface),
             vrid: self.router.vrid().as_u8(),
+            addresses: self.router.addresses().to_vec(),
             state: self.router.state(),
             since: self.since,
             priority: self.router.priority().as_u8(),
             permission: self.router.permission(),
             held: self.router.is_held(),
+            hold: self.router.hold(),
             peer: self.router.peer(),
             adverts_in: self.adverts_in,
             adverts_out: self.adverts_out,

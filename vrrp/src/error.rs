@@ -4,7 +4,7 @@
 //! Packets come from strangers, so every reason to refuse one is a variant of [`PacketError`] and
 //! a counter of [`PacketErrors`]. Nothing a packet holds can become an [`Error`].
 
-use std::{io, net::Ipv4Addr};
+use std::{io, net::IpAddr, sync::Arc};
 
 /// A configuration value that VRRP cannot work with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,12 +26,18 @@ pub enum ConfigError {
     TooManyAddresses(usize),
     /// Multicast, loopback, unspecified and broadcast addresses cannot be taken over.
     #[error("addresses: {0} is not a unicast host address")]
-    NotUnicast(Ipv4Addr),
+    NotUnicast(IpAddr),
     /// The same address twice in one virtual router, or in two of one speaker.
     #[error("addresses: {0} is listed twice")]
-    DuplicateAddress(Ipv4Addr),
+    DuplicateAddress(IpAddr),
+    /// An advertisement carries addresses of the family it travels in.
+    #[error("addresses: {0} is of another family than the first address")]
+    MixedFamilies(IpAddr),
+    /// Names tell virtual routers apart in logs, metrics and commands.
+    #[error("name: {0} is used by two virtual routers")]
+    DuplicateName(Arc<str>),
     /// Two virtual routers of one speaker share a VRID.
-    #[error("vrid: {0} is used twice on one interface")]
+    #[error("vrid: {0} is used twice on one interface and in one address family")]
     DuplicateVrid(u8),
     /// A speaker without virtual routers has nothing to say.
     #[error("routers: at least one virtual router is needed")]
@@ -170,7 +176,7 @@ pub enum Error {
         /// Where it was found.
         interface: String,
         /// The virtual address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The prefix it was found with; our own addresses always have 32.
         prefix: u8,
     },
@@ -186,9 +192,9 @@ pub enum Error {
     /// The kernel answered a netlink request in an unexpected way.
     #[error("netlink: unexpected answer to {0}")]
     Netlink(&'static str),
-    /// No virtual router with this VRID is configured.
-    #[error("vrid {0} is not configured on this speaker")]
-    UnknownVrid(u8),
+    /// No virtual router with this name is configured.
+    #[error("virtual router {0} is not configured on this speaker")]
+    UnknownRouter(String),
     /// The thread of the speaker has ended.
     #[error("the vrrp thread has ended")]
     Stopped,

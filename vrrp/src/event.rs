@@ -1,9 +1,12 @@
 //! The words of a virtual router: the states it knows, the events it is told, the actions it asks
 //! for, and the reasons it gives. What follows from what stands in `router.rs`.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{fmt, net::IpAddr, time::Instant};
 
-use crate::{config::Priority, packet::Advertisement};
+use crate::{
+    config::{Priority, RouterConfig},
+    packet::Advertisement,
+};
 
 /// The states of RFC 9568 section 6.4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +36,7 @@ pub enum Event {
     /// only changes the source.
     Startup {
         /// Source of our advertisements; decides ties (section 6.4.3).
-        source: Ipv4Addr,
+        source: IpAddr,
     },
     /// Stop: say goodbye and give the addresses back.
     Shutdown,
@@ -42,7 +45,7 @@ pub enum Event {
     /// A sound advertisement of this virtual router arrived.
     Advertisement {
         /// Who sent it.
-        source: Ipv4Addr,
+        source: IpAddr,
         /// What it says.
         advertisement: Advertisement,
     },
@@ -52,9 +55,25 @@ pub enum Event {
     SetPermission(bool),
     /// Somebody else took a virtual address off the interface, or its MAC address changed.
     AddressLost,
+    /// The answer to [`Action::Consult`].
+    Opinion(Opinion),
     /// [`Action::AddAddresses`] failed. An Active without address would keep the others from
     /// serving it.
     AddressRefused,
+}
+
+/// What a second source of news says about an Active that has fallen silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opinion {
+    /// Nothing speaks against taking over.
+    Claim,
+    /// The Active is known to be well, only its advertisements do not arrive.
+    Hold {
+        /// When to ask again.
+        until: Instant,
+        /// What is known, for the log and the status.
+        why: &'static str,
+    },
 }
 
 /// What the shell has to do, in the order in which it is polled.
@@ -68,6 +87,8 @@ pub enum Action {
     RenewAddresses,
     /// Take the virtual addresses off the interface.
     RemoveAddresses,
+    /// Ask for a second opinion and answer with [`Event::Opinion`] at once.
+    Consult,
     /// Send gratuitous ARP for every virtual address.
     Announce,
     /// Tell the owner of the speaker; all actions of the transition came before.
@@ -101,7 +122,7 @@ pub enum Reason {
     /// Another router is Active with more right.
     BetterAdvertisement {
         /// Its address.
-        source: Ipv4Addr,
+        source: IpAddr,
         /// Its priority.
         priority: u8,
     },
@@ -145,11 +166,36 @@ pub struct Anomalies {
     pub address_mismatch: u64,
 }
 
+impl Anomalies {
+    /// Counts what is odd about an advertisement that a router at `own_source` received.
+    pub(crate) fn note(
+        &mut self,
+        config: &RouterConfig,
+        own_source: IpAddr,
+        source: IpAddr,
+        advertisement: &Advertisement,
+    ) {
+        if source == own_source {
+            self.own_source = self.own_source.saturating_add(1);
+            return;
+        }
+        if advertisement.interval != config.interval() {
+            self.interval_mismatch = self.interval_mismatch.saturating_add(1);
+        }
+        let same = |address: &IpAddr| config.addresses().contains(address);
+        if advertisement.addresses.len() != config.addresses().len()
+            || !advertisement.addresses.iter().all(same)
+        {
+            self.address_mismatch = self.address_mismatch.saturating_add(1);
+        }
+    }
+}
+
 /// The Active this router follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Its primary address.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Its priority as last advertised.
     pub priority: u8,
 }

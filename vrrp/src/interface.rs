@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     os::fd::{AsFd, BorrowedFd},
 };
 
@@ -75,7 +75,7 @@ impl Interface {
     }
 }
 
-/// News about links and IPv4 addresses of the whole namespace.
+/// News about links and addresses of the whole namespace.
 #[derive(Debug)]
 pub(crate) struct Watch {
     socket: Socket,
@@ -97,16 +97,16 @@ impl Watch {
         Ok(Self { socket, buffer: Vec::with_capacity(32 * 1024) })
     }
 
-    /// Reads all news and says whether any may matter to the interface `index`, apart from
+    /// Reads all news and says whether any may matter to the interfaces `indices`, apart from
     /// renewals of the addresses `ours`.
-    pub(crate) fn drain(&mut self, index: u32, ours: &[Ipv4Addr]) -> bool {
+    pub(crate) fn drain(&mut self, indices: &[u32], ours: &[IpAddr]) -> bool {
         let mut matters = false;
         loop {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, 0) {
                 Ok(_) => {
                     matters |= messages(&self.buffer).any(|message| match message {
-                        Ok(message) => is_news(&message.payload, index, ours),
+                        Ok(message) => is_news(&message.payload, indices, ours),
                         Err(_) => true,
                     });
                 }
@@ -124,23 +124,34 @@ impl AsFd for Watch {
     }
 }
 
-/// The IPv4 address a message is about.
-pub(crate) fn local_address(message: &AddressMessage) -> Option<Ipv4Addr> {
-    message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+/// The address a message is about.
+pub(crate) fn local_address(message: &AddressMessage) -> Option<IpAddr> {
+    // IPv6 has a local attribute only on point-to-point links.
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
         _ => None,
+    });
+    local.or_else(|| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
     })
 }
 
-fn is_news(payload: &NetlinkPayload<RouteNetlinkMessage>, index: u32, ours: &[Ipv4Addr]) -> bool {
+fn is_news(
+    payload: &NetlinkPayload<RouteNetlinkMessage>,
+    indices: &[u32],
+    ours: &[IpAddr],
+) -> bool {
     let NetlinkPayload::InnerMessage(message) = payload else { return false };
     match message {
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
-            link.header.index == index
+            indices.contains(&link.header.index)
         }
-        RouteNetlinkMessage::DelAddress(address) => address.header.index == index,
+        RouteNetlinkMessage::DelAddress(address) => indices.contains(&address.header.index),
         RouteNetlinkMessage::NewAddress(address) => {
-            address.header.index == index
+            indices.contains(&address.header.index)
                 && local_address(address).is_none_or(|local| !ours.contains(&local))
         }
         _ => false,

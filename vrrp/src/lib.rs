@@ -6,20 +6,21 @@
 //! | RFC 9568 | file |
 //! |---|---|
 //! | 5.1, 5.2 packet format, 7.1 receive checks | `packet.rs`, `checksum.rs` |
-//! | 6.1 parameters and timers | `config.rs`, `timers.rs` |
+//! | 6.1 parameters and timers | `config.rs`, `timers.rs`, `down_timer.rs` |
 //! | 6.4 state machine | `router.rs`, `event.rs`, `announce_plan.rs` |
 //! | 8.1.2 gratuitous ARP | `announce.rs` |
 //! | 5.1.1 sockets | `link.rs` |
-//! | the thread around all of it | `speaker.rs`, `engine.rs`, `status.rs` |
+//! | the thread around all of it | `speaker.rs`, `engine.rs`, `port.rs`, `status.rs` |
 //! | virtual addresses, link state | `addresses.rs`, `interface.rs`, `netlink.rs` |
 //!
 //! ```no_run
-//! use std::{net::Ipv4Addr, sync::mpsc::channel};
+//! use std::{net::IpAddr, sync::mpsc::channel};
 //!
-//! let router = vrrp::RouterConfig::new(51, vec![Ipv4Addr::new(192, 0, 2, 10)])?;
-//! let config = vrrp::SpeakerConfig::new("eth0", vec![router])?;
+//! let address = IpAddr::from([192, 0, 2, 10]);
+//! let router = vrrp::RouterConfig::new("eth0", 51, vec![address])?;
+//! let config = vrrp::SpeakerConfig::new(vec![router])?;
 //! let (sender, reports) = channel();
-//! let speaker = vrrp::Speaker::spawn(config, Box::new(move |report| drop(sender.send(report))))?;
+//! let speaker = vrrp::Speaker::spawn(config, Box::new(move |report| drop(sender.send(report))), None)?;
 //! for report in reports {
 //!     println!("{} -> {}: {}", report.from, report.to, report.reason);
 //! }
@@ -38,6 +39,7 @@ mod announce;
 mod announce_plan;
 mod checksum;
 mod config;
+mod down_timer;
 mod engine;
 mod error;
 mod event;
@@ -45,6 +47,7 @@ mod interface;
 mod link;
 mod netlink;
 mod packet;
+mod port;
 mod router;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
@@ -56,11 +59,11 @@ mod timers;
 pub use addresses::release;
 pub use announce::{ArpFrame, Mac, gratuitous_arp};
 pub use checksum::{ChecksumForm, PROTOCOL};
-pub use config::{Interval, Priority, RouterConfig, Vrid};
+pub use config::{Family, Interval, Priority, RouterConfig, Vrid};
 pub use error::{ConfigError, Error, PacketError, PacketErrors};
-pub use event::{Action, Anomalies, Event, Peer, Reason, State, Transition};
+pub use event::{Action, Anomalies, Event, Opinion, Peer, Reason, State, Transition};
 pub use packet::{Advertisement, Datagram, GROUP, TTL};
 pub use router::VirtualRouter;
-pub use speaker::{Speaker, SpeakerConfig, SpeakerHandle};
+pub use speaker::{Counsel, Speaker, SpeakerConfig, SpeakerHandle};
 pub use status::{Report, RouterStatus};
 pub use timers::{active_down_interval, skew_time};

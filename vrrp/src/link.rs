@@ -6,7 +6,7 @@
 
 use std::{
     io::{self, Read},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     os::fd::{AsFd, BorrowedFd},
 };
 
@@ -17,12 +17,13 @@ use crate::{
     checksum::PROTOCOL,
     error::{Error, system},
     interface::Interface,
-    packet::{GROUP, TTL},
+    packet::TTL,
     sys,
 };
 
 /// DSCP CS6, network control, as every Linux speaker sets it.
 const TOS: u32 = 0xc0;
+const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 /// `return 0` in classic BPF: drop whatever arrives.
 const DROP_ALL: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
@@ -48,8 +49,8 @@ impl Link {
     }
 
     /// Sends from `source` from now on. Fails unless it is an address of this host.
-    pub(crate) fn set_source(&self, source: Ipv4Addr) -> io::Result<()> {
-        self.sender.bind(&SocketAddrV4::new(source, 0).into())
+    pub(crate) fn set_source(&self, source: IpAddr) -> io::Result<()> {
+        self.sender.bind(&SocketAddr::new(source, 0).into())
     }
 
     /// Sends a VRRP message to the group.

@@ -4,7 +4,7 @@
 //! [`Advertisement::parse`] reads it. Both take any bytes without panicking; every refusal is a
 //! [`PacketError`]. Whether the VRID is ours is for the speaker to say.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use smallvec::SmallVec;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The group every advertisement is sent to (section 5.1.1.2); routers never forward it.
-pub const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+pub const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 18));
 
 /// The only TTL accepted (section 5.1.1.3): proof that the sender sits on this segment.
 pub const TTL: u8 = 255;
@@ -32,9 +32,9 @@ const KEEPALIVED_TRAILER: usize = 28;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
     /// Who sent it: the primary address of a router.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Where it was sent to; part of the pseudo-header.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// Time to live as received.
     pub ttl: u8,
     /// The VRRP message.
@@ -55,8 +55,8 @@ impl<'a> Datagram<'a> {
         }
         let message = packet.get(header_length..total_length).ok_or(PacketError::IpHeader)?;
         Ok(Self {
-            source: Ipv4Addr::new(header[12], header[13], header[14], header[15]),
-            destination: Ipv4Addr::new(header[16], header[17], header[18], header[19]),
+            source: Ipv4Addr::new(header[12], header[13], header[14], header[15]).into(),
+            destination: Ipv4Addr::new(header[16], header[17], header[18], header[19]).into(),
             ttl: header[8],
             message,
         })
@@ -73,21 +73,24 @@ pub struct Advertisement {
     /// Max Advertise Interval: how often the sender sends.
     pub interval: Interval,
     /// The virtual addresses, 1 to 255 of them.
-    pub addresses: SmallVec<[Ipv4Addr; 4]>,
+    pub addresses: SmallVec<[IpAddr; 4]>,
 }
 
 impl Advertisement {
     /// The bytes of the message, checksum included.
     ///
     /// Only the first 255 addresses are written; [`crate::RouterConfig`] never holds more.
-    pub fn emit(&self, source: Ipv4Addr, destination: Ipv4Addr, form: ChecksumForm) -> Vec<u8> {
+    pub fn emit(&self, source: IpAddr, destination: IpAddr, form: ChecksumForm) -> Vec<u8> {
         let count = u8::try_from(self.addresses.len()).unwrap_or(u8::MAX);
         let mut message = Vec::with_capacity(FIXED + 4 * usize::from(count));
         message.extend([VERSION << 4 | ADVERTISEMENT, self.vrid.as_u8(), self.priority, count]);
         message.extend(self.interval.as_centiseconds().to_be_bytes());
         message.extend([0, 0]);
         for address in self.addresses.iter().take(usize::from(count)) {
-            message.extend(address.octets());
+            match address {
+                IpAddr::V4(address) => message.extend(address.octets()),
+                IpAddr::V6(address) => message.extend(address.octets()),
+            }
         }
         let sum = checksum(form, &message, source, destination);
         message[CHECKSUM].copy_from_slice(&sum.to_be_bytes());
@@ -114,7 +117,8 @@ impl Advertisement {
         if count == 0 {
             return Err(PacketError::CountZero);
         }
-        let expected = FIXED + 4 * usize::from(count);
+        let width = if datagram.source.is_ipv4() { 4 } else { 16 };
+        let expected = FIXED + width * usize::from(count);
         if message.len() != expected && message.len() != expected + KEEPALIVED_TRAILER {
             return Err(PacketError::Length { found: message.len(), expected });
         }
@@ -129,8 +133,11 @@ impl Advertisement {
         let interval =
             Interval::from_centiseconds(centiseconds).map_err(|_| PacketError::IntervalZero)?;
         let addresses = message[FIXED..]
-            .chunks_exact(4)
-            .map(|octets| Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]))
+            .chunks_exact(width)
+            .filter_map(|octets| match <[u8; 4]>::try_from(octets) {
+                Ok(octets) => Some(IpAddr::from(octets)),
+                Err(_) => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
+            })
             .collect();
         Ok((Self { vrid, priority, interval, addresses }, form))
     }
@@ -142,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+    const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
     /// Captured from keepalived 2.2.7: VRID 51, priority 150, 100 ms, 10.99.0.100.
     const CAPTURED: [u8; 32] = [
         0x45, 0xc0, 0x00, 0x20, 0x00, 0x01, 0x00, 0x00, 0xff, 0x70, 0xd0, 0x36, 0x0a, 0x63, 0x00,
@@ -155,7 +162,7 @@ mod tests {
             vrid: Vrid::new(51).unwrap(),
             priority: 150,
             interval: Interval::from_centiseconds(10).unwrap(),
-            addresses: SmallVec::from_slice(&[Ipv4Addr::new(10, 99, 0, 100)]),
+            addresses: SmallVec::from_slice(&[Ipv4Addr::new(10, 99, 0, 100).into()]),
         }
     }
 
@@ -288,7 +295,7 @@ mod tests {
                 vrid: Vrid::new(vrid).unwrap(),
                 priority,
                 interval: Interval::from_centiseconds(centiseconds).unwrap(),
-                addresses: addresses.into_iter().map(Ipv4Addr::from).collect(),
+                addresses: addresses.into_iter().map(Ipv4Addr::from).map(IpAddr::from).collect(),
             }
         }
     }
@@ -305,7 +312,7 @@ mod tests {
             } else {
                 ChecksumForm::PseudoHeader
             };
-            let message = advertisement.emit(source, GROUP, form);
+            let message = advertisement.emit(source.into(), GROUP, form);
             let mut bytes = packet(&message);
             bytes[12..16].copy_from_slice(&source.octets());
             prop_assert_eq!(parse(&bytes).map(|(parsed, _)| parsed), Ok(advertisement));

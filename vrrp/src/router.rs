@@ -17,16 +17,17 @@
 
 use std::{
     collections::VecDeque,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
     announce_plan::AnnouncePlan,
-    config::{Interval, Priority, RouterConfig, Vrid},
-    event::{Action, Anomalies, Event, Peer, Reason, State, Transition},
+    config::{Family, Interval, Priority, RouterConfig, Vrid},
+    down_timer::DownTimer,
+    event::{Action, Anomalies, Event, Opinion, Peer, Reason, State, Transition},
     packet::Advertisement,
-    timers::{active_down_interval, skew_time},
 };
 
 /// How often the lease of the addresses is renewed while Active.
@@ -35,10 +36,6 @@ const RENEWAL: Duration = Duration::from_millis(500);
 /// An Active whose Adver_Timer fires this many intervals late has been asleep (a stopped process,
 /// a paused virtual machine); others have had every reason to take over.
 const OVERSLEPT_INTERVALS: u32 = 2;
-
-/// After the system refused to add an address, others get this long before we try again. Each try
-/// costs them their address for a moment.
-const REFUSED_PENALTY: Duration = Duration::from_secs(60);
 
 /// An Active answers losing advertisements at once, but a flood of them only this often.
 const ASSERT_SPACING: Duration = Duration::from_millis(10);
@@ -49,7 +46,7 @@ pub struct VirtualRouter {
     config: RouterConfig,
     priority: Priority,
     permission: bool,
-    source: Ipv4Addr,
+    source: IpAddr,
     /// Active_Adver_Interval: the interval of whoever is Active.
     active_interval: Interval,
     role: Role,
@@ -65,26 +62,13 @@ enum Role {
     Active { adver: Instant, renewal: Instant, announce: AnnouncePlan, asserted: Option<Instant> },
 }
 
-/// Active_Down_Timer. It keeps its start and not its end, so that a change of priority moves it.
-#[derive(Clone, Copy, Debug)]
-enum DownTimer {
-    /// Runs for Active_Down_Interval.
-    Silence { since: Instant },
-    /// Runs for Skew_Time: the Active said goodbye.
-    Farewell { since: Instant },
-    /// Runs for [`REFUSED_PENALTY`].
-    Refused { since: Instant },
-    /// Has fired, but becoming Active is not permitted.
-    Held,
-}
-
 impl VirtualRouter {
     /// A router in Initialize; [`Event::Startup`] wakes it.
     pub fn new(config: RouterConfig) -> Self {
         Self {
             priority: config.priority(),
             permission: config.permission(),
-            source: Ipv4Addr::UNSPECIFIED,
+            source: Ipv4Addr::UNSPECIFIED.into(),
             active_interval: config.interval(),
             role: Role::Initialize,
             peer: None,
@@ -96,7 +80,9 @@ impl VirtualRouter {
 
     /// Takes in what happened at `now`.
     pub fn handle(&mut self, now: Instant, event: Event) {
-        self.note_anomalies(&event);
+        if let Event::Advertisement { source, advertisement } = &event {
+            self.anomalies.note(&self.config, self.source, *source, advertisement);
+        }
         match (self.state(), event) {
             // The two inputs of whoever operates the router; no section of the RFC.
             (_, Event::SetPriority(priority)) => self.priority = priority,
@@ -129,6 +115,10 @@ impl VirtualRouter {
             (State::Backup, Event::Shutdown) => self.become_initialize(Reason::Shutdown),
             (State::Backup, Event::LinkDown) => self.become_initialize(Reason::LinkDown),
             (State::Backup, Event::AddressLost | Event::AddressRefused) => {}
+
+            // Not in the RFC: what is known besides silence decides.
+            (State::Backup, Event::Opinion(opinion)) => self.take_opinion(now, opinion),
+            (State::Active, Event::Opinion(_)) => {}
 
             // 6.4.3 Active, Shutdown.
             (State::Active, Event::Shutdown) => {
@@ -214,13 +204,18 @@ impl VirtualRouter {
             Role::Backup(timer) => {
                 let reason = match timer {
                     DownTimer::Silence { .. } | DownTimer::Refused { .. } => Reason::ActiveSilent,
+                    DownTimer::Advised { .. } => Reason::ActiveSilent,
                     DownTimer::Farewell { .. } => Reason::ActiveLeft,
-                    DownTimer::Held => return,
+                    DownTimer::Held | DownTimer::Consulting => return,
                 };
                 if self.poll_timeout().is_none_or(|deadline| deadline > now) {
                     return;
                 }
-                if self.permission {
+                if self.permission && self.config.second_opinion() && reason == Reason::ActiveSilent
+                {
+                    self.role = Role::Backup(DownTimer::Consulting);
+                    self.actions.push_back(Action::Consult);
+                } else if self.permission {
                     self.become_active(now, reason);
                 } else {
                     self.peer = None;
@@ -255,14 +250,8 @@ impl VirtualRouter {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let priority = self.priority.as_u8();
         match &self.role {
-            Role::Initialize | Role::Backup(DownTimer::Held) => None,
-            Role::Backup(DownTimer::Silence { since }) => {
-                Some(*since + active_down_interval(priority, self.active_interval))
-            }
-            Role::Backup(DownTimer::Farewell { since }) => {
-                Some(*since + skew_time(priority, self.active_interval))
-            }
-            Role::Backup(DownTimer::Refused { since }) => Some(*since + REFUSED_PENALTY),
+            Role::Initialize => None,
+            Role::Backup(timer) => timer.deadline(priority, self.active_interval),
             Role::Active { adver, renewal, announce, .. } => {
                 Some((*adver).min(*renewal).min(announce.due()))
             }
@@ -278,13 +267,23 @@ impl VirtualRouter {
         }
     }
 
+    /// What it is called.
+    pub fn name(&self) -> &Arc<str> {
+        self.config.name()
+    }
+
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        self.config.family()
+    }
+
     /// The identifier on the wire.
     pub fn vrid(&self) -> Vrid {
         self.config.vrid()
     }
 
     /// The virtual addresses.
-    pub fn addresses(&self) -> &[Ipv4Addr] {
+    pub fn addresses(&self) -> &[IpAddr] {
         self.config.addresses()
     }
 
@@ -301,6 +300,14 @@ impl VirtualRouter {
     /// Whether the Active is gone and only the permission to succeed it is missing.
     pub fn is_held(&self) -> bool {
         matches!(self.role, Role::Backup(DownTimer::Held))
+    }
+
+    /// Why a second opinion keeps this router from succeeding a silent Active.
+    pub fn hold(&self) -> Option<&'static str> {
+        match self.role {
+            Role::Backup(DownTimer::Advised { why, .. }) => Some(why),
+            _ => None,
+        }
     }
 
     /// The Active this router follows; `None` unless in Backup.
@@ -329,6 +336,18 @@ impl VirtualRouter {
         self.actions.push_back(Action::AddAddresses);
         self.actions.push_back(Action::Announce);
         self.report(from, reason);
+    }
+
+    fn take_opinion(&mut self, now: Instant, opinion: Opinion) {
+        if !matches!(self.role, Role::Backup(DownTimer::Consulting)) {
+            return;
+        }
+        match opinion {
+            Opinion::Claim => self.become_active(now, Reason::ActiveSilent),
+            Opinion::Hold { until, why } => {
+                self.role = Role::Backup(DownTimer::Advised { until, why });
+            }
+        }
     }
 
     fn become_backup(&mut self, now: Instant, reason: Reason) {
@@ -364,16 +383,15 @@ impl VirtualRouter {
     }
 
     /// Adopts the sender's interval and starts Active_Down_Timer anew.
-    fn follow(&mut self, now: Instant, source: Ipv4Addr, advertisement: &Advertisement) {
+    fn follow(&mut self, now: Instant, source: IpAddr, advertisement: &Advertisement) {
         self.peer = Some(Peer { source, priority: advertisement.priority });
         self.active_interval = advertisement.interval;
         self.role = Role::Backup(DownTimer::Silence { since: now });
     }
 
     /// The tie is broken by the address as an unsigned number in network order.
-    fn loses_against(&self, source: Ipv4Addr, advertisement: &Advertisement) -> bool {
-        (advertisement.priority, u32::from(source))
-            > (self.priority.as_u8(), u32::from(self.source))
+    fn loses_against(&self, source: IpAddr, advertisement: &Advertisement) -> bool {
+        (advertisement.priority, source) > (self.priority.as_u8(), self.source)
     }
 
     fn overslept(&self, now: Instant) -> bool {
@@ -411,23 +429,5 @@ impl VirtualRouter {
     fn report(&mut self, from: State, reason: Reason) {
         let to = self.state();
         self.actions.push_back(Action::Report(Transition { from, to, reason }));
-    }
-
-    fn note_anomalies(&mut self, event: &Event) {
-        let Event::Advertisement { source, advertisement } = event else { return };
-        let seen = &mut self.anomalies;
-        if *source == self.source {
-            seen.own_source = seen.own_source.saturating_add(1);
-            return;
-        }
-        if advertisement.interval != self.config.interval() {
-            seen.interval_mismatch = seen.interval_mismatch.saturating_add(1);
-        }
-        let same = |address: &Ipv4Addr| self.config.addresses().contains(address);
-        if advertisement.addresses.len() != self.config.addresses().len()
-            || !advertisement.addresses.iter().all(same)
-        {
-            seen.address_mismatch = seen.address_mismatch.saturating_add(1);
-        }
     }
 }

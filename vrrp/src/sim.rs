@@ -6,14 +6,14 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use crate::{
     checksum::ChecksumForm,
     config::RouterConfig,
-    event::{Action, Event, State, Transition},
+    event::{Action, Event, Opinion, State, Transition},
     packet::{Advertisement, Datagram, GROUP, TTL},
     router::VirtualRouter,
 };
@@ -33,7 +33,7 @@ pub struct Conditions {
 #[derive(Debug)]
 struct Node {
     router: VirtualRouter,
-    source: Ipv4Addr,
+    source: IpAddr,
     group: u32,
     running: bool,
     paused: bool,
@@ -46,7 +46,7 @@ struct Node {
 
 #[derive(Clone, Debug)]
 struct Frame {
-    source: Ipv4Addr,
+    source: IpAddr,
     message: Vec<u8>,
 }
 
@@ -76,7 +76,7 @@ impl Segment {
     }
 
     /// Adds a host that is switched off and returns its number.
-    pub fn add(&mut self, config: RouterConfig, source: Ipv4Addr) -> usize {
+    pub fn add(&mut self, config: RouterConfig, source: IpAddr) -> usize {
         self.nodes.push(Node {
             router: VirtualRouter::new(config),
             source,
@@ -255,6 +255,11 @@ impl Segment {
                     self.nodes[node].holds_addresses = true;
                 }
                 Action::RemoveAddresses => self.nodes[node].holds_addresses = false,
+                Action::Consult => {
+                    let now = self.now;
+                    let opinion = Event::Opinion(Opinion::Claim);
+                    self.nodes[node].router.handle(now, opinion);
+                }
                 Action::Announce => self.nodes[node].announcements += 1,
                 Action::Report(transition) => {
                     let now = self.now;

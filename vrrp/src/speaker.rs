@@ -1,4 +1,4 @@
-//! Starting, steering and stopping a speaker: one OS thread per interface, see `engine.rs`.
+//! Starting, steering and stopping a speaker: one OS thread for all interfaces, see `engine.rs`.
 //!
 //! It is a thread and not a task of an async runtime: with the ordinary scheduling of a busy host
 //! an advertisement is late often enough to make a backup take over for no reason.
@@ -6,27 +6,32 @@
 use std::{
     collections::BTreeSet,
     io::Write,
-    net::Ipv4Addr,
     os::unix::net::UnixStream,
-    sync::mpsc::{Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
     thread::JoinHandle,
+    time::Instant,
 };
 
 use crate::{
-    addresses::AddressTable,
     config::{Priority, RouterConfig},
-    engine::{Command, Engine},
+    engine::{Command, Ears, Engine},
     error::{ConfigError, Error, system},
-    interface::{Interface, Watch},
-    link::Link,
-    netlink::Route,
+    event::{Event, Opinion},
+    interface::Watch,
+    port::Port,
     status::{Board, Report, RouterStatus},
 };
 
-/// Where to speak, and as which virtual routers.
+/// Whether a router whose Active fell silent may succeed it: asked with its name and the time, on
+/// the thread of the speaker. It answers from memory and never waits.
+pub type Counsel = Box<dyn FnMut(&str, Instant) -> Opinion + Send>;
+
+/// As which virtual routers to speak.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpeakerConfig {
-    interface: String,
     routers: Vec<RouterConfig>,
     lease: u32,
     realtime_priority: Option<u8>,
@@ -34,20 +39,22 @@ pub struct SpeakerConfig {
 
 impl SpeakerConfig {
     /// A speaker with the defaults: a lease of 2 s, SCHED_RR at priority 50. There must be only
-    /// one speaker per interface, as each removes what another seems to have left behind.
+    /// one speaker in a network namespace, as each removes what another seems to have left behind.
     ///
     /// # Errors
-    /// No router, or two with the same VRID or with a virtual address in common.
-    pub fn new(
-        interface: impl Into<String>,
-        routers: Vec<RouterConfig>,
-    ) -> Result<Self, ConfigError> {
+    /// No router, two with the same name, with the same VRID on one interface and in one family,
+    /// or with a virtual address in common.
+    pub fn new(routers: Vec<RouterConfig>) -> Result<Self, ConfigError> {
         if routers.is_empty() {
             return Err(ConfigError::NoRouter);
         }
-        let (mut vrids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+        let (mut names, mut vrids) = (BTreeSet::new(), BTreeSet::new());
+        let mut addresses = BTreeSet::new();
         for router in &routers {
-            if !vrids.insert(router.vrid()) {
+            if !names.insert(router.name()) {
+                return Err(ConfigError::DuplicateName(Arc::clone(router.name())));
+            }
+            if !vrids.insert((router.interface(), router.family(), router.vrid())) {
                 return Err(ConfigError::DuplicateVrid(router.vrid().as_u8()));
             }
             for address in router.addresses() {
@@ -56,7 +63,7 @@ impl SpeakerConfig {
                 }
             }
         }
-        Ok(Self { interface: interface.into(), routers, lease: 2, realtime_priority: Some(50) })
+        Ok(Self { routers, lease: 2, realtime_priority: Some(50) })
     }
 
     /// Sets after how many seconds without renewal the kernel drops a virtual address: 2 to 3600.
@@ -76,14 +83,9 @@ impl SpeakerConfig {
         self
     }
 
-    /// The name of the interface.
-    pub fn interface(&self) -> &str {
-        &self.interface
-    }
-
-    /// All virtual addresses of all routers.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        self.routers.iter().flat_map(|router| router.addresses().iter().copied())
+    /// The virtual routers.
+    pub fn routers(&self) -> &[RouterConfig] {
+        &self.routers
     }
 }
 
@@ -92,12 +94,14 @@ impl SpeakerConfig {
 pub struct Speaker;
 
 impl Speaker {
-    /// Takes leftover virtual addresses off the interface, opens all sockets, and starts the
+    /// Takes leftover virtual addresses off the interfaces, opens all sockets, and starts the
     /// thread. Every virtual router begins as Backup, or waits for the link to come up.
     ///
     /// `on_report` is called on the thread of the speaker, between two advertisements: it must
     /// neither block nor do more than hand the report on, for instance through a channel. It is
-    /// called after advertisement, addresses and announcement of the change are out.
+    /// called after advertisement, addresses and announcement of the change are out. `counsel` is
+    /// asked on the same thread before a silent Active is succeeded; without one nothing speaks
+    /// against it.
     ///
     /// The calling thread decides the network namespace and needs CAP_NET_RAW and CAP_NET_ADMIN;
     /// the new thread keeps them, the caller may drop its own afterwards.
@@ -108,49 +112,51 @@ impl Speaker {
     pub fn spawn(
         config: SpeakerConfig,
         on_report: Box<dyn FnMut(Report) + Send>,
+        counsel: Option<Counsel>,
     ) -> Result<SpeakerHandle, Error> {
-        let mut route = Route::open().map_err(system("opening netlink"))?;
-        let interface = Interface::find(&mut route, &config.interface)?;
-        let addresses: Vec<_> = config.addresses().collect();
-        let mut table = AddressTable::new(route, interface.index, config.lease);
-        let leftovers = table.remove_leftovers(&interface, &addresses)?;
-        if leftovers > 0 {
-            tracing::warn!(
-                interface = interface.name,
-                addresses = leftovers,
-                "removed virtual addresses that an earlier process left behind"
-            );
-        }
-        // Before the state of the link is looked at, so that no change goes unnoticed.
+        // Before the state of any link is looked at, so that no change goes unnoticed.
         let watch = Watch::open()?;
-        let link = Link::open(&interface)?;
+        let mut ports: Vec<Port> = Vec::new();
+        for router in &config.routers {
+            if ports.iter().any(|port| port.name() == &**router.interface()) {
+                continue;
+            }
+            let of_interface = |other: &&RouterConfig| other.interface() == router.interface();
+            let routers = config.routers.iter().filter(of_interface);
+            let addresses = routers.flat_map(|router| router.addresses().to_vec()).collect();
+            ports.push(Port::open(router.interface(), addresses, config.lease)?);
+        }
         let (commands, inbox) = channel();
         let (bell, wake) = UnixStream::pair().map_err(system("opening a socket pair"))?;
         for end in [&bell, &wake] {
             end.set_nonblocking(true).map_err(system("opening a socket pair"))?;
         }
-        let vrids = config.routers.iter().map(|router| router.vrid().as_u8()).collect();
+        let names = config.routers.iter().map(|router| Arc::clone(router.name())).collect();
+        let with_counsel = counsel.is_some();
+        let routers = config.routers.into_iter();
+        let routers = routers.map(|router| router.with_second_opinion(with_counsel)).collect();
         let board = Board::default();
         let engine = Engine::new(
-            (interface, link, table, watch),
-            config.routers,
+            ports,
+            watch,
+            routers,
             (inbox, wake),
             board.clone(),
-            on_report,
+            Ears { on_report, counsel },
         );
         let realtime_priority = config.realtime_priority;
         let thread = std::thread::Builder::new()
             .name("vrrp".to_owned())
             .spawn(move || engine.run(realtime_priority))
             .map_err(system("starting the vrrp thread"))?;
-        Ok(SpeakerHandle { vrids, commands, bell, board, thread: Some(thread) })
+        Ok(SpeakerHandle { names, commands, bell, board, thread: Some(thread) })
     }
 }
 
 /// A running speaker. Dropping it stops the speaker as [`SpeakerHandle::stop`] does.
 #[derive(Debug)]
 pub struct SpeakerHandle {
-    vrids: Vec<u8>,
+    names: Vec<Arc<str>>,
     commands: Sender<Command>,
     /// Writing wakes the thread.
     bell: UnixStream,
@@ -162,18 +168,23 @@ impl SpeakerHandle {
     /// Changes the priority of a virtual router, 1 to 254. Does not wait.
     ///
     /// # Errors
-    /// A priority out of range, an unknown VRID, or a thread that has ended.
-    pub fn set_priority(&self, vrid: u8, priority: u8) -> Result<(), Error> {
-        self.send(vrid, Command::SetPriority(vrid, Priority::new(priority)?))
+    /// A priority out of range, an unknown name, or a thread that has ended.
+    pub fn set_priority(&self, name: &str, priority: u8) -> Result<(), Error> {
+        self.tell(name, Event::SetPriority(Priority::new(priority)?))
     }
 
     /// Says whether a virtual router may become Active; an Active that may not yields at once,
     /// with an advertisement of priority 0. Does not wait.
     ///
     /// # Errors
-    /// An unknown VRID, or a thread that has ended.
-    pub fn set_permission(&self, vrid: u8, permission: bool) -> Result<(), Error> {
-        self.send(vrid, Command::SetPermission(vrid, permission))
+    /// An unknown name, or a thread that has ended.
+    pub fn set_permission(&self, name: &str, permission: bool) -> Result<(), Error> {
+        self.tell(name, Event::SetPermission(permission))
+    }
+
+    /// The names of the virtual routers.
+    pub fn names(&self) -> &[Arc<str>] {
+        &self.names
     }
 
     /// How every virtual router stands. Does not wait for the thread.
@@ -193,11 +204,12 @@ impl SpeakerHandle {
         self.finish();
     }
 
-    fn send(&self, vrid: u8, command: Command) -> Result<(), Error> {
-        if !self.vrids.contains(&vrid) {
-            return Err(Error::UnknownVrid(vrid));
-        }
-        self.commands.send(command).map_err(|_| Error::Stopped)?;
+    fn tell(&self, name: &str, event: Event) -> Result<(), Error> {
+        let mut seats = self.names.iter();
+        let Some(seat) = seats.position(|known| &**known == name) else {
+            return Err(Error::UnknownRouter(name.to_owned()));
+        };
+        self.commands.send(Command::Feed(seat, event)).map_err(|_| Error::Stopped)?;
         self.ring();
         Ok(())
     }
@@ -227,25 +239,39 @@ impl Drop for SpeakerHandle {
 mod tests {
     use super::*;
 
-    fn router(vrid: u8, last: u8) -> RouterConfig {
-        RouterConfig::new(vrid, vec![Ipv4Addr::new(10, 99, 0, last)]).unwrap()
+    fn router(interface: &str, vrid: u8, address: &str) -> RouterConfig {
+        RouterConfig::new(interface, vrid, vec![address.parse().unwrap()]).unwrap()
     }
 
     #[test]
     fn routers_of_one_speaker_must_differ() {
-        let speaker = |routers| SpeakerConfig::new("eth0", routers).map(drop);
+        let speaker = |routers| SpeakerConfig::new(routers).map(drop);
+        let first = || router("eth0", 7, "10.99.0.1");
         assert_eq!(speaker(vec![]), Err(ConfigError::NoRouter));
-        assert_eq!(speaker(vec![router(7, 1), router(7, 2)]), Err(ConfigError::DuplicateVrid(7)));
+        let same_vrid = router("eth0", 7, "10.99.0.2").with_name("other");
+        assert_eq!(speaker(vec![first(), same_vrid]), Err(ConfigError::DuplicateVrid(7)));
+        let same_name = router("eth1", 8, "10.99.0.2").with_name("eth0-7");
         assert_eq!(
-            speaker(vec![router(7, 1), router(8, 1)]),
-            Err(ConfigError::DuplicateAddress(Ipv4Addr::new(10, 99, 0, 1)))
+            speaker(vec![first(), same_name]),
+            Err(ConfigError::DuplicateName("eth0-7".into()))
         );
-        assert_eq!(speaker(vec![router(7, 1), router(8, 2)]), Ok(()));
+        let same_address = router("eth0", 8, "10.99.0.1");
+        assert_eq!(
+            speaker(vec![first(), same_address]),
+            Err(ConfigError::DuplicateAddress("10.99.0.1".parse().unwrap()))
+        );
+        for fits in [
+            router("eth0", 8, "10.99.0.2"),
+            router("eth1", 7, "10.99.0.2"),
+            router("eth0", 7, "2001:db8::2"),
+        ] {
+            assert_eq!(speaker(vec![first(), fits]), Ok(()));
+        }
     }
 
     #[test]
     fn a_lease_must_outlive_a_few_renewals() {
-        let config = SpeakerConfig::new("eth0", vec![router(7, 1)]).unwrap();
+        let config = SpeakerConfig::new(vec![router("eth0", 7, "10.99.0.1")]).unwrap();
         for (seconds, fits) in [(0, false), (1, false), (2, true), (3600, true), (3601, false)] {
             assert_eq!(config.clone().with_lease(seconds).is_ok(), fits, "{seconds}");
         }
@@ -253,8 +279,8 @@ mod tests {
 
     #[test]
     fn a_missing_interface_is_named() {
-        let config = SpeakerConfig::new("no-such-if", vec![router(7, 1)]).unwrap();
-        let error = Speaker::spawn(config, Box::new(|_| {})).map(drop).unwrap_err();
+        let config = SpeakerConfig::new(vec![router("no-such-if", 7, "10.99.0.1")]).unwrap();
+        let error = Speaker::spawn(config, Box::new(|_| {}), None).map(drop).unwrap_err();
         assert_eq!(error.to_string(), "interface no-such-if does not exist");
     }
 }

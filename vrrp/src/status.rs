@@ -5,7 +5,7 @@
 //! at that instant, else a moment later.
 
 use std::{
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError, TryLockError},
     time::Instant,
 };
@@ -19,6 +19,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Which virtual router.
+    pub name: Arc<str>,
+    /// Its number on the wire.
     pub vrid: u8,
     /// The state left.
     pub from: State,
@@ -29,14 +31,20 @@ pub struct Report {
     /// When: after addresses and announcements.
     pub at: Instant,
     /// The virtual addresses concerned.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A virtual router as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterStatus {
     /// Which virtual router.
+    pub name: Arc<str>,
+    /// The interface it lives on.
+    pub interface: Arc<str>,
+    /// Its number on the wire.
     pub vrid: u8,
+    /// Its virtual addresses.
+    pub addresses: Vec<IpAddr>,
     /// Its state.
     pub state: State,
     /// When it entered that state.
@@ -47,6 +55,8 @@ pub struct RouterStatus {
     pub permission: bool,
     /// The Active is gone; only the permission to succeed it is missing.
     pub held: bool,
+    /// The Active is silent, but a second opinion says that it is well; why.
+    pub hold: Option<&'static str>,
     /// The Active it follows, while in Backup.
     pub peer: Option<Peer>,
     /// Sound advertisements received.

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
 
@@ -13,15 +13,15 @@ use vrrp::{
     sim::{Conditions, Segment},
 };
 
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 100));
 const SEEDS: u64 = 300;
 
 fn router(priority: u8) -> RouterConfig {
-    RouterConfig::new(51, vec![VIP]).unwrap().with_priority(priority).unwrap()
+    RouterConfig::new("eth0", 51, vec![VIP]).unwrap().with_priority(priority).unwrap()
 }
 
-fn host(number: usize) -> Ipv4Addr {
-    Ipv4Addr::new(10, 99, 0, u8::try_from(number + 1).unwrap())
+fn host(number: usize) -> IpAddr {
+    IpAddr::from([10, 99, 0, u8::try_from(number + 1).unwrap()])
 }
 
 /// Running hosts with the priorities 254, 253, ...

@@ -4,21 +4,21 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
 
 use proptest::prelude::*;
 use vrrp::{
-    Action, Advertisement, Event, Interval, Priority, Reason, RouterConfig, State, VirtualRouter,
-    active_down_interval, skew_time,
+    Action, Advertisement, Event, Interval, Opinion, Priority, Reason, RouterConfig, State,
+    VirtualRouter, active_down_interval, skew_time,
 };
 
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
-const OWN: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 127);
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 100));
+const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 127));
 /// Greater than ours only if octets are compared without sign.
-const GREATER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 128);
-const SMALLER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 126);
+const GREATER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 128));
+const SMALLER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 126));
 const OWN_PRIORITY: u8 = 150;
 /// 30 cs, to be told from our own 10 cs.
 const THEIR_INTERVAL: u16 = 30;
@@ -31,20 +31,21 @@ enum Do {
     Renew,
     Remove,
     Announce,
+    Consult,
     Report(State, State),
 }
-use Do::{Add, Announce, Remove, Renew, Report, Send};
+use Do::{Add, Announce, Consult, Remove, Renew, Report, Send};
 use State::{Active, Backup, Initialize};
 
 fn config() -> RouterConfig {
-    RouterConfig::new(51, vec![VIP]).unwrap().with_priority(OWN_PRIORITY).unwrap()
+    RouterConfig::new("eth0", 51, vec![VIP]).unwrap().with_priority(OWN_PRIORITY).unwrap()
 }
 
 fn interval(centiseconds: u16) -> Interval {
     Interval::from_centiseconds(centiseconds).unwrap()
 }
 
-fn heard(priority: u8, source: Ipv4Addr) -> Event {
+fn heard(priority: u8, source: IpAddr) -> Event {
     let advertisement = Advertisement {
         vrid: config().vrid(),
         priority,
@@ -66,6 +67,7 @@ fn drain(router: &mut VirtualRouter) -> Vec<Do> {
             Action::RenewAddresses => Renew,
             Action::RemoveAddresses => Remove,
             Action::Announce => Announce,
+            Action::Consult => Consult,
             Action::Report(transition) => Report(transition.from, transition.to),
         })
         .collect()
@@ -229,7 +231,7 @@ fn an_active_renews_its_lease_and_announces_again_and_again() {
                 Renew => renewed.push(elapsed),
                 Announce => announced.push(elapsed),
                 Send(_) => assert_eq!(elapsed % 100, 0),
-                Add | Remove | Report(..) => panic!("{action:?} at {elapsed} ms"),
+                Add | Remove | Consult | Report(..) => panic!("{action:?} at {elapsed} ms"),
             }
         }
     }
@@ -373,7 +375,7 @@ proptest! {
                         state = to;
                     }
                     Renew => prop_assert!(holds),
-                    Send(_) | Announce => {}
+                    Send(_) | Announce | Consult => {}
                 }
             }
             prop_assert_eq!(state, router.state());
@@ -382,4 +384,40 @@ proptest! {
             prop_assert_eq!(router.poll_timeout().is_some(), expects_timer);
         }
     }
+}
+
+#[test]
+fn a_second_opinion_delays_a_takeover_and_silence_of_the_adviser_ends_the_delay() {
+    let (mut router, started) = router_in(Backup, config().with_second_opinion(true));
+    let due = router.poll_timeout().unwrap();
+    assert_eq!(due - started, active_down_interval(OWN_PRIORITY, interval(10)));
+    router.handle_timeout(due);
+    assert_eq!(drain(&mut router), [Consult]);
+    let until = due + Duration::from_millis(150);
+    router.handle(due, Event::Opinion(Opinion::Hold { until, why: "it is well" }));
+    assert_eq!((drain(&mut router), router.state()), (vec![], Backup));
+    assert_eq!((router.hold(), router.poll_timeout()), (Some("it is well"), Some(until)));
+    router.handle_timeout(until);
+    assert_eq!(drain(&mut router), [Consult]);
+    router.handle(until, Event::Opinion(Opinion::Claim));
+    assert_eq!(drain(&mut router), [Send(OWN_PRIORITY), Add, Announce, Report(Backup, Active)]);
+    assert_eq!(router.hold(), None);
+}
+
+#[test]
+fn an_advertisement_ends_the_delay_and_a_goodbye_needs_no_second_opinion() {
+    let (mut router, _) = router_in(Backup, config().with_second_opinion(true));
+    let due = router.poll_timeout().unwrap();
+    router.handle_timeout(due);
+    let until = due + Duration::from_millis(150);
+    router.handle(due, Event::Opinion(Opinion::Hold { until, why: "it is well" }));
+    drain(&mut router);
+    router.handle(due, heard(200, GREATER));
+    assert_eq!((router.hold(), router.state()), (None, Backup));
+    // Too late to matter.
+    router.handle(due, Event::Opinion(Opinion::Claim));
+    assert_eq!(router.state(), Backup);
+    router.handle(due, heard(0, GREATER));
+    router.handle_timeout(router.poll_timeout().unwrap());
+    assert_eq!(router.state(), Active);
 }
