@@ -44,6 +44,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The thread of the presence could not be started.
+    #[error("the presence thread cannot be started")]
+    Presence(#[source] std::io::Error),
     /// The state directory belongs to someone else.
     #[error(
         "node.state_dir: {} belongs to node {found_node} of cluster {found_cluster:?}, \

@@ -5,6 +5,7 @@
 //! * Replicated, may be lost: validated sessions, failures ([`Handle::share`], never waits).
 //! * Told from node to node, never in the log: which client connections end at virtual addresses
 //!   ([`flows`]).
+//! * Not replicated, only told: who is there and what its virtual routers do ([`presence`]).
 //! * Never here: sockets, cookies, request bodies.
 //!
 //! Reading ([`Handle::view`]) is local and lock-free and needs no quorum; only proposing does.
@@ -39,6 +40,7 @@ mod log_store;
 mod log_writer;
 mod network;
 mod node;
+pub mod presence;
 mod propose;
 mod service;
 mod sharing;
@@ -56,6 +58,7 @@ pub use error::{ProposeError, StartError};
 pub use flows::{Flow, FlowKind, FlowTable, Flows};
 pub use handle::Handle;
 pub use node::Node;
+pub use presence::Presence;
 pub use record::NodeId;
 pub use state::State;
 pub use status::{ClusterStatus, RaftState, VoterStatus};

@@ -17,6 +17,7 @@ use crate::identity::Identity;
 use crate::log_file;
 use crate::log_store::LogStore;
 use crate::network::{PeerClients, Peers, Server};
+use crate::presence::{Presence, Thread};
 use crate::state_store::StateStore;
 use crate::types::Raft;
 use crate::view::View;
@@ -31,6 +32,7 @@ pub struct Node {
     engine: Arc<Engine>,
     log_closed: std::pin::Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     tasks: JoinSet<()>,
+    presence: Option<Thread>,
 }
 
 impl Node {
@@ -39,6 +41,17 @@ impl Node {
     /// # Errors
     /// [`StartError`] names what to change.
     pub async fn start(config: Config) -> Result<(Self, Handle), StartError> {
+        Self::start_with(config, Presence::default()).await
+    }
+
+    /// The same with a presence that somebody else knows already.
+    ///
+    /// # Errors
+    /// [`StartError`] names what to change.
+    pub async fn start_with(
+        config: Config,
+        presence: Presence,
+    ) -> Result<(Self, Handle), StartError> {
         let problems = config.problems();
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
@@ -76,10 +89,20 @@ impl Node {
 
         let engine = Arc::new(Engine::new(config, raft, peers, view, fatal, boot));
         let mut tasks = JoinSet::new();
+        let mut presence_thread = None;
         if let Some((listener, identity)) = port {
-            let peers = engine.config.members.iter().map(|member| member.id);
+            let members = &engine.config.members;
+            let fatal = engine.fatal.clone();
+            let broken = move || fatal.raise("the presence thread broke".to_owned());
+            let started =
+                Thread::start(presence.clone(), node_id, identity.clone(), members, broken);
+            let (thread, visitors) = started.map_err(StartError::Presence)?;
+            presence_thread = Some(thread);
+            let peers = members.iter().map(|member| member.id);
             let (service, stats) = (Arc::clone(&engine), Arc::clone(&engine.stats));
-            tasks.spawn(Server::new(node_id, identity, peers, service, stats).run(listener));
+            let presence = (presence, visitors);
+            let server = Server::new(node_id, identity, peers, service, presence, stats);
+            tasks.spawn(server.run(listener));
         }
         tasks.spawn(Arc::clone(&engine).run_formation());
         tasks.spawn(Arc::clone(&engine).run_sharing());
@@ -90,7 +113,8 @@ impl Node {
             tasks.spawn(Arc::clone(&engine).run_handover());
         }
         let handle = Handle::of(Arc::clone(&engine));
-        Ok((Self { engine, log_closed: Box::pin(log_closed), tasks }, handle))
+        let log_closed = Box::pin(log_closed);
+        Ok((Self { engine, log_closed, tasks, presence: presence_thread }, handle))
     }
 
     /// Waits until the node has stopped by itself, because its storage failed or a task of it
@@ -112,6 +136,7 @@ impl Node {
     /// Stores a snapshot, stops and closes the files. Handles answer
     /// [`ProposeError::Stopped`](crate::ProposeError::Stopped) from then on; their view stays.
     pub async fn shutdown(mut self) {
+        drop(self.presence.take());
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
         if timeout(STOP_LIMIT, final_snapshot(&self.engine)).await.is_err() {

@@ -97,6 +97,8 @@ impl Engine {
                 }
                 Answer::Established(established)
             }
+            // The peer port keeps these for itself.
+            Request::Presence(_) => Answer::Refused("not a question".to_owned()),
         }
     }
 

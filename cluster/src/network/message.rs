@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Reply, SoftBatch};
 use crate::dto::{EntryDto, LogIdDto, SnapshotMetaDto, VoteDto};
 use crate::error::ProposeError;
+use crate::presence::Hello;
 use crate::record::NodeId;
 use crate::types::{Entry, LogId, Proposal, Types, Vote};
 
@@ -35,6 +36,8 @@ pub(crate) enum Request {
     Share(SoftBatch),
     /// Whether the asked node already belongs to a cluster that once had a leader.
     Established,
+    /// The connection is for presence from here on: beats both ways instead of questions.
+    Presence(Hello),
 }
 
 /// What can be answered. Variants are only ever added at the end.
@@ -55,6 +58,8 @@ pub(crate) enum Answer {
     Established(bool),
     /// The request was not carried out.
     Refused(String),
+    /// The connection is a presence connection now.
+    Presence(Hello),
 }
 
 /// Why a forwarded proposal was not confirmed.

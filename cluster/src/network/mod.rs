@@ -1,17 +1,16 @@
 //! Peers talking to each other: framed requests and answers over mutual TLS 1.3.
 //!
-//! One connection carries one request at a time; a peer keeps a few of them open.
+//! One connection carries one request at a time; a peer keeps a few of them open. One more is
+//! handed over to `presence` and carries beats both ways.
 
 mod client;
-mod connection;
-mod frame;
+pub(crate) mod connection;
+pub(crate) mod frame;
 mod message;
 mod server;
 
 pub(crate) use client::{PeerClients, Peers};
 #[cfg(fuzzing)]
 pub(crate) use frame::length;
-#[cfg(fuzzing)]
-pub(crate) use message::Envelope;
-pub(crate) use message::{Answer, Request, Unconfirmed};
+pub(crate) use message::{Answer, Envelope, Request, Unconfirmed};
 pub(crate) use server::{Server, ServerStats, Service};

@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use super::connection::{self, ConnectionError};
 use super::message::{Answer, Envelope, Request};
 use crate::identity::Identity;
+use crate::presence::{Hello, LAYOUT, Presence, Visitor, Visitors};
 use crate::record::NodeId;
 
 /// Handshakes at once; more are closed unanswered.
@@ -74,6 +75,7 @@ pub(crate) struct Server<S> {
     me: NodeId,
     identity: Identity,
     service: Arc<S>,
+    presence: (Presence, Visitors),
     stats: Arc<ServerStats>,
     handshakes: Arc<Semaphore>,
     per_peer: BTreeMap<NodeId, Arc<Semaphore>>,
@@ -85,6 +87,7 @@ impl<S: Service> Server<S> {
         identity: Identity,
         peers: impl IntoIterator<Item = NodeId>,
         service: Arc<S>,
+        presence: (Presence, Visitors),
         stats: Arc<ServerStats>,
     ) -> Self {
         let per_peer = peers
@@ -93,7 +96,7 @@ impl<S: Service> Server<S> {
             .map(|id| (id, Arc::new(Semaphore::new(PER_PEER))))
             .collect();
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-        Self { me, identity, service, stats, handshakes, per_peer }
+        Self { me, identity, service, presence, stats, handshakes, per_peer }
     }
 
     /// Serves until dropped; dropping closes every connection.
@@ -150,7 +153,16 @@ impl<S: Service> Server<S> {
                 let _ = timeout(WRITE_LIMIT, connection::write(&mut stream, &answer)).await;
                 return Err(reason);
             }
-            let answer = self.service.answer(from, envelope.request).await;
+            let answer = match envelope.request {
+                Request::Presence(hello) if hello.layout == LAYOUT => {
+                    return self.hand_over(from, hello, stream).await;
+                }
+                Request::Presence(hello) => Answer::Refused(format!(
+                    "presence has layout {}, this build speaks {LAYOUT}",
+                    hello.layout
+                )),
+                request => self.service.answer(from, request).await,
+            };
             match timeout(WRITE_LIMIT, connection::write(&mut stream, &answer)).await {
                 Ok(Ok(())) => {}
                 // The peer gave up waiting; nothing is wrong with it.
@@ -158,6 +170,27 @@ impl<S: Service> Server<S> {
                 Ok(Err(error)) => return Err(error.to_string()),
             }
         }
+    }
+
+    /// The presence thread carries the connection on: there its beats wait behind nobody.
+    async fn hand_over(
+        &self,
+        from: NodeId,
+        hello: Hello,
+        mut stream: TlsStream<TcpStream>,
+    ) -> Result<(), String> {
+        let (presence, visitors) = &self.presence;
+        let answer = Answer::Presence(presence.hello());
+        match timeout(WRITE_LIMIT, connection::write(&mut stream, &answer)).await {
+            Ok(Ok(())) => {}
+            Err(_) | Ok(Err(ConnectionError::Io(_))) => return Ok(()),
+            Ok(Err(error)) => return Err(error.to_string()),
+        }
+        let (tcp, tls) = stream.into_inner();
+        let tcp = tcp.into_std().map_err(|error| error.to_string())?;
+        // Full or closed: the peer dials again in a moment, or this node stops.
+        let _ = visitors.try_send(Visitor { from, hello, tcp, tls });
+        Ok(())
     }
 
     async fn handshake(&self, stream: TcpStream) -> Result<(NodeId, TlsStream<TcpStream>), String> {

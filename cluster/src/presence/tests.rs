@@ -1,0 +1,254 @@
+//! Whole presences on loopback: real TLS, real threads, and a third member that misbehaves.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::message::{Beat, Hello};
+use super::{Presence, RouterState, RouterWord, Word};
+use crate::config::{Config, Member, Role, TlsFiles};
+use crate::identity::{Authority, Identity};
+use crate::network::connection;
+use crate::network::{Answer, Envelope, Request};
+use crate::node::Node;
+
+const PACE: Duration = Duration::from_millis(10);
+
+/// Certificates and addresses of members 1, 2 and 3, of which 3 has the last word on itself.
+struct Stage {
+    dir: TempDir,
+    members: Vec<Member>,
+    third: TcpListener,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::generate("stage").unwrap();
+        std::fs::write(dir.path().join("ca"), authority.certificate_pem()).unwrap();
+        for id in [1, 2, 3] {
+            let (certificate, key) = authority.issue(id).unwrap();
+            std::fs::write(dir.path().join(format!("{id}.crt")), certificate).unwrap();
+            std::fs::write(dir.path().join(format!("{id}.key")), key).unwrap();
+        }
+        let third = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut addresses = Vec::new();
+        let mut taken = Vec::new();
+        for _ in [1, 2] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            taken.push(listener);
+        }
+        addresses.push(third.local_addr().unwrap());
+        let member = |(id, address)| Member {
+            id,
+            address,
+            role: if id == 3 { Role::Witness } else { Role::Node },
+        };
+        let members = (1..).zip(addresses).map(member).collect();
+        Self { dir, members, third }
+    }
+
+    fn files(&self, id: u64) -> TlsFiles {
+        let at = |name: String| self.dir.path().join(name);
+        let (certificate, key) = (at(format!("{id}.crt")), at(format!("{id}.key")));
+        TlsFiles { ca: at("ca".into()), certificate, key }
+    }
+
+    async fn start(&self, id: u64, presence: Presence) -> Node {
+        let config = Config {
+            cluster_name: "stage".into(),
+            listen: self.members[usize::try_from(id).unwrap() - 1].address,
+            members: self.members.clone(),
+            tls: Some(self.files(id)),
+            ..Config::single(id, self.dir.path().join(format!("state-{id}")))
+        };
+        let (node, _handle) = Node::start_with(config, presence).await.unwrap();
+        node
+    }
+
+    /// A presence connection somebody opens to member 3, greeted as asked.
+    async fn greeted(&self) -> (u64, TlsStream<TcpStream>) {
+        let identity = Identity::load(&self.files(3), "stage", 3).unwrap();
+        loop {
+            let (stream, _) = self.third.accept().await.unwrap();
+            let acceptor = TlsAcceptor::from(Arc::clone(&identity.server));
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            // The engine asks on connections of its own; nobody answers it here.
+            let Ok(envelope) = connection::read::<Envelope>(&mut stream).await else { continue };
+            if matches!(envelope.request, Request::Presence(_)) {
+                let answer = Answer::Presence(Hello::new(None));
+                connection::write(&mut stream, &answer).await.unwrap();
+                return (envelope.from, stream);
+            }
+        }
+    }
+}
+
+fn word(priority: u8) -> Word {
+    let router = RouterWord {
+        name: "web".into(),
+        vrid: 51,
+        addresses: vec![[192, 0, 2, 10].into()],
+        state: RouterState::Active,
+        priority,
+        source: None,
+        yielding: false,
+        advertising: true,
+    };
+    Word { healthy: true, routers: vec![router] }
+}
+
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < end, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether `by` has a beat of `of` that is younger than this moment.
+async fn hears_anew(by: &Presence, of: u64) {
+    let now = Instant::now();
+    let heard = || by.heard().peers[&of].last.as_ref().is_some_and(|told| told.at > now);
+    eventually("a fresh beat", heard).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_ends_hear_what_the_other_says_and_how_far_away_it_is() {
+    let stage = Stage::new().await;
+    let [one, two] = [Presence::new(Some(PACE)), Presence::new(None)];
+    one.speak(|| word(254));
+    let nodes = [stage.start(1, one.clone()).await, stage.start(2, two.clone()).await];
+    eventually("node 2 hears node 1", || {
+        two.heard().about(1).any(|told| told.word.routers == word(254).routers)
+    })
+    .await;
+    eventually("the round trip", || one.heard().peers[&2].round_trip.is_some()).await;
+    assert!(!one.heard().peers[&2].last.as_ref().unwrap().word.healthy, "it has said nothing yet");
+    two.speak(|| word(253));
+    eventually("what it says later", || {
+        one.heard().about(2).any(|told| told.word.routers[..] == word(253).routers[..])
+    })
+    .await;
+
+    let [first, second] = nodes;
+    second.shutdown().await;
+    eventually("the connection is gone", || !one.heard().peers[&2].connected).await;
+    let again = stage.start(2, Presence::new(None)).await;
+    hears_anew(&one, 2).await;
+    again.shutdown().await;
+    first.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_is_refused_and_counted_and_the_others_are_heard_all_the_while() {
+    let stage = Stage::new().await;
+    let [one, two] = [Presence::new(Some(PACE)), Presence::new(Some(PACE))];
+    let nodes = [stage.start(1, one.clone()).await, stage.start(2, two.clone()).await];
+    let beat = |sequence, word| Beat { sequence, echo: None, word, heard: Vec::new() };
+    let framed = |beat: &Beat| {
+        let mut bytes = postcard::to_extend(beat, vec![0; 5]).unwrap();
+        let header = crate::network::frame::header(bytes.len() - 5).unwrap();
+        bytes.splice(..5, header);
+        bytes
+    };
+    let mut routers = word(1).routers;
+    routers[0].name = "x".repeat(100);
+    let table = [
+        ("no frame at all", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+        ("a frame of another version", vec![99, 0, 0, 0, 1, 0]),
+        ("a huge frame", vec![crate::codec::VERSION, 0, 127, 255, 255]),
+        ("a frame that is no beat", vec![crate::codec::VERSION, 0, 0, 0, 3, 255, 255, 255]),
+        ("more than a beat", {
+            let mut bytes = framed(&beat(1, word(1)));
+            bytes[4] += 1;
+            bytes.push(0);
+            bytes
+        }),
+        ("an endless name", framed(&beat(1, Word { healthy: true, routers }))),
+        ("the same beat twice", [framed(&beat(1, word(1))), framed(&beat(1, word(1)))].concat()),
+    ];
+    for (name, bytes) in table {
+        let before = one.refused() + two.refused();
+        let (_, mut stream) = stage.greeted().await;
+        stream.write_all(&bytes).await.unwrap();
+        stream.flush().await.unwrap();
+        eventually(name, || one.refused() + two.refused() > before).await;
+        hears_anew(&one, 2).await;
+        hears_anew(&two, 1).await;
+    }
+    // An honest third member is still welcome, and is heard.
+    let mut waiting = std::collections::BTreeSet::from([1, 2]);
+    let mut open = Vec::new();
+    while !waiting.is_empty() {
+        let (from, mut stream) = stage.greeted().await;
+        stream.write_all(&framed(&beat(1, word(7)))).await.unwrap();
+        stream.flush().await.unwrap();
+        waiting.remove(&from);
+        open.push(stream);
+    }
+    for presence in [&one, &two] {
+        eventually("the third is heard", || {
+            presence.heard().about(3).any(|told| told.word.routers == word(7).routers)
+        })
+        .await;
+    }
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_neither_speaks_nor_reads_is_given_up_and_dialled_again() {
+    let stage = Stage::new().await;
+    let [one, two] = [Presence::new(Some(PACE)), Presence::new(Some(PACE))];
+    let nodes = [stage.start(1, one.clone()).await, stage.start(2, two.clone()).await];
+    let (from, silent) = stage.greeted().await;
+    let (presence, other) = if from == 1 { (&one, 2) } else { (&two, 1) };
+    hears_anew(presence, other).await;
+    loop {
+        let (again, mut stream) = stage.greeted().await;
+        if again == from {
+            // Half of a frame, and then nothing.
+            stream.write_all(&[crate::codec::VERSION, 0]).await.unwrap();
+            let mut rest = Vec::new();
+            let limit = Duration::from_secs(20);
+            let ended = tokio::time::timeout(limit, stream.read_to_end(&mut rest)).await;
+            assert!(ended.is_ok(), "still connected");
+            break;
+        }
+    }
+    hears_anew(presence, other).await;
+    assert!(presence.heard().peers[&3].last.is_none());
+    drop(silent);
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_with_another_layout_is_told_so() {
+    let stage = Stage::new().await;
+    let node = stage.start(1, Presence::new(None)).await;
+    let identity = Identity::load(&stage.files(3), "stage", 3).unwrap();
+    let to: SocketAddr = stage.members[0].address;
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&identity.client));
+    let stream = TcpStream::connect(to).await.unwrap();
+    let mut stream = connector.connect(identity.name_of(1).unwrap(), stream).await.unwrap();
+    let mut hello = Hello::new(None);
+    hello.layout = 99;
+    let envelope = Envelope { from: 3, to: 1, request: Request::Presence(hello) };
+    connection::write(&mut stream, &envelope).await.unwrap();
+    match connection::read::<Answer>(&mut stream).await.unwrap() {
+        Answer::Refused(text) => assert!(text.contains("layout 99"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    node.shutdown().await;
+}

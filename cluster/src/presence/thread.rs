@@ -1,0 +1,331 @@
+//! The thread of the presence: dials the members with a higher id, takes over the connections of
+//! those with a lower one, and keeps a conversation with each.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustls::{ClientConnection, ServerConnection};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use super::Presence;
+use super::conversation::{Conversation, patience};
+use super::message::{Beat, BeatError, Hello, LAYOUT, SLOWEST};
+use super::wire::{Wire, WireError};
+use crate::config::Member;
+use crate::identity::Identity;
+use crate::network::{Answer, Envelope, Request};
+use crate::record::NodeId;
+
+/// Between two tries to reach a peer: doubled each time up to the second. Short, because a node
+/// that starts waits a moment for its peers before it may claim anything.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(400)];
+
+/// Longest a connection may take to be made, and then to be greeted.
+const CONNECT_LIMIT: Duration = Duration::from_millis(500);
+const GREETING_LIMIT: Duration = Duration::from_secs(3);
+
+/// Better than the threads that serve requests; where that is not allowed, equal to them.
+const NICE: i32 = -15;
+
+/// Connections that wait to be taken over; a peer sends one at a time.
+const VISITORS: usize = 16;
+
+/// Why a conversation ended.
+#[derive(Debug, thiserror::Error)]
+enum TalkError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Beat(#[from] BeatError),
+    #[error("peer has been silent for too long")]
+    Silent,
+    #[error("cannot connect")]
+    Connect(#[source] std::io::Error),
+    #[error("no greeting in time")]
+    NoGreeting,
+    #[error("{0} is not node {1}")]
+    Impostor(SocketAddr, NodeId),
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error("presence has layout {found}, this build speaks {LAYOUT}")]
+    Layout { found: u8 },
+}
+
+impl TalkError {
+    /// Whether the peer did something no honest build does, rather than being away.
+    fn is_garbage(&self) -> bool {
+        match self {
+            Self::Beat(_) | Self::Impostor(..) | Self::Layout { .. } => true,
+            Self::Wire(error) => !matches!(error, WireError::Io(_) | WireError::Closed),
+            Self::Silent | Self::Connect(_) | Self::NoGreeting | Self::Refused(_) => false,
+        }
+    }
+}
+
+/// A connection a peer has opened for its presence: handshake and greeting are done.
+pub(crate) struct Visitor {
+    pub(crate) from: NodeId,
+    pub(crate) hello: Hello,
+    pub(crate) tcp: std::net::TcpStream,
+    pub(crate) tls: ServerConnection,
+}
+
+/// Where the peer port hands visitors over.
+pub(crate) type Visitors = mpsc::Sender<Visitor>;
+
+/// The running thread; dropping it ends every conversation.
+pub(crate) struct Thread {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Thread {
+    /// Starts the thread. `broken` is called if it ends although nobody asked it to.
+    ///
+    /// # Errors
+    /// The system refuses a thread or an event queue.
+    pub(crate) fn start(
+        presence: Presence,
+        me: NodeId,
+        identity: Identity,
+        members: &[Member],
+        broken: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<(Self, Visitors)> {
+        presence.begin(me, members);
+        let members: Vec<_> = members.iter().filter(|member| member.id > me).cloned().collect();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let (visitors, waiting) = mpsc::channel(VISITORS);
+        let thread = std::thread::Builder::new().name("presence".to_owned()).spawn(move || {
+            prefer_this_thread();
+            let ours = Arc::new(Ours { presence, me, identity });
+            let work = std::panic::AssertUnwindSafe(|| {
+                runtime.block_on(async {
+                    tokio::select! {
+                        // An error is the other end dropped without a word, which means the same.
+                        _ = stopped => true,
+                        () = ours.run(members, waiting) => false,
+                    }
+                })
+            });
+            if !std::panic::catch_unwind(work).unwrap_or(false) {
+                broken();
+            }
+        })?;
+        Ok((Self { stop: Some(stop), thread: Some(thread) }, visitors))
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// On Linux the niceness of "this process" is that of the calling thread alone.
+fn prefer_this_thread() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "the presence thread runs with ordinary priority");
+    }
+}
+
+/// What every conversation needs.
+struct Ours {
+    presence: Presence,
+    me: NodeId,
+    identity: Identity,
+}
+
+impl Ours {
+    async fn run(self: Arc<Self>, members: Vec<Member>, mut visitors: mpsc::Receiver<Visitor>) {
+        let mut tasks = JoinSet::new();
+        for member in members {
+            tasks.spawn(Arc::clone(&self).keep_dialling(member));
+        }
+        let mut visited = BTreeMap::<NodeId, AbortHandle>::new();
+        loop {
+            tokio::select! {
+                Some(ended) = tasks.join_next() => match ended {
+                    Err(error) if error.is_panic() => {
+                        std::panic::resume_unwind(error.into_panic());
+                    }
+                    _ => {}
+                },
+                visitor = visitors.recv() => {
+                    let Some(visitor) = visitor else {
+                        // The peer port is closed; what is connected goes on until the stop.
+                        return std::future::pending().await;
+                    };
+                    let from = visitor.from;
+                    // The peer knows best that the connection before is of no more use.
+                    if let Some(before) = visited.remove(&from) {
+                        before.abort();
+                    }
+                    visited.insert(from, tasks.spawn(Arc::clone(&self).host(visitor)));
+                }
+            }
+        }
+    }
+
+    async fn keep_dialling(self: Arc<Self>, member: Member) {
+        let mut backoff = BACKOFF[0];
+        loop {
+            let began = Instant::now();
+            let Err(error) = self.dial(&member).await;
+            self.ended(member.id, Some(member.address), &error);
+            if began.elapsed() > BACKOFF[1] * 4 {
+                backoff = BACKOFF[0];
+            }
+            sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF[1]);
+        }
+    }
+
+    async fn dial(&self, member: &Member) -> Result<std::convert::Infallible, TalkError> {
+        let failed = |error: std::io::Error| TalkError::Connect(error);
+        let tcp = timeout(CONNECT_LIMIT, TcpStream::connect(member.address)).await;
+        let tcp =
+            tcp.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(failed)?;
+        let name = self.identity.name_of(member.id);
+        let name = name.ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
+        let tls = ClientConnection::new(Arc::clone(&self.identity.client), name)
+            .map_err(WireError::Tls)?;
+        let mut wire = Wire::new(tcp, tls.into(), patience(SLOWEST)).map_err(WireError::Io)?;
+        let greeted = timeout(GREETING_LIMIT, self.greet(member, &mut wire)).await;
+        let hello = greeted.map_err(|_| TalkError::NoGreeting)??;
+        self.converse(member.id, wire, hello).await
+    }
+
+    /// The handshake, and the first word of either end.
+    async fn greet(&self, member: &Member, wire: &mut Wire) -> Result<Hello, TalkError> {
+        while wire.tls().is_handshaking() {
+            wire.turn().await?;
+        }
+        // The name was checked by rustls; this also refuses a certificate with several names.
+        if self.identity.node_of(wire.tls().peer_certificates()) != Some(member.id) {
+            return Err(TalkError::Impostor(member.address, member.id));
+        }
+        let request = Request::Presence(self.presence.hello());
+        wire.send(&Envelope { from: self.me, to: member.id, request })?;
+        loop {
+            match wire.message::<Answer>()? {
+                Some(Answer::Presence(hello)) if hello.layout == LAYOUT => return Ok(hello),
+                Some(Answer::Presence(hello)) => {
+                    return Err(TalkError::Layout { found: hello.layout });
+                }
+                Some(Answer::Refused(text)) => return Err(TalkError::Refused(text)),
+                Some(other) => return Err(TalkError::Refused(format!("unexpected {other:?}"))),
+                None => wire.turn().await?,
+            }
+        }
+    }
+
+    async fn host(self: Arc<Self>, visitor: Visitor) {
+        let Visitor { from, hello, tcp, tls } = visitor;
+        let pace = hello.pace(self.presence.hello());
+        let opened = TcpStream::from_std(tcp)
+            .and_then(|tcp| Wire::new(tcp, tls.into(), patience(pace)))
+            .map_err(|error| TalkError::Wire(error.into()));
+        let (peer, ended) = match opened {
+            Ok(wire) => (wire.peer(), self.converse(from, wire, hello).await),
+            Err(error) => (None, Err(error)),
+        };
+        let Err(error) = ended;
+        self.ended(from, peer, &error);
+    }
+
+    async fn converse(
+        &self,
+        peer: NodeId,
+        mut wire: Wire,
+        hello: Hello,
+    ) -> Result<std::convert::Infallible, TalkError> {
+        let _connected = Connected::new(&self.presence, peer);
+        let pace = hello.pace(self.presence.hello());
+        let mut talk = Conversation::new(Instant::now(), pace);
+        // A visitor's first beat may have come together with its greeting.
+        wire.decrypt()?;
+        loop {
+            self.listen(peer, &mut wire, &mut talk)?;
+            tokio::select! {
+                biased;
+                () = sleep_until(talk.next_beat().into()) => self.beat(peer, &mut wire, &mut talk)?,
+                turned = wire.turn() => turned?,
+                () = sleep_until(talk.given_up_at().into()) => return Err(TalkError::Silent),
+            }
+        }
+    }
+
+    fn beat(&self, to: NodeId, wire: &mut Wire, talk: &mut Conversation) -> Result<(), TalkError> {
+        let now = Instant::now();
+        if wire.is_clogged() {
+            talk.skip(now);
+            return Ok(());
+        }
+        let gossip = self.presence.state().gossip(now, to);
+        wire.send(&talk.beat(now, self.presence.word(), gossip))?;
+        Ok(())
+    }
+
+    fn listen(
+        &self,
+        from: NodeId,
+        wire: &mut Wire,
+        talk: &mut Conversation,
+    ) -> Result<(), TalkError> {
+        while let Some(beat) = wire.message::<Beat>()? {
+            let now = Instant::now();
+            let round_trip = talk.take(now, &beat)?;
+            self.presence.change(|heard| heard.take(now, from, beat, round_trip));
+        }
+        Ok(())
+    }
+
+    fn ended(&self, peer: NodeId, address: Option<SocketAddr>, error: &TalkError) {
+        let address = address.map_or_else(String::new, |address| address.to_string());
+        let reason = error as &dyn std::error::Error;
+        let total = match error.is_garbage() {
+            true => self.presence.shared.refused.fetch_add(1, Ordering::Relaxed) + 1,
+            false => 0,
+        };
+        let may_log = self.presence.may_log(Instant::now(), peer);
+        if total > 0 && may_log {
+            tracing::warn!(peer, peer.addr = address, error = reason, total, "presence refused");
+        } else if may_log {
+            tracing::info!(peer, peer.addr = address, error = reason, "no presence of a peer");
+        } else {
+            tracing::debug!(peer, peer.addr = address, error = reason, "no presence of a peer");
+        }
+    }
+}
+
+/// Marks a peer as connected for as long as it lives.
+struct Connected<'a> {
+    presence: &'a Presence,
+    peer: NodeId,
+}
+
+impl<'a> Connected<'a> {
+    fn new(presence: &'a Presence, peer: NodeId) -> Self {
+        presence.change(|heard| heard.set_connected(peer, true));
+        Self { presence, peer }
+    }
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.presence.change(|heard| heard.set_connected(self.peer, false));
+    }
+}
