@@ -3,13 +3,14 @@
 //! Every room owns its `Config`; this room stands above them and builds them. `file` walks the
 //! TOML, `value` reads single values, `problem` is what the admin is told, `parse` goes through the
 //! sections, of which `members`, `serve`, `tenants` and `routers` read the longer ones. `env` makes
-//! the same of HaRP's environment variables, `from_env` reads them. `changes` compares what two
-//! files say. Every key is described in `docs/reference/config.md`.
+//! the same of HaRP's environment variables, `from_env` reads them; `keepalived` writes such a file
+//! from a `keepalived.conf`. `changes` compares what two files say. Every key is described in `docs/reference/config.md`.
 
 mod changes;
 pub mod env;
 pub mod file;
 pub mod from_env;
+pub mod keepalived;
 mod members;
 pub mod parse;
 pub mod problem;
