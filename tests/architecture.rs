@@ -30,6 +30,7 @@ const FLOORS: &[(u8, &[&str])] = &[
 /// every file but `mod.rs`.
 const SANS_IO: &[(&str, &[&str])] = &[
     ("vrrp/src", &["config", "packet", "checksum", "timers", "down_timer", "router", "announce"]),
+    ("vrrp/src/guardian", &["will"]),
     ("cluster/src", &["command", "flows", "state"]),
     ("cluster/src/flows", &["delta", "heard", "local", "pair"]),
     ("cluster/src/presence", &["message", "conversation", "state"]),

@@ -19,9 +19,11 @@ use crate::{
     config::{Family, RouterConfig},
     error::{PacketError, PacketErrors},
     event::{Action, Event, Opinion, Reason, State, Transition},
+    guardian::{Lifeline, Notary},
     interface::Watch,
     packet::{Advertisement, Datagram, GROUP},
     port::Port,
+    realtime,
     router::VirtualRouter,
     speaker::Counsel,
     status::{Board, Report, RouterStatus},
@@ -39,6 +41,8 @@ const PUBLISH_AGAIN: Duration = Duration::from_millis(1);
 /// What the handle asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
+    /// A guardian to leave wills with.
+    Appoint(Lifeline),
     /// To be told to the virtual router in this seat.
     Feed(usize, Event),
     Stop,
@@ -75,6 +79,7 @@ pub(crate) struct Engine {
     board: Board,
     published: bool,
     ears: Ears,
+    notary: Notary,
     stopped: bool,
 }
 
@@ -114,6 +119,7 @@ impl Engine {
             board,
             published: false,
             ears,
+            notary: Notary::default(),
             stopped: false,
         };
         engine.publish();
@@ -122,16 +128,7 @@ impl Engine {
 
     /// Runs until [`Command::Stop`] arrives or the handle is gone.
     pub(crate) fn run(mut self, realtime_priority: Option<u8>) {
-        if let Some(priority) = realtime_priority
-            && let Err(error) = sys::schedule_round_robin(priority)
-        {
-            tracing::warn!(
-                %error,
-                priority,
-                "vrrp runs without realtime scheduling; a busy host may lose its addresses for a \
-                 moment (cap_sys_nice or LimitRTPRIO= allows it)"
-            );
-        }
+        realtime::enter(realtime_priority);
         self.inspect_links();
         while !self.stopped {
             self.publish();
@@ -148,6 +145,7 @@ impl Engine {
             }
             self.obey();
             self.fire_timers();
+            self.leave_wills();
         }
     }
 
@@ -254,6 +252,10 @@ impl Engine {
             use std::sync::mpsc::TryRecvError;
             let (index, event) = match self.inbox.try_recv() {
                 Ok(Command::Feed(index, event)) => (index, event),
+                Ok(Command::Appoint(lifeline)) => {
+                    self.notary.appoint(lifeline);
+                    continue;
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
                     self.stopped = true;
                     return;
@@ -385,6 +387,12 @@ impl Engine {
         }
     }
 
+    fn leave_wills(&mut self) {
+        for (index, seat) in self.seats.iter().enumerate() {
+            self.notary.leave(index, &seat.router, &self.ports[seat.port]);
+        }
+    }
+
     fn publish(&mut self) {
         if self.published {
             return;
@@ -402,6 +410,7 @@ impl Drop for Engine {
         for index in 0..self.seats.len() {
             self.feed(index, Event::Shutdown);
         }
+        self.leave_wills();
         self.published = false;
         self.publish();
     }

@@ -12,6 +12,7 @@
 //! | 5.1.1 sockets | `link.rs` |
 //! | the thread around all of it | `speaker.rs`, `engine.rs`, `port.rs`, `status.rs` |
 //! | virtual addresses, link state | `addresses.rs`, `interface.rs`, `netlink.rs` |
+//! | what a killed process leaves behind | `guardian/` |
 //!
 //! ```no_run
 //! use std::{net::IpAddr, sync::mpsc::channel};
@@ -43,11 +44,13 @@ mod down_timer;
 mod engine;
 mod error;
 mod event;
+pub mod guardian;
 mod interface;
 mod link;
 mod netlink;
 mod packet;
 mod port;
+mod realtime;
 mod router;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -59,6 +59,11 @@ impl Link {
         self.sender.send_to(message, &group).map(drop)
     }
 
+    /// The socket [`Self::send`] uses.
+    pub(crate) fn sender(&self) -> BorrowedFd<'_> {
+        self.sender.as_fd()
+    }
+
     /// Sends an ARP frame.
     pub(crate) fn send_frame(&self, frame: &ArpFrame) -> io::Result<()> {
         self.packet.send(frame).map(drop)

@@ -418,12 +418,17 @@ impl VirtualRouter {
     }
 
     fn send(&mut self, priority: u8) {
-        self.actions.push_back(Action::Send(Advertisement {
+        self.actions.push_back(Action::Send(self.advertisement(priority)));
+    }
+
+    /// What this router says with that priority; 0 is its goodbye.
+    pub(crate) fn advertisement(&self, priority: u8) -> Advertisement {
+        Advertisement {
             vrid: self.config.vrid(),
             priority,
             interval: self.config.interval(),
             addresses: self.config.addresses().into(),
-        }));
+        }
     }
 
     fn report(&mut self, from: State, reason: Reason) {

@@ -20,6 +20,7 @@ use crate::{
     engine::{Command, Ears, Engine},
     error::{ConfigError, Error, system},
     event::{Event, Opinion},
+    guardian::Lifeline,
     interface::Watch,
     port::Port,
     status::{Board, Report, RouterStatus},
@@ -180,6 +181,16 @@ impl SpeakerHandle {
     /// An unknown name, or a thread that has ended.
     pub fn set_permission(&self, name: &str, permission: bool) -> Result<(), Error> {
         self.tell(name, Event::SetPermission(permission))
+    }
+
+    /// Makes the guardian at the other end the one that wills are left with. Does not wait.
+    ///
+    /// # Errors
+    /// A thread that has ended.
+    pub fn appoint(&self, guardian: Lifeline) -> Result<(), Error> {
+        self.commands.send(Command::Appoint(guardian)).map_err(|_| Error::Stopped)?;
+        self.ring();
+        Ok(())
     }
 
     /// The names of the virtual routers.

@@ -1,6 +1,6 @@
 //! The system calls that no safe wrapper in our dependencies covers. All `unsafe` of this crate.
 
-#![expect(unsafe_code, reason = "three system calls without a safe wrapper, each argued below")]
+#![expect(unsafe_code, reason = "four system calls without a safe wrapper, each argued below")]
 
 use std::{
     io,
@@ -55,4 +55,15 @@ pub(crate) fn packet_address(interface: u32) -> io::Result<SockAddr> {
         socket2::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
     // SAFETY: the storage holds an initialised `sockaddr_ll` of this length.
     Ok(unsafe { SockAddr::new(storage, length) })
+}
+
+/// Makes the process ignore what usually asks it to stop, for the rest of its life.
+pub(crate) fn ignore_stop_signals() -> io::Result<()> {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: to ignore a signal installs no handler, so none can run at a wrong moment.
+        if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
