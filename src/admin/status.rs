@@ -23,6 +23,9 @@ pub struct Status {
     pub waiting_for: Vec<String>,
     /// Virtual routers, none on a witness.
     pub vrrp: Vec<Router>,
+    /// The process that cleans up after this one; none without virtual routers.
+    #[serde(default)]
+    pub guardian: Option<Guardian>,
     /// The replicated state's engine.
     pub cluster: Cluster,
     /// Tunnels anyone in the cluster has registered.
@@ -54,6 +57,15 @@ pub struct Router {
     pub refused: Vec<(String, u64)>,
     /// Why it changed state last.
     pub last_reason: String,
+}
+
+/// The process that says goodbye and removes the addresses should this one be killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guardian {
+    /// Its process id while it watches.
+    pub pid: Option<u32>,
+    /// How often one that was gone was started again.
+    pub restarts: u64,
 }
 
 /// The cluster as this node sees it.
@@ -117,6 +129,9 @@ impl fmt::Display for Status {
                 writeln!(f, "         refused {count} packets: {reason}")?;
             }
         }
+        if let Some(Guardian { pid: None, .. }) = self.guardian {
+            writeln!(f, "NO GUARDIAN: if this process is killed, its addresses stay for a lease")?;
+        }
         let cluster = &self.cluster;
         let leader = cluster.leader.map_or("none".to_owned(), |id| format!("node {id}"));
         let quorum = if cluster.quorum { "quorum" } else { "NO QUORUM" };
@@ -157,6 +172,7 @@ mod tests {
             ready: false,
             waiting_for: vec!["frp certificates".into()],
             vrrp: Vec::new(),
+            guardian: Some(Guardian::default()),
             cluster: Cluster::default(),
             tunnels: Vec::new(),
             exapps: Vec::new(),
@@ -164,5 +180,6 @@ mod tests {
         let text = status.to_string();
         assert!(text.contains("not ready: waiting for frp certificates"), "{text}");
         assert!(text.contains("NO QUORUM"), "{text}");
+        assert!(text.contains("NO GUARDIAN"), "{text}");
     }
 }

@@ -1,5 +1,6 @@
 //! A running process: what starts in which order, what it waits for, how it stops.
 
+mod guardian;
 mod node;
 mod reload;
 mod scrape;
@@ -18,6 +19,7 @@ use crate::config::{Config, Node};
 use crate::guard::Guard;
 use crate::net::listen;
 use crate::observe::metrics::metrics;
+use guardian::Guardian;
 pub use reload::Reload;
 use status::Facts;
 
@@ -26,6 +28,9 @@ use status::Facts;
 /// # Errors
 /// Why it could not start, or why it could not go on.
 pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
+    // Before there is any other thread: what must outlive this process should owe it little.
+    let has_routers = config.serve.as_ref().is_some_and(|serve| !serve.routers.is_empty());
+    let guardian = has_routers.then(|| Guardian::start(&config.log));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -35,7 +40,7 @@ pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
             Some(serve) => {
                 let key = serve.shared_key.clone();
                 let reload = |parts| reload.running(config.written, Some(key), Some(parts));
-                node::run(config.node, config.cluster, serve, reload).await
+                node::run(config.node, config.cluster, serve, guardian, reload).await
             }
             None => {
                 let reload = reload.running(config.written, None, None);

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Told;
+use super::guardian::{Guardian, View};
 use super::reload::{Parts, Running};
 use super::status::{Facts, Speaker};
 use crate::config::{Node, Serve, TenantConfig};
@@ -49,6 +50,7 @@ pub(super) async fn run(
     node: Node,
     cluster: cluster::Config,
     serve: Serve,
+    guardian: Option<Guardian>,
     reload: impl FnOnce(Parts) -> Running,
 ) -> anyhow::Result<()> {
     let admin_socket = admin::server::bind(&node.admin_socket)
@@ -57,6 +59,7 @@ pub(super) async fn run(
     make_private_dir(&node.state_dir)?;
     let (reports, events) = mpsc::unbounded_channel();
     let speaker = Speaker::new(Mutex::new(start_speaker(&serve.routers, reports)?));
+    let guardian = guardian.map(|guardian| attach(guardian, &speaker)).transpose()?;
 
     let mut watched = super::link_certificates(&cluster);
     let https = serve.frontend.tls.iter();
@@ -95,7 +98,7 @@ pub(super) async fn run(
         node.name.clone(),
         handle.clone(),
         tunnels.clone(),
-        speaker.clone(),
+        (speaker.clone(), guardian),
         ready.clone(),
     ));
     if let Some(metrics) =
@@ -248,6 +251,18 @@ fn start_speaker(
         .and_then(|config| vrrp::Speaker::spawn(config, Box::new(tell), None))
         .map(Some)
         .context("vrrp")
+}
+
+/// Tells the VRRP thread of the guardian and of each that replaces it.
+fn attach(guardian: Guardian, speaker: &Speaker) -> anyhow::Result<View> {
+    let speaker = Speaker::clone(speaker);
+    let give = move |lifeline| {
+        if let Some(handle) = &*speaker.lock().unwrap_or_else(PoisonError::into_inner) {
+            // A thread that has ended needs no guardian.
+            let _ = handle.appoint(lifeline);
+        }
+    };
+    guardian.attach(give).context("the guardian's thread")
 }
 
 /// Fails when the VRRP thread has ended although nobody asked it to: a node that can never hold

@@ -4,6 +4,7 @@
 use cluster::ClusterStatus;
 
 use crate::admin::Status;
+use crate::admin::status::Guardian;
 use crate::observe::metrics::Sheet;
 
 /// One look at a node.
@@ -33,6 +34,9 @@ pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
     let help = "Whether everything the node needs in order to serve is up";
     sheet.count("ready", help, &[], status.ready.into());
     fill_vrrp(status, sheet);
+    if let Some(guardian) = status.guardian {
+        fill_guardian(guardian, sheet);
+    }
     fill_cluster(reading, sheet);
     for (certificate, ends) in &reading.certificates {
         let help = "When a certificate ends, seconds since the Unix epoch";
@@ -87,6 +91,13 @@ fn fill_vrrp(status: &Status, sheet: &mut Sheet) {
             }
         }
     }
+}
+
+fn fill_guardian(guardian: Guardian, sheet: &mut Sheet) {
+    let help = "Whether the process that cleans up after a killed node is there";
+    sheet.count("guardian", help, &[], guardian.pid.is_some().into());
+    let help = "How often that process was gone and started again";
+    sheet.counter("guardian_restarts", help, &[], guardian.restarts);
 }
 
 fn fill_cluster(reading: &Reading, sheet: &mut Sheet) {
@@ -148,6 +159,7 @@ mod tests {
             uptime_seconds: 7,
             ready: true,
             waiting_for: Vec::new(),
+            guardian: Some(Guardian { pid: Some(7), restarts: 2 }),
             vrrp: vec![router.clone(), Router { vrid: 6, state: "backup".into(), ..router }],
             cluster: Cluster { node_id: 1, state: "leader".into(), ..Cluster::default() },
             tunnels: vec![tunnel(1, 1, true), tunnel(2, 2, false), tunnel(3, 1, false)],

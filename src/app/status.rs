@@ -7,6 +7,7 @@ use std::time::Instant;
 use cluster::RaftState;
 use tokio_util::sync::CancellationToken;
 
+use super::guardian::View;
 use super::scrape::Reading;
 use crate::admin::status::{Cluster, Router, Status, Tunnel};
 use crate::frp;
@@ -23,6 +24,7 @@ pub(super) struct Facts {
     cluster: cluster::Handle,
     tunnels: Option<frp::Tunnels>,
     speaker: Speaker,
+    guardian: Option<View>,
     ready: CancellationToken,
 }
 
@@ -38,6 +40,7 @@ impl Facts {
             cluster,
             tunnels: None,
             speaker: Speaker::default(),
+            guardian: None,
             ready,
         }
     }
@@ -47,11 +50,19 @@ impl Facts {
         name: String,
         cluster: cluster::Handle,
         tunnels: frp::Tunnels,
-        speaker: Speaker,
+        (speaker, guardian): (Speaker, Option<View>),
         ready: CancellationToken,
     ) -> Self {
-        let tunnels = Some(tunnels);
-        Self { name, role: "node", started: Instant::now(), cluster, tunnels, speaker, ready }
+        Self {
+            name,
+            role: "node",
+            started: Instant::now(),
+            cluster,
+            tunnels: Some(tunnels),
+            speaker,
+            guardian,
+            ready,
+        }
     }
 
     /// What the node waits for before it can serve.
@@ -108,6 +119,7 @@ impl Facts {
             ready,
             waiting_for: self.waiting_for(),
             vrrp: self.routers(),
+            guardian: self.guardian.as_ref().map(View::status),
             cluster: self.cluster(),
             tunnels: self.tunnels.iter().flat_map(tunnels).collect(),
             exapps: view.exapps().map(|(tenant, record)| tenant.label(&record.id)).collect(),

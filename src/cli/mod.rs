@@ -12,6 +12,7 @@ mod lab;
 mod run;
 mod status;
 mod tunnels;
+mod vip_guard;
 mod vip_release;
 
 use std::path::{Path, PathBuf};
@@ -60,6 +61,9 @@ enum Command {
     /// For the service manager, after the process has ended in whatever way (systemd:
     /// `ExecStopPost=`). Harmless when there is nothing to remove.
     VipRelease(ConfigFile),
+    /// Ends in order what a killed node leaves behind; `trigon run` starts it.
+    #[command(hide = true)]
+    VipGuard(vip_guard::Options),
     /// Make the certificates of a cluster's control link.
     Certs(certs::Options),
     /// Write a configuration from another program's.
@@ -98,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::ExApps(command) => exapps::run(&command),
         Command::Tunnels(command) => tunnels::run(&command),
         Command::VipRelease(file) => vip_release::run(&file),
+        Command::VipGuard(options) => vip_guard::run(&options),
         Command::Certs(options) => certs::run(&options),
         Command::Import(options) => import::run(&options),
         Command::Lab(options) => lab::run(&options),

@@ -71,6 +71,15 @@ impl Machine {
         self.process.take().unwrap().wait().unwrap().code()
     }
 
+    /// Kills the process and its guardian in the same instant, as a machine without memory may.
+    pub(crate) fn crash(&mut self) {
+        for process in self.host.processes().unwrap() {
+            kill_process(process, Signal::STOP).unwrap();
+        }
+        self.host.kill_all().unwrap();
+        self.process.take().unwrap().wait().unwrap();
+    }
+
     /// Sends the process a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.process.as_ref().unwrap().id()).unwrap();

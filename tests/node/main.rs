@@ -23,21 +23,21 @@ use trigon::lab::namespaces::wait_until;
 const LIMIT: Duration = Duration::from_secs(40);
 
 #[tokio::test]
-async fn killed_it_keeps_the_address_no_longer_than_the_lease() {
+async fn killed_with_its_guardian_it_keeps_the_address_no_longer_than_the_lease() {
     let mut machine = Machine::new();
     machine.start();
     machine.holds_and_is_ready().await;
-    machine.end(Signal::KILL);
+    machine.crash();
     let gone = wait_until(LIMIT, || machine.host.holds(VIP).map(|holds| !holds)).await;
     assert!(gone.unwrap(), "nobody renews the lease");
 }
 
 #[tokio::test]
-async fn vip_release_takes_the_address_of_a_killed_node_at_once() {
+async fn vip_release_takes_the_address_that_a_killed_node_left_at_once() {
     let mut machine = Machine::new();
     machine.start();
     machine.holds_and_is_ready().await;
-    machine.end(Signal::KILL);
+    machine.crash();
     // Whatever else became of the configuration meanwhile.
     machine.write_config("[exapps]\nshared_key_file = '/nowhere'\n[frp]\nlisten = 'wrong'\n");
     let (code, told) = machine.call("vip-release");
