@@ -32,9 +32,13 @@ pub(super) async fn strike(
             active.ask_to_stop()?;
             Ok(at)
         }
-        Fault::None | Fault::Crash | Fault::Isolate | Fault::SegmentCut | Fault::WitnessLoss => {
-            Ok(Instant::now())
+        Fault::Crash => {
+            moment.await;
+            let at = Instant::now();
+            active.kill_worker()?;
+            Ok(at)
         }
+        Fault::None | Fault::Isolate | Fault::SegmentCut | Fault::WitnessLoss => Ok(Instant::now()),
     }
 }
 
@@ -46,7 +50,7 @@ pub(super) async fn repair(
 ) -> Result<(), Error> {
     match fault {
         Fault::Kill => struck.restore_power(),
-        Fault::Drain => {
+        Fault::Drain | Fault::Crash => {
             if !struck.ended(STOP_LIMIT).await? {
                 let name = struck.host().name();
                 let seconds = STOP_LIMIT.as_secs();
@@ -54,8 +58,6 @@ pub(super) async fn repair(
             }
             struck.start()
         }
-        Fault::None | Fault::Crash | Fault::Isolate | Fault::SegmentCut | Fault::WitnessLoss => {
-            Ok(())
-        }
+        Fault::None | Fault::Isolate | Fault::SegmentCut | Fault::WitnessLoss => Ok(()),
     }
 }

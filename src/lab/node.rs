@@ -103,12 +103,21 @@ impl Node {
 
     /// Asks the process to stop and does not wait.
     pub(super) fn ask_to_stop(&self) -> Result<(), Error> {
-        let pid = self.process.as_ref().and_then(|child| i32::try_from(child.id()).ok());
-        let Some(pid) = pid.and_then(Pid::from_raw) else { return Ok(()) };
-        kill_process(pid, Signal::TERM).map_err(|reason| self.failed("stopped", reason.into()))
+        self.signal(Signal::TERM)
     }
 
-    /// Waits for the end of a process that was asked to stop, and ends what is still there after
+    /// Kills the process that was started, and nothing else on the machine.
+    pub(super) fn kill_worker(&self) -> Result<(), Error> {
+        self.signal(Signal::KILL)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Error> {
+        let pid = self.process.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else { return Ok(()) };
+        kill_process(pid, signal).map_err(|reason| self.failed("stopped", reason.into()))
+    }
+
+    /// Waits for the end of a process that was asked to stop or killed, and ends what is still there after
     /// `limit`. Whether it had ended by itself.
     pub(super) async fn ended(&mut self, limit: Duration) -> Result<bool, Error> {
         let Some(process) = &mut self.process else { return Ok(true) };

@@ -56,9 +56,9 @@ impl Options {
             return Err(Error::NotBuilt { option: "--pair".into(), instead });
         }
         match self.fault {
-            Fault::None | Fault::Kill | Fault::Drain => Ok(()),
-            Fault::Crash | Fault::Isolate | Fault::SegmentCut | Fault::WitnessLoss => {
-                let instead = "use --fault none, kill or drain";
+            Fault::None | Fault::Kill | Fault::Crash | Fault::Drain => Ok(()),
+            Fault::Isolate | Fault::SegmentCut | Fault::WitnessLoss => {
+                let instead = "use --fault none, kill, crash or drain";
                 Err(Error::NotBuilt { option: format!("--fault {}", self.fault), instead })
             }
         }
@@ -72,7 +72,7 @@ pub enum Fault {
     None,
     /// Power cut of the Active: its link goes down and all its processes die in that instant
     Kill,
-    /// The Active's worker process dies, its kernel lives on (not built yet)
+    /// The Active's worker process is killed, its kernel and its guardian live on
     Crash,
     /// Planned hand-over: the Active is told to stop and hands the address over
     Drain,
@@ -87,7 +87,7 @@ pub enum Fault {
 impl Fault {
     /// Whether the address is expected to move to the other node.
     pub(super) fn moves_address(self) -> bool {
-        matches!(self, Self::Kill | Self::Drain)
+        matches!(self, Self::Kill | Self::Crash | Self::Drain)
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
         let table = [
             (vec!["--fault", "none"], None),
             (vec!["--fault", "drain"], None),
-            (vec!["--fault", "crash"], Some("--fault crash")),
+            (vec!["--fault", "crash"], None),
             (vec!["--fault", "isolate"], Some("--fault isolate")),
             (vec!["--fault", "segment-cut"], Some("--fault segment-cut")),
             (vec!["--fault", "witness-loss"], Some("--fault witness-loss")),
