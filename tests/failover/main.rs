@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod crash;
+mod two;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
