@@ -29,7 +29,11 @@ const FLOORS: &[(u8, &[&str])] = &[
 /// Files that decide and never do, once they exist: a folder and what it holds. `*` stands for
 /// every file but `mod.rs`.
 const SANS_IO: &[(&str, &[&str])] = &[
-    ("vrrp/src", &["config", "packet", "checksum", "timers", "down_timer", "router", "announce"]),
+    (
+        "vrrp/src",
+        &["config", "packet", "checksum", "timers", "event", "group", "tracking", "announce"],
+    ),
+    ("vrrp/src/router", &["mod", "active", "backup", "down_timer", "standing"]),
     ("vrrp/src/guardian", &["will"]),
     ("cluster/src", &["command", "flows", "state"]),
     ("cluster/src/flows", &["delta", "heard", "local", "pair"]),

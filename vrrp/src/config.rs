@@ -5,7 +5,10 @@
 
 use std::{fmt, net::IpAddr, num::NonZeroU8, sync::Arc, time::Duration};
 
-use crate::error::ConfigError;
+use crate::{error::ConfigError, tracking::Tracker};
+
+/// As long as keepalived allows.
+const MAX_PREEMPT_DELAY: Duration = Duration::from_secs(1000);
 
 /// The address family of a virtual router. The same VRID in the other family is another router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,6 +91,9 @@ impl Interval {
     /// 100 ms. The RFC's one second makes every power cut an outage of three.
     pub const DEFAULT: Self = Self(10);
 
+    /// The unit of version 2.
+    pub(crate) const SECOND: Self = Self(100);
+
     /// Refuses 0 and everything above 4095.
     pub fn from_centiseconds(centiseconds: u16) -> Result<Self, ConfigError> {
         match centiseconds {
@@ -133,8 +139,11 @@ pub struct RouterConfig {
     priority: Priority,
     interval: Interval,
     preempt: bool,
+    preempt_delay: Duration,
     permission: bool,
     second_opinion: bool,
+    trackers: Vec<Tracker>,
+    sync_group: Option<Arc<str>>,
 }
 
 impl RouterConfig {
@@ -174,8 +183,11 @@ impl RouterConfig {
             priority: Priority::HIGHEST,
             interval: Interval::DEFAULT,
             preempt: true,
+            preempt_delay: Duration::ZERO,
             permission: true,
             second_opinion: false,
+            trackers: Vec::new(),
+            sync_group: None,
         })
     }
 
@@ -200,6 +212,39 @@ impl RouterConfig {
     /// Sets Preempt_Mode: whether to take over from a lower priority that is Active and well.
     pub fn with_preempt(mut self, preempt: bool) -> Self {
         self.preempt = preempt;
+        self
+    }
+
+    /// Sets for how long a lower priority that is Active and well is left alone before it is taken
+    /// over from: 0 to 1000 s. Not in the RFC; the meaning is keepalived's.
+    ///
+    /// # Errors
+    /// A longer delay.
+    pub fn with_preempt_delay(mut self, delay: Duration) -> Result<Self, ConfigError> {
+        if delay > MAX_PREEMPT_DELAY {
+            return Err(ConfigError::PreemptDelay(delay.as_secs()));
+        }
+        self.preempt_delay = delay;
+        Ok(self)
+    }
+
+    /// Sets what is tracked besides the link.
+    ///
+    /// # Errors
+    /// Two trackers with the same name.
+    pub fn with_trackers(mut self, trackers: Vec<Tracker>) -> Result<Self, ConfigError> {
+        for (index, tracker) in trackers.iter().enumerate() {
+            if trackers[..index].iter().any(|other| other.name() == tracker.name()) {
+                return Err(ConfigError::DuplicateTracker(Arc::clone(tracker.name())));
+            }
+        }
+        self.trackers = trackers;
+        Ok(self)
+    }
+
+    /// Sets the sync group: all routers of one host with the same word move together.
+    pub fn with_sync_group(mut self, group: &str) -> Self {
+        self.sync_group = Some(group.into());
         self
     }
 
@@ -253,6 +298,21 @@ impl RouterConfig {
     /// Preempt_Mode.
     pub fn preempt(&self) -> bool {
         self.preempt
+    }
+
+    /// For how long a lower priority is left alone before it is taken over from.
+    pub fn preempt_delay(&self) -> Duration {
+        self.preempt_delay
+    }
+
+    /// What is tracked besides the link.
+    pub fn trackers(&self) -> &[Tracker] {
+        &self.trackers
+    }
+
+    /// The sync group it belongs to.
+    pub fn sync_group(&self) -> Option<&Arc<str>> {
+        self.sync_group.as_ref()
     }
 
     /// Whether the router may become Active at start.

@@ -136,6 +136,7 @@ impl Engine {
                 tracing::error!(%error, "vrrp cannot wait for packets and stops");
                 break;
             }
+            let now = Instant::now();
             for port in 0..self.ports.len() {
                 self.receive(port);
             }
@@ -144,7 +145,7 @@ impl Engine {
                 self.inspect_links();
             }
             self.obey();
-            self.fire_timers();
+            self.fire_timers(now);
             self.leave_wills();
         }
     }
@@ -269,8 +270,9 @@ impl Engine {
         }
     }
 
-    fn fire_timers(&mut self) {
-        let now = Instant::now();
+    /// Fires what was due at `now`, before everything received was read. A thread that is stopped
+    /// between reading and firing must read again first.
+    fn fire_timers(&mut self, now: Instant) {
         for index in 0..self.seats.len() {
             let router = &mut self.seats[index].router;
             if router.poll_timeout().is_some_and(|deadline| deadline <= now) {
@@ -374,8 +376,8 @@ impl Engine {
         let at = Instant::now();
         let seat = &mut self.seats[index];
         seat.since = at;
-        seat.last_reason = Some(transition.reason);
         let Transition { from, to, reason } = transition;
+        seat.last_reason = Some(reason.clone());
         let name = Arc::clone(seat.router.name());
         let vrid = seat.router.vrid().as_u8();
         // The story is told by whoever takes the report, on a thread that may wait for a log.
@@ -426,6 +428,10 @@ impl Seat {
             state: self.router.state(),
             since: self.since,
             priority: self.router.priority().as_u8(),
+            base_priority: self.router.base_priority().as_u8(),
+            adjustments: self.router.adjustments(),
+            faults: self.router.faults(),
+            sync_group: self.router.sync_group().map(Arc::clone),
             permission: self.router.permission(),
             held: self.router.is_held(),
             hold: self.router.hold(),
@@ -434,9 +440,10 @@ impl Seat {
             adverts_out: self.adverts_out,
             send_errors: self.send_errors,
             address_errors: self.address_errors,
+            late: self.router.lateness(),
             anomalies: self.router.anomalies(),
             errors,
-            last_reason: self.last_reason,
+            last_reason: self.last_reason.clone(),
         }
     }
 }

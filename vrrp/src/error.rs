@@ -45,6 +45,15 @@ pub enum ConfigError {
     /// The lease must survive a few missed refreshes.
     #[error("lease: {0} s is not allowed; use 2-3600 s")]
     Lease(u32),
+    /// A weight that outweighs every priority says nothing more than one that reaches them all.
+    #[error("track: weight {0} is not allowed; use -254 to 254")]
+    Weight(i16),
+    /// Names tell trackers apart in reasons.
+    #[error("track: {0} is tracked twice")]
+    DuplicateTracker(Arc<str>),
+    /// Whoever waits longer does not want preemption at all.
+    #[error("preempt_delay: {0} s is not allowed; use 0-1000 s")]
+    PreemptDelay(u64),
 }
 
 /// Why a received packet was refused (RFC 9568 section 7.1).

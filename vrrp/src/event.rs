@@ -1,17 +1,24 @@
 //! The words of a virtual router: the states it knows, the events it is told, the actions it asks
-//! for, and the reasons it gives. What follows from what stands in `router.rs`.
+//! for, and the reasons it gives. What follows from what stands in `router/`. Sans-io.
 
-use std::{fmt, net::IpAddr, time::Instant};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     config::{Priority, RouterConfig},
+    group::Order,
     packet::Advertisement,
+    tracking::{Cause, Tracked},
 };
 
 /// The states of RFC 9568 section 6.4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Not taking part: stopped, or the link is down.
+    /// Not taking part: stopped, or in fault.
     Initialize,
     /// Watching the Active.
     Backup,
@@ -49,8 +56,24 @@ pub enum Event {
         /// What it says.
         advertisement: Advertisement,
     },
-    /// The priority changes at run time.
+    /// The base priority changes at run time.
     SetPriority(Priority),
+    /// A fault appears or is gone. While there is any the router takes no part.
+    SetFault {
+        /// Whose fault it is; a router may have several.
+        cause: &'static str,
+        /// Whether there is one.
+        present: bool,
+    },
+    /// A tracked thing is in a new state.
+    Track {
+        /// The name of the tracker.
+        tracker: Arc<str>,
+        /// How it is.
+        seen: Tracked,
+    },
+    /// What the sync group asks of this member.
+    Group(Order),
     /// The router may (not) become Active; an Active without permission yields at once.
     SetPermission(bool),
     /// Somebody else took a virtual address off the interface, or its MAC address changed.
@@ -96,7 +119,7 @@ pub enum Action {
 }
 
 /// A change of state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The state left.
     pub from: State,
@@ -107,7 +130,7 @@ pub struct Transition {
 }
 
 /// Why a router changed its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The link came up, or the speaker was started on a link that was up.
     Started,
@@ -115,6 +138,13 @@ pub enum Reason {
     ActiveSilent,
     /// The Active said that it stops (priority 0).
     ActiveLeft,
+    /// A lower priority was Active and well, and we preempt.
+    Preempting {
+        /// Its address.
+        source: IpAddr,
+        /// Its priority.
+        priority: u8,
+    },
     /// The Active had been gone before; only the permission was missing.
     PermissionGranted,
     /// Permission was withdrawn from an Active.
@@ -126,10 +156,18 @@ pub enum Reason {
         /// Its priority.
         priority: u8,
     },
-    /// We had been asleep, somebody took over meanwhile, and we do not preempt.
+    /// We had been asleep, somebody took over meanwhile, and it is not ours to take back at once.
     Overslept,
     /// The system refused to add a virtual address.
     AddressRefused,
+    /// Somebody else kept taking the virtual address off the interface.
+    AddressContested,
+    /// A fault appeared.
+    Fault(Cause),
+    /// The last fault is gone.
+    Recovered,
+    /// Another member of the sync group changed its state.
+    SyncGroup,
     /// The link or our source address went away.
     LinkDown,
     /// The speaker was stopped.
@@ -142,6 +180,9 @@ impl fmt::Display for Reason {
             Self::Started => f.write_str("link is up"),
             Self::ActiveSilent => f.write_str("no advertisement from the active"),
             Self::ActiveLeft => f.write_str("the active stopped"),
+            Self::Preempting { source, priority } => {
+                write!(f, "{source} has the lower priority {priority}")
+            }
             Self::PermissionGranted => f.write_str("permission granted"),
             Self::PermissionWithdrawn => f.write_str("permission withdrawn"),
             Self::BetterAdvertisement { source, priority } => {
@@ -149,6 +190,12 @@ impl fmt::Display for Reason {
             }
             Self::Overslept => f.write_str("this node was suspended and another took over"),
             Self::AddressRefused => f.write_str("the virtual address could not be added"),
+            Self::AddressContested => {
+                f.write_str("the virtual address was removed again and again by someone else")
+            }
+            Self::Fault(cause) => write!(f, "fault: {cause}"),
+            Self::Recovered => f.write_str("no fault any more"),
+            Self::SyncGroup => f.write_str("moved with its sync group"),
             Self::LinkDown => f.write_str("link is down"),
             Self::Shutdown => f.write_str("stopped"),
         }
@@ -171,11 +218,11 @@ impl Anomalies {
     pub(crate) fn note(
         &mut self,
         config: &RouterConfig,
-        own_source: IpAddr,
+        own_source: Option<IpAddr>,
         source: IpAddr,
         advertisement: &Advertisement,
     ) {
-        if source == own_source {
+        if Some(source) == own_source {
             self.own_source = self.own_source.saturating_add(1);
             return;
         }
@@ -198,4 +245,20 @@ pub struct Peer {
     pub source: IpAddr,
     /// Its priority as last advertised.
     pub priority: u8,
+}
+
+/// How often the process was late, so late that others had reason to act (see `router/`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lateness {
+    /// How often.
+    pub times: u64,
+    /// The longest delay of a timer.
+    pub longest: Duration,
+}
+
+impl Lateness {
+    pub(crate) fn note(&mut self, late: Duration) {
+        self.times = self.times.saturating_add(1);
+        self.longest = self.longest.max(late);
+    }
 }

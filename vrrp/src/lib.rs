@@ -6,8 +6,9 @@
 //! | RFC 9568 | file |
 //! |---|---|
 //! | 5.1, 5.2 packet format, 7.1 receive checks | `packet.rs`, `checksum.rs` |
-//! | 6.1 parameters and timers | `config.rs`, `timers.rs`, `down_timer.rs` |
-//! | 6.4 state machine | `router.rs`, `event.rs`, `announce_plan.rs` |
+//! | 6.1 parameters and timers | `config.rs`, `timers.rs` |
+//! | 6.4 state machine | `router/`, `event.rs`, `announce_plan.rs` |
+//! | sync groups, priority tracking (not in the RFC) | `group.rs`, `tracking.rs` |
 //! | 8.1.2 gratuitous ARP | `announce.rs` |
 //! | 5.1.1 sockets | `link.rs` |
 //! | the thread around all of it | `speaker.rs`, `engine.rs`, `port.rs`, `status.rs` |
@@ -40,10 +41,10 @@ mod announce;
 mod announce_plan;
 mod checksum;
 mod config;
-mod down_timer;
 mod engine;
 mod error;
 mod event;
+mod group;
 pub mod guardian;
 mod interface;
 mod link;
@@ -58,15 +59,18 @@ mod speaker;
 mod status;
 mod sys;
 mod timers;
+mod tracking;
 
 pub use addresses::release;
 pub use announce::{ArpFrame, Mac, gratuitous_arp};
 pub use checksum::{ChecksumForm, PROTOCOL};
 pub use config::{Family, Interval, Priority, RouterConfig, Vrid};
 pub use error::{ConfigError, Error, PacketError, PacketErrors};
-pub use event::{Action, Anomalies, Event, Opinion, Peer, Reason, State, Transition};
+pub use event::{Action, Anomalies, Event, Lateness, Opinion, Peer, Reason, State, Transition};
+pub use group::{Group, Member, Order, orders};
 pub use packet::{Advertisement, Datagram, GROUP, TTL};
 pub use router::VirtualRouter;
 pub use speaker::{Counsel, Speaker, SpeakerConfig, SpeakerHandle};
 pub use status::{Report, RouterStatus};
-pub use timers::{active_down_interval, skew_time};
+pub use timers::{Timing, active_down_interval, skew_time};
+pub use tracking::{Adjustment, Cause, Tracked, Tracker};

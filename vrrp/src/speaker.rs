@@ -24,6 +24,7 @@ use crate::{
     interface::Watch,
     port::Port,
     status::{Board, Report, RouterStatus},
+    tracking::Tracked,
 };
 
 /// Whether a router whose Active fell silent may succeed it: asked with its name and the time, on
@@ -191,6 +192,25 @@ impl SpeakerHandle {
         self.commands.send(Command::Appoint(guardian)).map_err(|_| Error::Stopped)?;
         self.ring();
         Ok(())
+    }
+
+    /// Says whether a virtual router has a fault. One with any takes no part: an Active says goodbye,
+    /// and all go through Backup when the last fault is gone. Each cause is known by its words. Does
+    /// not wait.
+    ///
+    /// # Errors
+    /// An unknown name, or a thread that has ended.
+    pub fn set_fault(&self, name: &str, cause: &'static str, present: bool) -> Result<(), Error> {
+        self.tell(name, Event::SetFault { cause, present })
+    }
+
+    /// Says how something is that a virtual router tracks; a tracker it does not have changes
+    /// nothing. Does not wait.
+    ///
+    /// # Errors
+    /// An unknown name, or a thread that has ended.
+    pub fn set_tracker(&self, name: &str, tracker: &str, seen: Tracked) -> Result<(), Error> {
+        self.tell(name, Event::Track { tracker: tracker.into(), seen })
     }
 
     /// The names of the virtual routers.

@@ -12,7 +12,8 @@ use std::{
 
 use crate::{
     error::PacketErrors,
-    event::{Anomalies, Peer, Reason, State},
+    event::{Anomalies, Lateness, Peer, Reason, State},
+    tracking::{Adjustment, Cause},
 };
 
 /// A virtual router changed its state, and everything that belongs to the change is done.
@@ -51,11 +52,19 @@ pub struct RouterStatus {
     pub since: Instant,
     /// The priority in force.
     pub priority: u8,
+    /// The priority before all adjustments.
+    pub base_priority: u8,
+    /// What lies between the two. The sum is cut to 1 to 254.
+    pub adjustments: Vec<Adjustment>,
+    /// What keeps it from taking part.
+    pub faults: Vec<Cause>,
+    /// The sync group it belongs to.
+    pub sync_group: Option<Arc<str>>,
     /// Whether it may become Active.
     pub permission: bool,
     /// The Active is gone; only the permission to succeed it is missing.
     pub held: bool,
-    /// The Active is silent, but a second opinion says that it is well; why.
+    /// Why it does not succeed an Active that it does not hear: a second opinion, or its sync group.
     pub hold: Option<&'static str>,
     /// The Active it follows, while in Backup.
     pub peer: Option<Peer>,
@@ -67,6 +76,8 @@ pub struct RouterStatus {
     pub send_errors: u64,
     /// Additions and removals of addresses the kernel refused.
     pub address_errors: u64,
+    /// How often the thread was late.
+    pub late: Lateness,
     /// Oddities in sound advertisements.
     pub anomalies: Anomalies,
     /// Refused packets on the interface, by kind. Most carry no VRID that could be believed, so

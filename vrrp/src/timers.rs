@@ -1,4 +1,4 @@
-//! Timer arithmetic of RFC 9568 section 6.1, in microseconds. Sans-io.
+//! Timer arithmetic of RFC 9568 section 6.1 and RFC 3768 section 6.1, in microseconds. Sans-io.
 //!
 //! Whole centiseconds, the unit of the wire, would lose Skew_Time altogether at short intervals:
 //! with 10 ms and priority 100 it is 6.09 ms.
@@ -7,19 +7,57 @@ use std::time::Duration;
 
 use crate::config::Interval;
 
-/// Skew_Time: the part of an interval by which a lower priority waits longer.
-///
-/// `((256 - priority) * Active_Adver_Interval) / 256`
-pub fn skew_time(priority: u8, active_interval: Interval) -> Duration {
-    let micros = u64::from(256 - u16::from(priority)) * active_interval.as_micros() / 256;
-    Duration::from_micros(micros)
+/// What the timers of a Backup follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    priority: u8,
+    active_interval: Interval,
+    /// What Skew_Time is a part of.
+    skew_of: Interval,
 }
 
-/// Active_Down_Interval: the silence after which a Backup believes the Active to be gone.
-///
-/// `(3 * Active_Adver_Interval) + Skew_Time`
+impl Timing {
+    /// In version 3 everything is a part or a multiple of Active_Adver_Interval.
+    pub fn version_3(priority: u8, active_interval: Interval) -> Self {
+        Self { priority, active_interval, skew_of: active_interval }
+    }
+
+    /// In version 2 Skew_Time is a part of a second, whatever the interval. All routers have the
+    /// same interval, so there is none to learn.
+    pub fn version_2(priority: u8, interval: Interval) -> Self {
+        Self { priority, active_interval: interval, skew_of: Interval::SECOND }
+    }
+
+    /// Skew_Time: by how much a lower priority waits longer.
+    ///
+    /// `((256 - priority) * Active_Adver_Interval) / 256`, or `(256 - priority) / 256` seconds
+    pub fn skew_time(self) -> Duration {
+        let parts = u64::from(256 - u16::from(self.priority));
+        Duration::from_micros(parts * self.skew_of.as_micros() / 256)
+    }
+
+    /// Active_Down_Interval: the silence after which a Backup believes the Active to be gone.
+    ///
+    /// `(3 * Active_Adver_Interval) + Skew_Time`
+    pub fn active_down_interval(self) -> Duration {
+        Duration::from_micros(3 * self.active_interval.as_micros()) + self.skew_time()
+    }
+
+    /// How long one who was asleep listens before he believes what he slept through: until the
+    /// next advertisement of an Active that lives. Not in the RFC.
+    pub(crate) fn listening_time(self) -> Duration {
+        self.active_interval.as_duration() + self.skew_time()
+    }
+}
+
+/// Skew_Time of version 3.
+pub fn skew_time(priority: u8, active_interval: Interval) -> Duration {
+    Timing::version_3(priority, active_interval).skew_time()
+}
+
+/// Active_Down_Interval of version 3.
 pub fn active_down_interval(priority: u8, active_interval: Interval) -> Duration {
-    Duration::from_micros(3 * active_interval.as_micros()) + skew_time(priority, active_interval)
+    Timing::version_3(priority, active_interval).active_down_interval()
 }
 
 #[cfg(test)]
@@ -27,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn skew_and_down_are_exact_to_the_microsecond() {
+    fn skew_and_down_of_version_3_are_exact_to_the_microsecond() {
         // (priority, interval in cs, skew in us, down in us)
         let table = [
             (1, 1, 9_960, 39_960),
@@ -52,6 +90,24 @@ mod tests {
                 down,
                 "{priority} {interval:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_skew_of_version_2_is_a_part_of_a_second() {
+        // (priority, interval in cs, skew in us, down in us)
+        let table = [
+            (1, 100, 996_093, 3_996_093),
+            (100, 100, 609_375, 3_609_375),
+            (254, 100, 7_812, 3_007_812),
+            (100, 300, 609_375, 9_609_375),
+            (254, 300, 7_812, 9_007_812),
+        ];
+        for (priority, centiseconds, skew, down) in table {
+            let interval = Interval::from_centiseconds(centiseconds).unwrap();
+            let timing = Timing::version_2(priority, interval);
+            assert_eq!(timing.skew_time().as_micros(), skew, "{priority} {interval:?}");
+            assert_eq!(timing.active_down_interval().as_micros(), down, "{priority} {interval:?}");
         }
     }
 }
