@@ -4,10 +4,11 @@
 /// The rule for one tracker, and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
-    rise: u32,
-    fall: u32,
-    /// From 0 to `rise + fall - 1`; up from `rise` on.
-    score: u32,
+    rise: u64,
+    /// The top of the score: `fall` bad looks away from being down.
+    top: u64,
+    /// From 0 to `top`; up from `rise` on.
+    score: u64,
     /// What the world was told last.
     told: bool,
 }
@@ -26,14 +27,15 @@ pub(super) enum Start {
 impl Tally {
     /// `rise` good looks in a row make it up, `fall` bad ones down; 0 is taken for 1.
     pub(super) fn new(rise: u32, fall: u32, start: Start) -> Self {
-        let (rise, fall) = (rise.max(1), fall.max(1));
+        let (rise, fall) = (u64::from(rise.max(1)), u64::from(fall.max(1)));
+        let top = rise + fall - 1;
         let score = match start {
             // One failure is enough, and one success.
             Start::Unknown => rise,
             Start::Down => 0,
-            Start::Up => rise.saturating_add(fall - 1),
+            Start::Up => top,
         };
-        Self { rise, fall, score, told: start == Start::Up }
+        Self { rise, top, score, told: start == Start::Up }
     }
 
     /// What it counts as now.
@@ -43,10 +45,9 @@ impl Tally {
 
     /// Takes in a look; the new state if it has changed.
     pub(super) fn take(&mut self, good: bool) -> Option<bool> {
-        let top = self.rise.saturating_add(self.fall - 1);
         self.score = match good {
             true if self.score + 1 < self.rise => self.score + 1,
-            true => top,
+            true => self.top,
             false if self.score > self.rise => self.score - 1,
             false => 0,
         };
