@@ -1,13 +1,15 @@
 //! What a raw socket delivers: any bytes. What is accepted is written back to the same bytes,
-//! apart from the reserved bits and keepalived's trailer.
+//! apart from the reserved bits, authentication data nobody looks at, and keepalived's trailer.
 
 #![no_main]
 
+use std::net::IpAddr;
+
 use libfuzzer_sys::fuzz_target;
-use vrrp::{Advertisement, Datagram, GROUP, TTL};
+use vrrp::{Advertisement, Authentication, Datagram, Format, GROUP, GROUP_V6, TTL};
 
 /// Header and 255 addresses, read into a list that grows by doubling.
-const HEAP: usize = 8 * 1024;
+const HEAP: usize = 24 * 1024;
 
 fuzz_target!(|packet: &[u8]| {
     trigon_fuzz::within(HEAP, || {
@@ -16,9 +18,10 @@ fuzz_target!(|packet: &[u8]| {
             check(&datagram);
         }
         // Past the IP header, whose checks would stop nearly everything.
+        check(&over_ipv4(packet));
         check(&Datagram {
-            source: [10, 99, 0, 1].into(),
-            destination: GROUP,
+            source: IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 1]),
+            destination: GROUP_V6,
             ttl: TTL,
             message: packet,
         });
@@ -26,15 +29,29 @@ fuzz_target!(|packet: &[u8]| {
     });
 });
 
+fn over_ipv4(message: &[u8]) -> Datagram<'_> {
+    Datagram { source: [10, 99, 0, 1].into(), destination: GROUP, ttl: TTL, message }
+}
+
 fn check(datagram: &Datagram<'_>) {
-    let Ok((advertisement, form)) = Advertisement::parse(datagram) else { return };
-    assert_eq!(datagram.ttl, TTL, "only senders of this segment are heard");
+    let Ok((advertisement, format)) = Advertisement::parse(datagram) else { return };
+    assert!(
+        datagram.ttl == TTL || !datagram.is_multicast(),
+        "only senders of this segment are heard by multicast"
+    );
     assert!((1..=255).contains(&advertisement.addresses.len()));
-    let written = advertisement.emit(datagram.source, datagram.destination, form);
+    let written = advertisement.emit(datagram.source, datagram.destination, format);
     let mut sent = datagram.message[..written.len()].to_vec();
     let mut back = written.clone();
-    // Reserved bits are not kept, so neither is the checksum over them.
-    sent[4] &= 0x0f;
+    // What is not kept is not in the checksum either.
+    match format {
+        Format::V3(_) => sent[4] &= 0x0f,
+        Format::V2(Authentication::None) => {
+            let data = sent.len() - 8;
+            sent[data..].fill(0);
+        }
+        Format::V2(Authentication::Simple(_)) => {}
+    }
     for message in [&mut sent, &mut back] {
         message[6..8].fill(0);
     }
@@ -61,10 +78,5 @@ fn repaired(message: &[u8]) {
     }
     let sum = u16::try_from(sum).unwrap_or_default();
     message[6..8].copy_from_slice(&(!sum).to_be_bytes());
-    check(&Datagram {
-        source: [10, 99, 0, 1].into(),
-        destination: GROUP,
-        ttl: TTL,
-        message: &message,
-    });
+    check(&over_ipv4(&message));
 }

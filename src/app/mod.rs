@@ -3,7 +3,6 @@
 mod guardian;
 mod node;
 mod reload;
-mod routers;
 mod scrape;
 mod status;
 mod witness;

@@ -1,25 +1,21 @@
-//! A small LAN in network namespaces: a bridge and hosts on it, gone when dropped. Also the real
-//! keepalived as a host on it.
+//! A small LAN in network namespaces: a bridge and hosts on it, gone when dropped.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::ErrorKind,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use rustix::{
-    process::{Pid, Signal, kill_process},
-    thread::{LinkNameSpaceType, move_into_link_name_space},
-};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Long enough for the slowest machine; nothing waits that long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Hosts `10.99.0.1`, `10.99.0.2`, ... with one interface `eth0` each.
+/// Hosts with one interface `eth0` each. The first has the addresses `10.99.0.1/24`,
+/// `fe80::1/64` and `2001:db8:99::1/64`, the second `10.99.0.2/24` and so on.
 #[derive(Debug)]
 pub(crate) struct Lan {
     switch: String,
@@ -30,7 +26,7 @@ pub(crate) struct Lan {
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     namespace: String,
-    address: Ipv4Addr,
+    number: u8,
 }
 
 impl Lan {
@@ -50,21 +46,19 @@ impl Lan {
         ip(&format!("-n {switch} link set br0 up"));
         for number in 1..=count {
             let namespace = format!("{name}-{number}");
-            let address = Ipv4Addr::new(10, 99, 0, number);
             ip(&format!("netns add {namespace}"));
-            lan.hosts.push(Host { namespace: namespace.clone(), address });
+            lan.hosts.push(Host { namespace: namespace.clone(), number });
             ip(&format!(
                 "link add eth0 netns {namespace} type veth peer name port{number} netns {switch}"
             ));
             ip(&format!("-n {switch} link set port{number} master br0 up"));
             ip(&format!("-n {namespace} link set lo up"));
-            ip(&format!("-n {namespace} link set eth0 up"));
-            ip(&format!("-n {namespace} address add {address}/24 dev eth0"));
+            lan.host(number.into()).set_up();
         }
         lan
     }
 
-    /// The host with the address `10.99.0.{number}`.
+    /// The first host has the number 1.
     pub(crate) fn host(&self, number: usize) -> &Host {
         &self.hosts[number - 1]
     }
@@ -73,6 +67,15 @@ impl Lan {
     pub(crate) fn set_cable(&self, number: usize, plugged: bool) {
         let state = if plugged { "up" } else { "down" };
         ip(&format!("-n {} link set port{number} {state}", self.switch));
+    }
+
+    /// Keeps two hosts from hearing each other (true), while everybody else hears both.
+    pub(crate) fn part(&self, numbers: [usize; 2], parted: bool) {
+        let state = if parted { "on" } else { "off" };
+        for number in numbers {
+            let port = format!("port{number}");
+            ip(&format!("-n {} link set {port} type bridge_slave isolated {state}", self.switch));
+        }
     }
 }
 
@@ -85,9 +88,29 @@ impl Drop for Lan {
 }
 
 impl Host {
-    /// Its own address.
+    fn set_up(&self) {
+        // The link-local addresses are known ones and usable at once.
+        self.ip("link set eth0 addrgenmode none");
+        self.ip("link set eth0 up");
+        self.ip(&format!("address add {}/24 dev eth0", self.address()));
+        for address in [self.link_local(), self.global()] {
+            self.ip(&format!("address add {address}/64 dev eth0 nodad"));
+        }
+    }
+
+    /// Its own IPv4 address.
     pub(crate) fn address(&self) -> Ipv4Addr {
-        self.address
+        Ipv4Addr::new(10, 99, 0, self.number)
+    }
+
+    /// Its link-local address.
+    pub(crate) fn link_local(&self) -> Ipv6Addr {
+        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, self.number.into())
+    }
+
+    /// Its other IPv6 address.
+    pub(crate) fn global(&self) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, self.number.into())
     }
 
     /// The name for `ip netns`.
@@ -106,10 +129,11 @@ impl Host {
         })
     }
 
-    /// Whether it holds `address` as /32.
-    pub(crate) fn holds(&self, address: Ipv4Addr) -> bool {
-        let listing = ip(&format!("-n {} -4 -o address show dev eth0", self.namespace));
-        listing.contains(&format!(" {address}/32 "))
+    /// Whether it holds `address` as /32 or /128.
+    pub(crate) fn holds(&self, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        self.ip("-o address show dev eth0").contains(&format!(" {address}/{prefix} "))
     }
 
     /// Runs `ip` with `arguments` inside the namespace.
@@ -125,18 +149,33 @@ impl Host {
     }
 
     /// The MAC address this host believes `address` to have.
-    pub(crate) fn neighbour(&self, address: Ipv4Addr) -> Option<String> {
+    pub(crate) fn neighbour(&self, address: impl Into<IpAddr>) -> Option<String> {
+        let address = address.into();
         let listing = self.ip(&format!("neighbour show {address} dev eth0"));
         let mut words = listing.split_whitespace().skip_while(|word| *word != "lladdr");
         words.nth(1).map(str::to_owned)
     }
 
     /// Whether some host answers for `address`: a closed port is refused, by whoever has it.
-    pub(crate) fn reaches(&self, address: Ipv4Addr) -> bool {
-        let target = SocketAddr::from((address, 9));
-        let error = self.run(|| TcpStream::connect_timeout(&target, Duration::from_secs(1))).err();
+    pub(crate) fn reaches(&self, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
+        let error = self.run(|| {
+            let target = match address {
+                IpAddr::V6(address) => SocketAddrV6::new(address, 9, 0, interface_index()).into(),
+                IpAddr::V4(_) => SocketAddr::from((address, 9)),
+            };
+            TcpStream::connect_timeout(&target, Duration::from_secs(1)).err()
+        });
         error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     }
+}
+
+/// The index of `eth0` in the namespace of the calling thread.
+pub(crate) fn interface_index() -> u32 {
+    let listing = Command::new("ip").args(["-o", "link", "show", "dev", "eth0"]).output();
+    let listing = listing.expect("ip can be run").stdout;
+    let listing = String::from_utf8_lossy(&listing);
+    listing.split(':').next().and_then(|index| index.parse().ok()).expect("eth0 exists")
 }
 
 /// Moves the calling thread into a namespace.
@@ -162,72 +201,6 @@ pub(crate) fn throughout(what: &str, duration: Duration, mut condition: impl FnM
     while Instant::now() < deadline {
         assert!(condition(), "did not last: {what}");
         std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// The real keepalived on a host, VRRPv3 at 100 ms, stopped in order when dropped.
-#[derive(Debug)]
-pub(crate) struct Keepalived {
-    process: Child,
-    directory: tempfile::TempDir,
-}
-
-impl Keepalived {
-    /// Starts it as backup for `address` with the virtual router id `vrid`.
-    pub(crate) fn start(host: &Host, vrid: u8, priority: u8, address: Ipv4Addr) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = |name: &str| directory.path().join(name);
-        let configuration = format!(
-            "global_defs {{\n  vrrp_version 3\n}}\n\
-             vrrp_instance test {{\n  state BACKUP\n  interface eth0\n  virtual_router_id {vrid}\n  \
-             priority {priority}\n  advert_int 0.1\n  \
-             virtual_ipaddress {{\n    {address}/32\n  }}\n}}\n"
-        );
-        fs::write(path("keepalived.conf"), configuration).expect("a writable directory");
-        let log = File::create(path("log")).expect("a writable directory");
-        let process = Command::new("ip")
-            .args(["netns", "exec", host.namespace(), "keepalived"])
-            .args(["--dont-fork", "--log-console", "--log-detail", "--vrrp"])
-            .arg("--use-file")
-            .arg(path("keepalived.conf"))
-            .arg("--pid")
-            .arg(path("pid"))
-            .arg("--vrrp_pid")
-            .arg(path("vrrp_pid"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log)
-            .spawn()
-            .expect("ip can be run");
-        let keepalived = Self { process, directory };
-        eventually("keepalived starts (is it installed?)", || {
-            keepalived.log().contains("Entering BACKUP STATE")
-        });
-        keepalived
-    }
-
-    /// What it has logged so far.
-    pub(crate) fn log(&self) -> String {
-        let path: PathBuf = self.directory.path().join("log");
-        String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
-    }
-
-    /// Stops it in order: it says goodbye with priority 0.
-    pub(crate) fn stop(mut self) {
-        self.terminate();
-    }
-
-    fn terminate(&mut self) {
-        if matches!(self.process.try_wait(), Ok(None)) {
-            let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
-        }
-        let _ = self.process.wait();
-    }
-}
-
-impl Drop for Keepalived {
-    fn drop(&mut self) {
-        self.terminate();
     }
 }
 

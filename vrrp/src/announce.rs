@@ -13,6 +13,8 @@ use pnet_packet::{
 
 const ETHERNET: usize = 14;
 const ARP: usize = 28;
+const SENDER_MAC: std::ops::Range<usize> = 22..28;
+const SENDER_ADDRESS: std::ops::Range<usize> = 28..32;
 
 /// An Ethernet frame that carries one ARP packet; the device pads it.
 pub type ArpFrame = [u8; ETHERNET + ARP];
@@ -28,6 +30,28 @@ pub fn gratuitous_arp(mac: Mac, address: Ipv4Addr) -> [ArpFrame; 2] {
         frame(ArpOperations::Request, mac.into(), MacAddr::broadcast(), address),
         frame(ArpOperations::Reply, mac.into(), mac.into(), address),
     ]
+}
+
+/// The question whether somebody else has `address` (RFC 5227 section 2.1.1). It names no sender
+/// address, so that no cache changes, and whoever has the address answers.
+pub(crate) fn probe(mac: Mac, address: Ipv4Addr) -> ArpFrame {
+    let mut frame = frame(ArpOperations::Request, mac.into(), MacAddr::zero(), address);
+    frame[SENDER_ADDRESS].fill(0);
+    frame
+}
+
+/// What an ARP packet on the wire says: who is said to be where. `None`: it is something else, or
+/// not whole, or claims nothing.
+pub(crate) fn read_claim(frame: &[u8]) -> Option<(Ipv4Addr, Mac)> {
+    let frame: &ArpFrame = frame.first_chunk()?;
+    // Ethernet type ARP; hardware Ethernet, protocol IPv4, their lengths.
+    if frame[12..20] != [0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4] {
+        return None;
+    }
+    let address: [u8; 4] = frame[SENDER_ADDRESS].try_into().ok()?;
+    let mac = frame[SENDER_MAC].try_into().ok()?;
+    let address = Ipv4Addr::from(address);
+    (!address.is_unspecified()).then_some((address, mac))
 }
 
 fn frame(operation: ArpOperation, mac: MacAddr, target: MacAddr, address: Ipv4Addr) -> ArpFrame {
@@ -72,5 +96,22 @@ mod tests {
         };
         assert_eq!(request.to_vec(), expected(1, [0xff; 6]));
         assert_eq!(reply.to_vec(), expected(2, mac));
+    }
+
+    #[test]
+    fn the_probe_claims_nothing_and_an_announcement_does() {
+        let (mac, address) = ([0x02, 0, 0, 0, 0, 7], Ipv4Addr::new(10, 99, 0, 100));
+        let question = probe(mac, address);
+        assert_eq!(question[20..22], [0, 1], "a request");
+        assert_eq!(question[28..32], [0; 4], "from nobody");
+        assert_eq!(question[32..42], [0, 0, 0, 0, 0, 0, 10, 99, 0, 100]);
+        assert_eq!(read_claim(&question), None);
+        for frame in gratuitous_arp(mac, address) {
+            assert_eq!(read_claim(&frame), Some((address, mac)));
+            assert_eq!(read_claim(&frame[..41]), None);
+            let mut other = frame;
+            other[13] = 0;
+            assert_eq!(read_claim(&other), None);
+        }
     }
 }

@@ -1,6 +1,7 @@
-//! The Internet checksum (RFC 1071) in the two forms VRRPv3 speakers put over IPv4. Sans-io.
+//! The Internet checksum (RFC 1071) in the two forms VRRP speakers put over IPv4. Sans-io.
 //!
-//! RFC 9568 section 5.2.8 covers the message alone; RFC 5798 was read by keepalived, FRR and the
+//! Over IPv6 there is only the one with pseudo-header, in version 2 only the one without. In version
+//! 3 over IPv4 RFC 9568 section 5.2.8 covers the message alone; RFC 5798 was read by keepalived, FRR and the
 //! packet analysers to include a pseudo-header. keepalived drops the former, so that we send the
 //! latter and accept both.
 
@@ -12,7 +13,7 @@ pub const PROTOCOL: u8 = 112;
 /// What the checksum of an advertisement covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChecksumForm {
-    /// Pseudo-header (source, destination, protocol, length) and message; the only form of IPv6.
+    /// Pseudo-header (source, destination, protocol, length) and message.
     PseudoHeader,
     /// The message alone, as RFC 9568 section 5.2.8 has it.
     MessageOnly,
@@ -44,15 +45,15 @@ fn sum(form: ChecksumForm, message: &[u8], source: IpAddr, destination: IpAddr) 
         ChecksumForm::MessageOnly => message_sum,
         ChecksumForm::PseudoHeader => {
             message_sum
-                + address_words(source)
-                + address_words(destination)
+                + address(source)
+                + address(destination)
                 + u64::from(PROTOCOL)
                 + message.len() as u64
         }
     }
 }
 
-fn address_words(address: IpAddr) -> u64 {
+fn address(address: IpAddr) -> u64 {
     match address {
         IpAddr::V4(address) => words(&address.octets()),
         IpAddr::V6(address) => words(&address.octets()),
@@ -81,12 +82,10 @@ fn fold(mut sum: u64) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
-    const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 18));
-    const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
+    const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(224, 0, 0, 18));
+    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 99, 0, 1));
     /// VRID 51, priority 150, 10 cs, 10.99.0.100, as keepalived sends it, checksum zeroed.
     const MESSAGE: [u8; 12] = [0x31, 0x33, 0x96, 1, 0, 10, 0, 0, 10, 99, 0, 100];
 

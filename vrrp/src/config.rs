@@ -5,7 +5,13 @@
 
 use std::{fmt, net::IpAddr, num::NonZeroU8, sync::Arc, time::Duration};
 
-use crate::{error::ConfigError, tracking::Tracker};
+use crate::{
+    dialect::Dialect,
+    error::ConfigError,
+    packet::{GROUP, GROUP_V6, Version},
+    tracking::Tracker,
+    virtual_address::VirtualAddress,
+};
 
 /// As long as keepalived allows.
 const MAX_PREEMPT_DELAY: Duration = Duration::from_secs(1000);
@@ -113,6 +119,19 @@ impl Interval {
         Self::from_centiseconds(centiseconds)
     }
 
+    /// The unit of version 2: 1 to 255 whole seconds. Refuses 0.
+    pub fn from_seconds(seconds: u8) -> Result<Self, ConfigError> {
+        match seconds {
+            1.. => Ok(Self(u16::from(seconds) * 100)),
+            0 => Err(ConfigError::Interval(0)),
+        }
+    }
+
+    /// In the unit of version 2, rounded down but never to 0.
+    pub(crate) fn in_seconds(self) -> u8 {
+        u8::try_from(self.0 / 100).unwrap_or(u8::MAX).max(1)
+    }
+
     /// The unit of the wire.
     pub fn as_centiseconds(self) -> u16 {
         self.0
@@ -144,6 +163,8 @@ pub struct RouterConfig {
     second_opinion: bool,
     trackers: Vec<Tracker>,
     sync_group: Option<Arc<str>>,
+    dialect: Dialect,
+    held: Vec<VirtualAddress>,
 }
 
 impl RouterConfig {
@@ -160,10 +181,9 @@ impl RouterConfig {
         if addresses.len() > usize::from(u8::MAX) {
             return Err(ConfigError::TooManyAddresses(addresses.len()));
         }
+        let mut held = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
-            if !is_unicast_host(*address) {
-                return Err(ConfigError::NotUnicast(*address));
-            }
+            held.push(VirtualAddress::host(*address)?);
             if Family::of(address) != family {
                 return Err(ConfigError::MixedFamilies(*address));
             }
@@ -188,6 +208,8 @@ impl RouterConfig {
             second_opinion: false,
             trackers: Vec::new(),
             sync_group: None,
+            dialect: Dialect::default(),
+            held,
         })
     }
 
@@ -260,6 +282,45 @@ impl RouterConfig {
         self
     }
 
+    /// Sets how it talks and to whom.
+    ///
+    /// # Errors
+    /// Version 2 for IPv6, or a peer, member or source of the other family.
+    pub fn with_dialect(mut self, dialect: Dialect) -> Result<Self, ConfigError> {
+        for address in &self.addresses {
+            dialect.check_family(*address)?;
+        }
+        self.dialect = dialect;
+        Ok(self)
+    }
+
+    /// Sets the prefix length with which one of the addresses is put on the interface; /32 and
+    /// /128 unless set.
+    ///
+    /// # Errors
+    /// No such prefix length in the family.
+    pub fn with_prefix_length(mut self, address: IpAddr, prefix: u8) -> Result<Self, ConfigError> {
+        let of_address = |held: &&mut VirtualAddress| held.address() == address;
+        if let Some(held) = self.held.iter_mut().find(of_address) {
+            *held = VirtualAddress::new(address, prefix)?;
+        }
+        Ok(self)
+    }
+
+    /// Adds addresses of any family that move along without being advertised.
+    ///
+    /// # Errors
+    /// An address that is held already.
+    pub fn with_extra_addresses(mut self, extra: Vec<VirtualAddress>) -> Result<Self, ConfigError> {
+        for address in extra {
+            if self.held.iter().any(|held| held.address() == address.address()) {
+                return Err(ConfigError::DuplicateAddress(address.address()));
+            }
+            self.held.push(address);
+        }
+        Ok(self)
+    }
+
     /// What it is called in logs, metrics and commands.
     pub fn name(&self) -> &Arc<str> {
         &self.name
@@ -320,15 +381,39 @@ impl RouterConfig {
         self.permission
     }
 
+    /// How it talks and to whom.
+    pub fn dialect(&self) -> &Dialect {
+        &self.dialect
+    }
+
+    /// Where its advertisements go: to the group, or to each of its unicast peers.
+    pub(crate) fn destinations(&self) -> &[IpAddr] {
+        match (self.dialect.unicast(), self.family()) {
+            (Some(unicast), _) => unicast.peers(),
+            (None, Family::V4) => &[GROUP],
+            (None, Family::V6) => &[GROUP_V6],
+        }
+    }
+
+    /// Everything the Active has on the interface: the advertised addresses, then those that only
+    /// move along.
+    pub fn held(&self) -> &[VirtualAddress] {
+        &self.held
+    }
+
+    /// Whether the values fit together, which is known only when all are set.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let interval = self.interval.as_duration();
+        if self.dialect.version() == Version::V2 && interval.subsec_nanos() != 0 {
+            return Err(ConfigError::IntervalVersion(interval.as_millis()));
+        }
+        Ok(())
+    }
+
     /// Whether a second opinion is asked for before a silent Active is succeeded.
     pub fn second_opinion(&self) -> bool {
         self.second_opinion
     }
-}
-
-fn is_unicast_host(address: IpAddr) -> bool {
-    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
-    !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || is_broadcast)
 }
 
 #[cfg(test)]
@@ -386,5 +471,30 @@ mod tests {
         for millis in [10, 40_950] {
             assert!(router.clone().with_interval(Duration::from_millis(millis)).is_ok());
         }
+    }
+
+    #[test]
+    fn addresses_that_move_along_are_held_but_not_advertised() {
+        let extra = vec!["2001:db8::10".parse().unwrap()];
+        let router = RouterConfig::new("eth0", 7, vec![VIP]).unwrap();
+        let router = router.with_extra_addresses(extra).unwrap();
+        let router = router.with_prefix_length(VIP, 24).unwrap();
+        assert_eq!(router.addresses(), [VIP]);
+        let held: Vec<_> = router.held().iter().map(ToString::to_string).collect();
+        assert_eq!(held, ["192.0.2.10/24", "2001:db8::10/128"]);
+        let again = vec![VirtualAddress::host(VIP).unwrap()];
+        let twice = router.clone().with_extra_addresses(again);
+        assert_eq!(twice, Err(ConfigError::DuplicateAddress(VIP)));
+        let refused = ConfigError::PrefixLength { address: VIP, prefix: 33 };
+        assert_eq!(router.with_prefix_length(VIP, 33), Err(refused));
+    }
+
+    #[test]
+    fn version_2_counts_in_whole_seconds() {
+        let router = RouterConfig::new("eth0", 7, vec![VIP]).unwrap();
+        let router = router.with_dialect(Dialect::version_2(None)).unwrap();
+        assert_eq!(router.check(), Err(ConfigError::IntervalVersion(100)));
+        let router = router.with_interval(Duration::from_secs(2)).unwrap();
+        assert_eq!(router.check(), Ok(()));
     }
 }

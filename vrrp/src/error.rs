@@ -54,6 +54,37 @@ pub enum ConfigError {
     /// Whoever waits longer does not want preemption at all.
     #[error("preempt_delay: {0} s is not allowed; use 0-1000 s")]
     PreemptDelay(u64),
+    /// Authentication Data of version 2 has eight octets.
+    #[error("password: {0} octets found, 1-8 fit; the last must not be zero")]
+    Password(usize),
+    /// VRRPv2 is a protocol of IPv4.
+    #[error("version: 2 is for ipv4 addresses only; {0} needs version 3")]
+    VersionFamily(IpAddr),
+    /// The wire field of version 2 holds whole seconds.
+    #[error("interval: {0} ms is not allowed in version 2; use whole seconds")]
+    IntervalVersion(u128),
+    /// A peer, a member or the source is of another family than the virtual addresses.
+    #[error("{what}: {address} is not of the family of the virtual addresses")]
+    Family {
+        /// Which list it stands in, such as "unicast peers".
+        what: &'static str,
+        /// The address.
+        address: IpAddr,
+    },
+    /// A prefix length that does not exist in the family of the address.
+    #[error("addresses: {address}/{prefix} has no such prefix length")]
+    PrefixLength {
+        /// The virtual address.
+        address: IpAddr,
+        /// The prefix length found.
+        prefix: u8,
+    },
+    /// Not an address with or without prefix length.
+    #[error("addresses: {0:?} is not an address")]
+    NoAddressText(String),
+    /// Unicast needs somebody to send to.
+    #[error("unicast peers: at least one is needed")]
+    NoPeer,
 }
 
 /// Why a received packet was refused (RFC 9568 section 7.1).
@@ -68,8 +99,8 @@ pub enum PacketError {
     /// The packet was forwarded by a router, or forged by someone who is not on this segment.
     #[error("the ttl is {0}, expected 255")]
     Ttl(u8),
-    /// Another version of the protocol; a VRRPv2 speaker uses the same group.
-    #[error("the version is {0}, expected 3")]
+    /// Another version of the protocol than this virtual router speaks; both use the same group.
+    #[error("the version is {0}, which is not the configured one")]
     Version(u8),
     /// Only type 1, ADVERTISEMENT, exists.
     #[error("the type is {0}, expected 1")]
@@ -85,8 +116,8 @@ pub enum PacketError {
         /// Bytes the address count asks for.
         expected: usize,
     },
-    /// Neither of the two checksum forms in use fits.
-    #[error("the checksum fits neither with nor without pseudo-header")]
+    /// None of the checksum forms in use fits.
+    #[error("the checksum is wrong")]
     Checksum,
     /// VRID 0 does not exist (section 5.2.3).
     #[error("the vrid is 0")]
@@ -97,6 +128,46 @@ pub enum PacketError {
     /// A sound packet of a virtual router that is not configured here.
     #[error("the vrid {0} is not configured on this interface")]
     ForeignVrid(u8),
+    /// The sender is not among the members of this virtual router: a misconfigured host, or one
+    /// that wants the addresses.
+    #[error("the sender is not a member of this virtual router")]
+    Stranger,
+    /// A unicast packet from somebody who is not a configured peer.
+    #[error("the sender is not a unicast peer of this virtual router")]
+    UnknownPeer,
+    /// Sent to the group where unicast is configured, or the other way round.
+    #[error("it was sent by {}, expected {}", cast(*.multicast), cast(!*.multicast))]
+    Cast {
+        /// Whether it was sent to the group.
+        multicast: bool,
+    },
+    /// Version 2 with an authentication nobody here knows.
+    #[error("the authentication type is {0}, expected 0 or 1")]
+    AuthenticationType(u8),
+    /// Version 2 with a password where none is configured, or without where one is.
+    #[error("the sender {} a password", if *.offered { "sent" } else { "did not send" })]
+    Authentication {
+        /// Whether there was one.
+        offered: bool,
+    },
+    /// Version 2 with the wrong password.
+    #[error("the password is wrong")]
+    Password,
+    /// Version 2 with another interval than ours (RFC 3768 section 7.1).
+    #[error("the interval is {found} s, expected {expected} s")]
+    IntervalMismatch {
+        /// What the sender says.
+        found: u8,
+        /// What is configured.
+        expected: u8,
+    },
+    /// Version 2 with other virtual addresses than ours (RFC 3768 section 7.1).
+    #[error("the virtual addresses are not the configured ones")]
+    AddressMismatch,
+}
+
+fn cast(multicast: bool) -> &'static str {
+    if multicast { "multicast" } else { "unicast" }
 }
 
 /// How many packets were refused, by reason. Counts since the speaker was started.
@@ -124,6 +195,22 @@ pub struct PacketErrors {
     pub interval_zero: u64,
     /// See [`PacketError::ForeignVrid`].
     pub foreign_vrid: u64,
+    /// See [`PacketError::Stranger`].
+    pub stranger: u64,
+    /// See [`PacketError::UnknownPeer`].
+    pub unknown_peer: u64,
+    /// See [`PacketError::Cast`].
+    pub cast: u64,
+    /// See [`PacketError::AuthenticationType`].
+    pub authentication_type: u64,
+    /// See [`PacketError::Authentication`].
+    pub authentication: u64,
+    /// See [`PacketError::Password`].
+    pub password: u64,
+    /// See [`PacketError::IntervalMismatch`].
+    pub interval_mismatch: u64,
+    /// See [`PacketError::AddressMismatch`].
+    pub address_mismatch: u64,
 }
 
 impl PacketErrors {
@@ -141,13 +228,21 @@ impl PacketErrors {
             PacketError::VridZero => &mut self.vrid_zero,
             PacketError::IntervalZero => &mut self.interval_zero,
             PacketError::ForeignVrid(_) => &mut self.foreign_vrid,
+            PacketError::Stranger => &mut self.stranger,
+            PacketError::UnknownPeer => &mut self.unknown_peer,
+            PacketError::Cast { .. } => &mut self.cast,
+            PacketError::AuthenticationType(_) => &mut self.authentication_type,
+            PacketError::Authentication { .. } => &mut self.authentication,
+            PacketError::Password => &mut self.password,
+            PacketError::IntervalMismatch { .. } => &mut self.interval_mismatch,
+            PacketError::AddressMismatch => &mut self.address_mismatch,
         };
         *counter = counter.saturating_add(1);
         *counter
     }
 
     /// Every kind with its count, for metrics: `("checksum", 3)`.
-    pub fn by_kind(&self) -> [(&'static str, u64); 11] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 19] {
         [
             ("ip_header", self.ip_header),
             ("truncated", self.truncated),
@@ -160,6 +255,14 @@ impl PacketErrors {
             ("vrid_zero", self.vrid_zero),
             ("interval_zero", self.interval_zero),
             ("foreign_vrid", self.foreign_vrid),
+            ("stranger", self.stranger),
+            ("unknown_peer", self.unknown_peer),
+            ("cast", self.cast),
+            ("authentication_type", self.authentication_type),
+            ("authentication", self.authentication),
+            ("password", self.password),
+            ("interval_mismatch", self.interval_mismatch),
+            ("address_mismatch", self.address_mismatch),
         ]
     }
 }

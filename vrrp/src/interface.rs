@@ -1,37 +1,29 @@
-//! The interface a speaker lives on: its index, MAC address and whether it can carry traffic, and
-//! the stream of news about it.
+//! The interface a virtual router lives on: its index, MAC address and whether it can carry traffic.
+//!
+//! It is followed by its index, so that a rename changes nothing but what it is called. One that was
+//! removed is found again by the name it was configured with.
 
-use std::{
-    io,
-    net::IpAddr,
-    os::fd::{AsFd, BorrowedFd},
-};
+use std::{io, net::IpAddr};
 
-use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::{
     RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{LinkAttribute, LinkFlags, LinkMessage},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use crate::{
-    announce::Mac,
-    error::{Error, system},
-    netlink::{Route, messages},
-};
-
-const GROUP_LINK: u32 = 1;
-const GROUP_IPV4_ADDRESS: u32 = 5;
+use crate::{announce::Mac, error::Error, netlink::Route};
 
 /// An interface as it was last seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interface {
+    /// What it is called now.
     pub(crate) name: String,
     pub(crate) index: u32,
     pub(crate) mac: Mac,
     /// Administratively up and with carrier.
     pub(crate) running: bool,
+    /// It exists.
+    pub(crate) present: bool,
 }
 
 impl Interface {
@@ -51,7 +43,8 @@ impl Interface {
         };
         let mac = mac(&link).ok_or_else(|| Error::NotEthernet(name.to_owned()))?;
         let index = link.header.index;
-        Ok(Self { name: name.to_owned(), index, mac, running: is_running(&link) })
+        let running = is_running(&link);
+        Ok(Self { name: name.to_owned(), index, mac, running, present: true })
     }
 
     /// Reads the interface again. One that is gone is not running.
@@ -61,66 +54,27 @@ impl Interface {
         match route.request(RouteNetlinkMessage::GetLink(request), 0) {
             Ok(answers) => {
                 if let Some(RouteNetlinkMessage::NewLink(link)) = answers.into_iter().next() {
+                    self.present = true;
                     self.running = is_running(&link);
                     self.mac = mac(&link).unwrap_or(self.mac);
+                    if let Some(name) = name(&link).filter(|name| *name != self.name) {
+                        tracing::warn!(
+                            interface = self.name,
+                            new_name = name,
+                            "the interface was renamed; vrrp stays on it"
+                        );
+                        name.clone_into(&mut self.name);
+                    }
                 }
                 Ok(())
             }
             Err(error) if is_no_device(&error) => {
                 self.running = false;
+                self.present = false;
                 Ok(())
             }
             Err(error) => Err(error),
         }
-    }
-}
-
-/// News about links and addresses of the whole namespace.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    socket: Socket,
-    buffer: Vec<u8>,
-}
-
-impl Watch {
-    /// Subscribes; news from now on are kept until [`Self::drain`].
-    pub(crate) fn open() -> Result<Self, Error> {
-        let open = || -> io::Result<Socket> {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind(&SocketAddr::new(0, 0))?;
-            socket.add_membership(GROUP_LINK)?;
-            socket.add_membership(GROUP_IPV4_ADDRESS)?;
-            socket.set_non_blocking(true)?;
-            Ok(socket)
-        };
-        let socket = open().map_err(system("subscribing to link changes"))?;
-        Ok(Self { socket, buffer: Vec::with_capacity(32 * 1024) })
-    }
-
-    /// Reads all news and says whether any may matter to the interfaces `indices`, apart from
-    /// renewals of the addresses `ours`.
-    pub(crate) fn drain(&mut self, indices: &[u32], ours: &[IpAddr]) -> bool {
-        let mut matters = false;
-        loop {
-            self.buffer.clear();
-            match self.socket.recv(&mut self.buffer, 0) {
-                Ok(_) => {
-                    matters |= messages(&self.buffer).any(|message| match message {
-                        Ok(message) => is_news(&message.payload, indices, ours),
-                        Err(_) => true,
-                    });
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return matters,
-                // Most likely an overrun: something was missed.
-                Err(_) => return true,
-            }
-        }
-    }
-}
-
-impl AsFd for Watch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 
@@ -139,25 +93,6 @@ pub(crate) fn local_address(message: &AddressMessage) -> Option<IpAddr> {
     })
 }
 
-fn is_news(
-    payload: &NetlinkPayload<RouteNetlinkMessage>,
-    indices: &[u32],
-    ours: &[IpAddr],
-) -> bool {
-    let NetlinkPayload::InnerMessage(message) = payload else { return false };
-    match message {
-        RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
-            indices.contains(&link.header.index)
-        }
-        RouteNetlinkMessage::DelAddress(address) => indices.contains(&address.header.index),
-        RouteNetlinkMessage::NewAddress(address) => {
-            indices.contains(&address.header.index)
-                && local_address(address).is_none_or(|local| !ours.contains(&local))
-        }
-        _ => false,
-    }
-}
-
 fn is_running(link: &LinkMessage) -> bool {
     link.header.flags.contains(LinkFlags::Up | LinkFlags::Running)
 }
@@ -165,6 +100,13 @@ fn is_running(link: &LinkMessage) -> bool {
 fn mac(link: &LinkMessage) -> Option<Mac> {
     link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Address(bytes) => Mac::try_from(bytes.as_slice()).ok(),
+        _ => None,
+    })
+}
+
+fn name(link: &LinkMessage) -> Option<&str> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
         _ => None,
     })
 }

@@ -1,18 +1,19 @@
-//! A VRRPv3 speaker for IPv4 (RFC 9568): one of several hosts holds a virtual address.
+//! A VRRP speaker (RFC 9568 and RFC 3768): one of several hosts holds virtual addresses.
 //!
 //! Start at [`Speaker::spawn`]. The protocol is decided in [`VirtualRouter`], which has neither
 //! clock nor sockets; the speaker is the OS thread that carries its decisions out.
 //!
 //! | RFC 9568 | file |
 //! |---|---|
-//! | 5.1, 5.2 packet format, 7.1 receive checks | `packet.rs`, `checksum.rs` |
-//! | 6.1 parameters and timers | `config.rs`, `timers.rs` |
+//! | 5.1, 5.2 packet format of both versions, 7.1 receive checks | `packet/`, `checksum.rs`, `terms.rs` |
+//! | versions, unicast, members | `dialect.rs`, `password.rs` |
+//! | 6.1 parameters and timers | `config.rs`, `virtual_address.rs`, `timers.rs` |
 //! | 6.4 state machine | `router/`, `event.rs`, `announce_plan.rs` |
 //! | sync groups, priority tracking (not in the RFC) | `group.rs`, `tracking.rs` |
-//! | 8.1.2 gratuitous ARP | `announce.rs` |
-//! | 5.1.1 sockets | `link.rs` |
-//! | the thread around all of it | `speaker.rs`, `engine.rs`, `port.rs`, `status.rs` |
-//! | virtual addresses, link state | `addresses.rs`, `interface.rs`, `netlink.rs` |
+//! | 8.1.2 gratuitous ARP, 8.2.2 neighbour advertisements | `announce.rs`, `neighbour.rs` |
+//! | 5.1.1, 5.1.2 sockets, storms, duplicate addresses | `link/`, `channel.rs`, `storm.rs` |
+//! | the thread around all of it | `speaker.rs`, `engine/`, `realtime.rs`, `status.rs` |
+//! | interfaces and virtual addresses on them | `port.rs`, `interface.rs`, `addresses.rs`, `watch.rs`, `netlink.rs` |
 //! | what a killed process leaves behind | `guardian/` |
 //!
 //! ```no_run
@@ -32,15 +33,18 @@
 //!
 //! Deliberate deviations: never the owner of an address, so never priority 255; always
 //! Accept_Mode; the MAC address of the interface in place of a virtual one, with repeated
-//! gratuitous ARP; a last advertisement from an Active that gives way.
+//! announcements; a last advertisement from an Active that gives way; IPv6 addresses are advertised
+//! as configured, also when the first is not link-local, as keepalived does and accepts.
 
 #![warn(missing_docs)]
 
 mod addresses;
 mod announce;
 mod announce_plan;
+mod channel;
 mod checksum;
 mod config;
+mod dialect;
 mod engine;
 mod error;
 mod event;
@@ -48,8 +52,10 @@ mod group;
 pub mod guardian;
 mod interface;
 mod link;
+mod neighbour;
 mod netlink;
 mod packet;
+mod password;
 mod port;
 mod realtime;
 mod router;
@@ -57,20 +63,28 @@ mod router;
 pub mod sim;
 mod speaker;
 mod status;
+mod storm;
 mod sys;
+mod terms;
 mod timers;
 mod tracking;
+mod virtual_address;
+mod watch;
 
 pub use addresses::release;
 pub use announce::{ArpFrame, Mac, gratuitous_arp};
 pub use checksum::{ChecksumForm, PROTOCOL};
 pub use config::{Family, Interval, Priority, RouterConfig, Vrid};
+pub use dialect::{ChecksumChoice, Dialect, Unicast};
 pub use error::{ConfigError, Error, PacketError, PacketErrors};
 pub use event::{Action, Anomalies, Event, Lateness, Opinion, Peer, Reason, State, Transition};
 pub use group::{Group, Member, Order, orders};
-pub use packet::{Advertisement, Datagram, GROUP, TTL};
+pub use neighbour::{NeighbourFrame, unsolicited_advertisement};
+pub use packet::{Advertisement, Authentication, Datagram, Format, GROUP, GROUP_V6, TTL, Version};
+pub use password::Password;
 pub use router::VirtualRouter;
 pub use speaker::{Counsel, Speaker, SpeakerConfig, SpeakerHandle};
-pub use status::{Report, RouterStatus};
+pub use status::{PeerStatus, Report, RouterStatus};
 pub use timers::{Timing, active_down_interval, skew_time};
 pub use tracking::{Adjustment, Cause, Tracked, Tracker};
+pub use virtual_address::VirtualAddress;

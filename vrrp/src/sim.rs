@@ -14,7 +14,7 @@ use crate::{
     checksum::ChecksumForm,
     config::RouterConfig,
     event::{Action, Event, Opinion, State, Transition},
-    packet::{Advertisement, Datagram, GROUP, TTL},
+    packet::{Advertisement, Datagram, Format, GROUP, TTL},
     router::VirtualRouter,
 };
 
@@ -271,7 +271,7 @@ impl Segment {
 
     fn send(&mut self, sender: usize, advertisement: &Advertisement) {
         let source = self.nodes[sender].source;
-        let message = advertisement.emit(source, GROUP, ChecksumForm::PseudoHeader);
+        let message = advertisement.emit(source, GROUP, Format::V3(ChecksumForm::PseudoHeader));
         for receiver in 0..self.nodes.len() {
             if receiver == sender || self.nodes[receiver].group != self.nodes[sender].group {
                 continue;

@@ -21,10 +21,10 @@ use crate::{
     error::{ConfigError, Error, system},
     event::{Event, Opinion},
     guardian::Lifeline,
-    interface::Watch,
     port::Port,
     status::{Board, Report, RouterStatus},
     tracking::Tracked,
+    watch::Watch,
 };
 
 /// Whether a router whose Active fell silent may succeed it: asked with its name and the time, on
@@ -45,7 +45,7 @@ impl SpeakerConfig {
     ///
     /// # Errors
     /// No router, two with the same name, with the same VRID on one interface and in one family,
-    /// or with a virtual address in common.
+    /// or with a virtual address in common; an interval that version 2 cannot express.
     pub fn new(routers: Vec<RouterConfig>) -> Result<Self, ConfigError> {
         if routers.is_empty() {
             return Err(ConfigError::NoRouter);
@@ -59,11 +59,12 @@ impl SpeakerConfig {
             if !vrids.insert((router.interface(), router.family(), router.vrid())) {
                 return Err(ConfigError::DuplicateVrid(router.vrid().as_u8()));
             }
-            for address in router.addresses() {
-                if !addresses.insert(*address) {
-                    return Err(ConfigError::DuplicateAddress(*address));
+            for held in router.held() {
+                if !addresses.insert(held.address()) {
+                    return Err(ConfigError::DuplicateAddress(held.address()));
                 }
             }
+            router.check()?;
         }
         Ok(Self { routers, lease: 2, realtime_priority: Some(50) })
     }
@@ -124,9 +125,8 @@ impl Speaker {
                 continue;
             }
             let of_interface = |other: &&RouterConfig| other.interface() == router.interface();
-            let routers = config.routers.iter().filter(of_interface);
-            let addresses = routers.flat_map(|router| router.addresses().to_vec()).collect();
-            ports.push(Port::open(router.interface(), addresses, config.lease)?);
+            let routers: Vec<_> = config.routers.iter().filter(of_interface).collect();
+            ports.push(Port::open(&routers, config.lease)?);
         }
         let (commands, inbox) = channel();
         let (bell, wake) = UnixStream::pair().map_err(system("opening a socket pair"))?;

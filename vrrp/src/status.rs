@@ -11,8 +11,11 @@ use std::{
 };
 
 use crate::{
+    announce::Mac,
+    checksum::ChecksumForm,
     error::PacketErrors,
     event::{Anomalies, Lateness, Peer, Reason, State},
+    packet::Version,
     tracking::{Adjustment, Cause},
 };
 
@@ -68,23 +71,57 @@ pub struct RouterStatus {
     pub hold: Option<&'static str>,
     /// The Active it follows, while in Backup.
     pub peer: Option<Peer>,
+    /// The version it speaks.
+    pub version: Version,
+    /// Where its advertisements come from; `None` while it cannot send.
+    pub source: Option<IpAddr>,
+    /// Who was heard, the first sixteen of them.
+    pub peers: Vec<PeerStatus>,
     /// Sound advertisements received.
     pub adverts_in: u64,
-    /// Advertisements sent.
+    /// Advertisements sent; one to several unicast peers counts once.
     pub adverts_out: u64,
+    /// Of those received over IPv4 in version 3: with the checksum keepalived uses.
+    pub adverts_with_pseudo_header: u64,
+    /// The same: with the checksum of RFC 9568.
+    pub adverts_message_only: u64,
     /// Advertisements and ARP frames the kernel refused to send.
     pub send_errors: u64,
     /// Additions and removals of addresses the kernel refused.
     pub address_errors: u64,
     /// How often the thread was late.
     pub late: Lateness,
+    /// How often somebody else took an address off the interface; each time it was put back.
+    pub removals: u64,
+    /// How often another host was seen to have one of the addresses while we had it by rights.
+    pub duplicates: u64,
+    /// The MAC address of that host.
+    pub duplicate: Option<Mac>,
     /// Oddities in sound advertisements.
     pub anomalies: Anomalies,
     /// Refused packets on the interface, by kind. Most carry no VRID that could be believed, so
     /// all virtual routers of one speaker show the same counts.
     pub errors: PacketErrors,
+    /// Storms of refused packets on the interface that were left to the kernel to drop. What it
+    /// drops is not counted.
+    pub storms: u64,
     /// Why it entered its state; `None` until the link was up for the first time.
     pub last_reason: Option<Reason>,
+}
+
+/// A sender of advertisements that a virtual router listens to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its address.
+    pub source: IpAddr,
+    /// Its priority as last advertised; 0: it said goodbye.
+    pub priority: u8,
+    /// How many of its advertisements were heard.
+    pub adverts: u64,
+    /// When the last of them came.
+    pub last_heard: Instant,
+    /// The form of its checksum, where there are two.
+    pub checksum: Option<ChecksumForm>,
 }
 
 /// The latest status of all virtual routers of a speaker.

@@ -1,10 +1,11 @@
 //! The system calls that no safe wrapper in our dependencies covers. All `unsafe` of this crate.
 
-#![expect(unsafe_code, reason = "four system calls without a safe wrapper, each argued below")]
+#![expect(unsafe_code, reason = "a few system calls without a safe wrapper, each argued below")]
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    net::Ipv6Addr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     time::Duration,
 };
 
@@ -43,13 +44,21 @@ pub(crate) fn schedule_round_robin(priority: u8) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The address that binds an AF_PACKET socket to an interface and to no protocol: nothing is ever
-/// received through it.
-pub(crate) fn packet_address(interface: u32) -> io::Result<SockAddr> {
+/// Whether this host forwards IPv6 packets that come in on an interface.
+pub(crate) fn is_forwarding(interface: &str) -> bool {
+    // Absent without IPv6. A slash in a name is a dot here, and no interface has one.
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/forwarding");
+    std::fs::read(path).is_ok_and(|value| value.first().is_some_and(|digit| *digit != b'0'))
+}
+
+/// The address that binds an AF_PACKET socket to an interface and to a protocol; with protocol 0
+/// nothing is ever received through it.
+pub(crate) fn packet_address(interface: u32, protocol: u16) -> io::Result<SockAddr> {
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: `sockaddr_ll` is the address type of AF_PACKET and all zeros is a valid one.
     let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
     address.sll_family = libc::sa_family_t::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
+    address.sll_protocol = protocol.to_be();
     address.sll_ifindex = i32::try_from(interface).map_err(io::Error::other)?;
     let length =
         socket2::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
@@ -66,4 +75,81 @@ pub(crate) fn ignore_stop_signals() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes an IPv6 socket tell the destination of what it receives (IPV6_RECVPKTINFO).
+pub(crate) fn receive_destination(socket: &impl AsFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
+    // SAFETY: `on` is of the type the option takes and outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            libc::IPV6_RECVPKTINFO,
+            std::ptr::from_ref(&on).cast(),
+            length,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A message and what its IPv6 header said.
+pub(crate) struct WithHeader {
+    pub(crate) length: usize,
+    pub(crate) source: Ipv6Addr,
+    pub(crate) destination: Option<Ipv6Addr>,
+    pub(crate) hop_limit: Option<u8>,
+}
+
+/// Room for the two ancillary messages that are asked for, aligned as the kernel writes them.
+#[repr(C, align(8))]
+struct Ancillary([u8; 128]);
+
+/// Receives from an IPv6 socket.
+pub(crate) fn receive_with_header(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<WithHeader> {
+    let mut ancillary = Ancillary([0; 128]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all zeros is a valid value of these two structures.
+    let (mut source, mut header): (libc::sockaddr_in6, libc::msghdr) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    header.msg_name = std::ptr::from_mut(&mut source).cast();
+    header.msg_namelen =
+        libc::socklen_t::try_from(size_of_val(&source)).map_err(io::Error::other)?;
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = ancillary.0.as_mut_ptr().cast();
+    header.msg_controllen = ancillary.0.len();
+    // SAFETY: every pointer of `header` is to a live local with the length given beside it.
+    let length = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, 0) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    let mut received = WithHeader {
+        length,
+        source: Ipv6Addr::from(source.sin6_addr.s6_addr),
+        destination: None,
+        hop_limit: None,
+    };
+    // SAFETY: `header` was filled in by the kernel and its control buffer is still alive.
+    let mut message = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    while !message.is_null() {
+        // SAFETY: the macros only return pointers to whole messages inside of the control buffer,
+        // and each of the two types is preceded by data of the type it is read as.
+        unsafe {
+            match ((*message).cmsg_level, (*message).cmsg_type) {
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info: libc::in6_pktinfo =
+                        std::ptr::read_unaligned(libc::CMSG_DATA(message).cast());
+                    received.destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr));
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                    let limit: libc::c_int =
+                        std::ptr::read_unaligned(libc::CMSG_DATA(message).cast());
+                    received.hop_limit = u8::try_from(limit).ok();
+                }
+                _ => {}
+            }
+            message = libc::CMSG_NXTHDR(&raw const header, message);
+        }
+    }
+    Ok(received)
 }

@@ -155,7 +155,7 @@ impl Executor {
         }
         for holding in &will.holdings {
             let table = self.table(holding.interface);
-            let removed = table.and_then(|table| table.remove(holding.address));
+            let removed = table.and_then(|table| table.delete(holding.address, holding.prefix));
             if let Err(error) = removed {
                 let address = holding.address;
                 tracing::error!(router = will.router, %address, %error, "address not removed");

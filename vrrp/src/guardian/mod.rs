@@ -18,4 +18,4 @@ mod will;
 
 pub use guard::{Ending, keep_watch};
 pub use lifeline::{Lifeline, Observer, pair};
-pub(crate) use notary::Notary;
+pub(crate) use notary::{Estate, Notary};

@@ -38,6 +38,8 @@ pub(crate) struct Holding {
     /// Index of the interface.
     pub(crate) interface: u32,
     pub(crate) address: IpAddr,
+    /// Length of its prefix.
+    pub(crate) prefix: u8,
 }
 
 impl Farewell {
@@ -127,8 +129,8 @@ mod tests {
     }
 
     fn holding() -> impl Strategy<Value = Holding> {
-        (any::<u32>(), any::<IpAddr>())
-            .prop_map(|(interface, address)| Holding { interface, address })
+        (any::<u32>(), any::<IpAddr>(), any::<u8>())
+            .prop_map(|(interface, address, prefix)| Holding { interface, address, prefix })
     }
 
     proptest! {
@@ -157,7 +159,7 @@ mod tests {
                 active: true,
                 farewells: vec![Farewell { to: [224, 0, 0, 18].into(),
                     scope: 0, message: vec![0x31; 12] }],
-                holdings: vec![Holding { interface: 2, address: [192, 0, 2, 1].into() }],
+                holdings: vec![Holding { interface: 2, address: [192, 0, 2, 1].into(), prefix: 32 }],
             }
             .encode();
             let cut = cut.min(whole.len() - 1);

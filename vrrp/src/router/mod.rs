@@ -46,7 +46,7 @@ use crate::{
     config::{Family, Interval, Priority, RouterConfig, Vrid},
     event::{Action, Anomalies, Event, Lateness, Peer, Reason, State, Transition},
     group::{Member, Order},
-    packet::Advertisement,
+    packet::{Advertisement, Version},
     timers::Timing,
     tracking::{Adjustment, Cause},
 };
@@ -370,7 +370,11 @@ impl VirtualRouter {
     }
 
     fn timing(&self) -> Timing {
-        Timing::version_3(self.priority().as_u8(), self.active_interval)
+        let priority = self.priority().as_u8();
+        match self.config.dialect().version() {
+            Version::V2 => Timing::version_2(priority, self.active_interval),
+            Version::V3 => Timing::version_3(priority, self.active_interval),
+        }
     }
 
     fn become_backup(&mut self, now: Instant, reason: Reason) {

@@ -1,0 +1,118 @@
+//! Following the interfaces: what appeared, changed or vanished is told to the virtual routers.
+
+use std::{net::IpAddr, time::Instant};
+
+use super::Engine;
+use crate::{
+    addresses::Found,
+    announce::gratuitous_arp,
+    channel::bury,
+    event::{Event, State},
+};
+
+impl Engine {
+    /// Looks at the interfaces and at what they hold, and tells the routers what changed.
+    pub(super) fn inspect_links(&mut self) {
+        self.published = false;
+        for port in 0..self.ports.len() {
+            self.inspect_link(port);
+        }
+    }
+
+    fn inspect_link(&mut self, port: usize) {
+        let look = match self.ports[port].look() {
+            Ok(look) => look,
+            Err(error) => {
+                // Believed to be as before; the next news or renewal tells.
+                let interface = self.ports[port].name();
+                tracing::warn!(interface, %error, "reading the interface failed");
+                return;
+            }
+        };
+        for index in 0..self.seats.len() {
+            if self.seats[index].port != port {
+                continue;
+            }
+            self.prepare_sender(index, look.reopened);
+            self.follow_source(index, &look.present);
+            self.keep_addresses(index, &look.present, look.new_mac);
+        }
+    }
+
+    fn prepare_sender(&mut self, index: usize, reopened: bool) {
+        let port = &self.ports[self.seats[index].port];
+        let seat = &mut self.seats[index];
+        if port.is_present() && (reopened || !seat.has_sender()) {
+            let sender = port.open_sender(seat.router.family());
+            if let Some(old) = seat.set_sender(sender) {
+                bury(old);
+            }
+        }
+    }
+
+    fn follow_source(&mut self, index: usize, present: &[Found]) {
+        let port = &self.ports[self.seats[index].port];
+        let seat = &mut self.seats[index];
+        let source =
+            port.source(present, seat.config()).filter(|source| seat.may_send_from(*source));
+        if source == seat.source {
+            return;
+        }
+        let was_mute = seat.source.is_none();
+        seat.source = source;
+        let Some(source) = source else {
+            self.feed(index, Event::LinkDown);
+            return;
+        };
+        if was_mute {
+            self.greet(index, source);
+        }
+        self.feed(index, Event::Startup { source });
+    }
+
+    /// The link is usable again. Unicast peers may believe in an old place of our own address, as
+    /// keepalived knows too; and somebody may have taken a virtual address meanwhile.
+    fn greet(&mut self, index: usize, source: IpAddr) {
+        let seat = &self.seats[index];
+        let port = &self.ports[seat.port];
+        if let (Some(_), IpAddr::V4(source)) = (seat.config().dialect().unicast(), source) {
+            for frame in gratuitous_arp(port.mac(), source) {
+                // Only a help: advertisements go out in any case, or fail and say so.
+                let _ = port.send_frame(&frame);
+            }
+        }
+        self.probe(index);
+    }
+
+    /// An Active whose address was taken off by someone else puts it back.
+    fn keep_addresses(&mut self, index: usize, present: &[Found], new_mac: bool) {
+        let seat = &mut self.seats[index];
+        if seat.router.state() != State::Active {
+            return;
+        }
+        let is_there = |held: &crate::VirtualAddress| {
+            let is_it =
+                |found: &Found| found.address == held.address() && found.prefix == held.prefix();
+            present.iter().any(is_it)
+        };
+        let missing = seat.config().held().iter().find(|held| !is_there(held)).copied();
+        if let Some(address) = missing {
+            // A router that became Active a moment ago may have added them after the listing;
+            // adding them once more does no harm.
+            let now = Instant::now();
+            seat.removals += 1;
+            if seat.removal_alarm.may_ring(now) {
+                let (router, count) = (seat.name(), seat.removals);
+                tracing::warn!(
+                    router,
+                    %address,
+                    count,
+                    "a virtual address was removed by someone else; put back"
+                );
+            }
+        }
+        if missing.is_some() || new_mac {
+            self.feed(index, Event::AddressLost);
+        }
+    }
+}
