@@ -16,6 +16,7 @@ use super::Status;
 use super::bans::{Bans, NewBan, Removal, Removed};
 use super::exapps::ExApps;
 use super::tunnels::Tunnels;
+use super::vrrp::Vrrp;
 
 const WITHIN: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 64 << 20;
@@ -67,6 +68,14 @@ pub async fn exapps(socket: &Path) -> Result<ExApps, Error> {
 /// [`Error`].
 pub async fn tunnels(socket: &Path) -> Result<Tunnels, Error> {
     get(socket, "/tunnels").await
+}
+
+/// The virtual routers of the node.
+///
+/// # Errors
+/// [`Error`].
+pub async fn vrrp(socket: &Path) -> Result<Vrrp, Error> {
+    get(socket, "/vrrp").await
 }
 
 /// Who is kept out; with `all`, also who has failed but not often enough.

@@ -3,7 +3,7 @@
 //!
 //! `metrics` is the other listener, which tells Prometheus and load balancers how the node is.
 //!
-//! One file per answer (`status`, `exapps`, `tunnels`, `bans`), which also shows it as text. The
+//! One file per answer (`status`, `exapps`, `tunnels`, `bans`, `vrrp`), which also shows it as text. The
 //! status is assembled in `app`, the rest by `desk`.
 
 pub mod bans;
@@ -15,6 +15,7 @@ pub mod server;
 pub mod status;
 mod table;
 pub mod tunnels;
+pub mod vrrp;
 
 pub use desk::Desk;
 pub use status::Status;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::bans::{NewBan, Removal};
 use super::desk::{Desk, Refusal};
 use super::status::Status;
+use super::vrrp::Vrrp;
 
 /// Most bytes of an order.
 const MAX_BODY: usize = 64 << 10;
@@ -70,7 +71,10 @@ pub async fn serve(listener: UnixListener, source: Source, stop: CancellationTok
 
 fn routes(source: Source) -> Router {
     let Source { status, desk } = source;
-    let all = Router::new().route("/status", get(move || async move { Json(status()) }));
+    let routers = Arc::clone(&status);
+    let all = Router::new()
+        .route("/status", get(move || async move { Json(status()) }))
+        .route("/vrrp", get(move || async move { Json(Vrrp(routers().vrrp)) }));
     let Some(desk) = desk else {
         return all.fallback(|| async {
             (StatusCode::NOT_FOUND, "a witness knows no ExApps, tunnels or bans; ask a node")

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::table::span;
+use super::vrrp::Router;
 
 /// One node as it sees itself and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,31 +33,6 @@ pub struct Status {
     pub tunnels: Vec<Tunnel>,
     /// Ids of the ExApps on record.
     pub exapps: Vec<String>,
-}
-
-/// One virtual router.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Router {
-    /// Virtual router id.
-    pub vrid: u8,
-    /// Interface it speaks on.
-    pub interface: String,
-    /// `initialize`, `backup` or `active`.
-    pub state: String,
-    /// Seconds in that state.
-    pub since_seconds: u64,
-    /// Priority in force.
-    pub priority: u8,
-    /// Virtual addresses.
-    pub addresses: Vec<String>,
-    /// Advertisements received and accepted.
-    pub adverts_in: u64,
-    /// Advertisements sent.
-    pub adverts_out: u64,
-    /// Packets refused, by reason; only reasons that occurred.
-    pub refused: Vec<(String, u64)>,
-    /// Why it changed state last.
-    pub last_reason: String,
 }
 
 /// The process that says goodbye and removes the addresses should this one be killed.
@@ -114,17 +90,7 @@ impl fmt::Display for Status {
             writeln!(f, "not ready: waiting for {}", self.waiting_for.join(", "))?;
         }
         for router in &self.vrrp {
-            writeln!(
-                f,
-                "vrrp {:<3} {:<10} {:<8} since {:<8} priority {:<3} {}  ({})",
-                router.vrid,
-                router.interface,
-                router.state,
-                span(router.since_seconds),
-                router.priority,
-                router.addresses.join(" "),
-                router.last_reason,
-            )?;
+            writeln!(f, "{}", router.summary())?;
             for (reason, count) in &router.refused {
                 writeln!(f, "         refused {count} packets: {reason}")?;
             }

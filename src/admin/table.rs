@@ -8,7 +8,7 @@ pub(super) fn table<const N: usize>(headings: [&str; N], rows: Vec<[String; N]>)
     let mut rows = rows;
     rows.insert(0, headings.map(str::to_owned));
     for cell in rows.iter_mut().flatten() {
-        *cell = cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        *cell = plain(cell);
     }
     let mut widths = [0; N];
     for row in &rows {
@@ -26,6 +26,11 @@ pub(super) fn table<const N: usize>(headings: [&str; N], rows: Vec<[String; N]>)
         text.push('\n');
     }
     text
+}
+
+/// A text in which nothing can steer a terminal.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// A span of time in its two largest units.

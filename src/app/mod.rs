@@ -3,6 +3,7 @@
 mod guardian;
 mod node;
 mod reload;
+mod routers;
 mod scrape;
 mod status;
 mod witness;

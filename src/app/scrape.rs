@@ -22,7 +22,7 @@ pub(super) struct Reading {
 }
 
 /// The states of a virtual router and of a member of the cluster, of which each has one.
-const ROUTER_STATES: [&str; 3] = ["initialize", "backup", "active"];
+const ROUTER_STATES: [&str; 4] = ["initialize", "fault", "backup", "active"];
 const MEMBER_STATES: [&str; 5] = ["leader", "follower", "candidate", "learner", "shutdown"];
 
 /// Puts everything on the sheet.
@@ -68,18 +68,36 @@ fn fill_vrrp(status: &Status, sheet: &mut Sheet) {
     for router in &status.vrrp {
         let vrid = router.vrid.to_string();
         let interface = router.interface.as_str();
+        let labels = [
+            ("router", router.name.as_str()),
+            ("interface", interface),
+            ("vrid", vrid.as_str()),
+            ("family", router.family.as_str()),
+        ];
+        let with = |name, value| [&labels[..], &[(name, value)]].concat();
         for state in ROUTER_STATES {
-            let labels = [("interface", interface), ("vrid", &vrid), ("state", state)];
             let help = "1 for the state a virtual router is in, 0 for the others";
-            sheet.count("vrrp_state", help, &labels, (router.state == state).into());
+            let is_in = router.state == state;
+            sheet.count("vrrp_state", help, &with("state", state), is_in.into());
         }
-        let labels = [("interface", interface), ("vrid", vrid.as_str())];
         let help = "Priority in force of a virtual router";
-        sheet.count("vrrp_priority", help, &labels, router.priority.into());
-        for (direction, count) in [("in", router.adverts_in), ("out", router.adverts_out)] {
-            let help = "Advertisements received and accepted, and sent";
-            let labels = [labels[0], labels[1], ("direction", direction)];
-            sheet.counter("vrrp_advertisements", help, &labels, count);
+        sheet.count("vrrp_effective_priority", help, &labels, router.priority.into());
+        let help = "Advertisements of others a virtual router has listened to";
+        sheet.counter("vrrp_advertisements_received", help, &labels, router.adverts_in);
+        let help = "Advertisements a virtual router has sent";
+        sheet.counter("vrrp_advertisements_sent", help, &labels, router.adverts_out);
+        let help = "Time a virtual router has been in its state";
+        sheet.count("vrrp_state_seconds", help, &labels, router.since_seconds);
+        let help = "Conditions of a virtual router somebody should look into";
+        sheet.count("vrrp_alarms", help, &labels, number(router.alarms.len()));
+        for (incident, count) in &router.incidents {
+            let help = "What went wrong with a virtual router or was odd, by kind";
+            sheet.counter("vrrp_incidents", help, &with("incident", incident), *count);
+        }
+        for vip in &router.addresses {
+            let help = "1 while this node holds a virtual address";
+            let held = router.state == "active";
+            sheet.count("vip_held", help, &with("vip", vip), held.into());
         }
         // Refused packets belong to no virtual router; each of an interface shows them all.
         if !interfaces.contains(&interface) {
@@ -87,7 +105,7 @@ fn fill_vrrp(status: &Status, sheet: &mut Sheet) {
             for (reason, count) in &router.refused {
                 let help = "VRRP packets refused, by reason";
                 let labels = [("interface", interface), ("reason", reason.as_str())];
-                sheet.counter("vrrp_packets_refused", help, &labels, *count);
+                sheet.counter("vrrp_packet_errors", help, &labels, *count);
             }
         }
     }
@@ -127,23 +145,27 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::admin::status::{Cluster, Router, Tunnel};
+    use crate::admin::status::{Cluster, Tunnel};
+    use crate::admin::vrrp::Router;
     use crate::observe::metrics::metrics;
 
     const REFERENCE: &str = include_str!("../../docs/reference/metrics.md");
 
     fn reading() -> Reading {
         let router = Router {
+            name: "web".into(),
             vrid: 5,
             interface: "eth0".into(),
+            family: "ipv4".into(),
             state: "active".into(),
             since_seconds: 1,
             priority: 254,
-            addresses: Vec::new(),
+            addresses: vec!["192.0.2.10".into()],
             adverts_in: 1,
             adverts_out: 2,
             refused: vec![("bad checksum".into(), 3)],
-            last_reason: String::new(),
+            incidents: vec![("an oddity".into(), 4)],
+            ..Router::default()
         };
         let tunnel = |port, node, live_here| Tunnel {
             port,
@@ -160,7 +182,10 @@ mod tests {
             ready: true,
             waiting_for: Vec::new(),
             guardian: Some(Guardian { pid: Some(7), restarts: 2 }),
-            vrrp: vec![router.clone(), Router { vrid: 6, state: "backup".into(), ..router }],
+            vrrp: vec![
+                router.clone(),
+                Router { name: "db".into(), vrid: 6, state: "backup".into(), ..router },
+            ],
             cluster: Cluster { node_id: 1, state: "leader".into(), ..Cluster::default() },
             tunnels: vec![tunnel(1, 1, true), tunnel(2, 2, false), tunnel(3, 1, false)],
             exapps: vec!["demo".into()],
@@ -185,7 +210,7 @@ mod tests {
         m.login("accepted");
         m.tunnel_waited("came");
         m.control_called("info", 200);
-        m.vrrp_entered(5, "active");
+        m.vrrp_entered("web", "active");
         m.render(|sheet| fill(&reading(), sheet))
     }
 
@@ -208,10 +233,15 @@ mod tests {
     fn w26_states_are_one_of_many_and_no_name_of_a_stranger_is_a_label() {
         let text = rendered();
         let has = |line: &str| assert!(text.lines().any(|told| told == line), "{line}\n{text}");
-        has(r#"trigon_vrrp_state{interface="eth0",vrid="5",state="active"} 1"#);
-        has(r#"trigon_vrrp_state{interface="eth0",vrid="5",state="backup"} 0"#);
-        has(r#"trigon_vrrp_state{interface="eth0",vrid="6",state="backup"} 1"#);
-        has(r#"trigon_vrrp_packets_refused_total{interface="eth0",reason="bad checksum"} 3"#);
+        let web = r#"router="web",interface="eth0",vrid="5",family="ipv4""#;
+        has(&format!(r#"trigon_vrrp_state{{{web},state="active"}} 1"#));
+        has(&format!(r#"trigon_vrrp_state{{{web},state="backup"}} 0"#));
+        has(&format!(r#"trigon_vip_held{{{web},vip="192.0.2.10"}} 1"#));
+        has(&format!(r#"trigon_vrrp_incidents_total{{{web},incident="an oddity"}} 4"#));
+        let db = web.replace("web", "db").replace('5', "6");
+        has(&format!(r#"trigon_vrrp_state{{{db},state="backup"}} 1"#));
+        has(&format!(r#"trigon_vip_held{{{db},vip="192.0.2.10"}} 0"#));
+        has(r#"trigon_vrrp_packet_errors_total{interface="eth0",reason="bad checksum"} 3"#);
         has(r#"trigon_tunnels{state="absent"} 1"#);
         has(r#"trigon_banned{source="failures"} 2"#);
         has(r#"trigon_certificate_expiry_timestamp_seconds{certificate="cluster"} 1800000000"#);

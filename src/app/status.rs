@@ -8,8 +8,10 @@ use cluster::RaftState;
 use tokio_util::sync::CancellationToken;
 
 use super::guardian::View;
+use super::routers;
 use super::scrape::Reading;
-use crate::admin::status::{Cluster, Router, Status, Tunnel};
+use crate::admin::status::{Cluster, Status, Tunnel};
+use crate::admin::vrrp::Router;
 use crate::frp;
 use crate::guard::{self, Guard};
 
@@ -129,19 +131,8 @@ impl Facts {
     fn routers(&self) -> Vec<Router> {
         let speaker = self.speaker.lock().unwrap_or_else(PoisonError::into_inner);
         let states = speaker.iter().flat_map(vrrp::SpeakerHandle::states);
-        let shown = states.map(|router| Router {
-            vrid: router.vrid,
-            interface: router.interface.to_string(),
-            state: router.state.to_string(),
-            since_seconds: router.since.elapsed().as_secs(),
-            priority: router.priority,
-            addresses: router.addresses.iter().map(ToString::to_string).collect(),
-            adverts_in: router.adverts_in,
-            adverts_out: router.adverts_out,
-            refused: refused(&router.errors),
-            last_reason: router.last_reason.map_or_else(String::new, |r| r.to_string()),
-        });
-        shown.collect()
+        let now = Instant::now();
+        states.map(|router| routers::shown(router, now)).collect()
     }
 
     fn cluster(&self) -> Cluster {
@@ -176,11 +167,4 @@ fn tunnels(tunnels: &frp::Tunnels) -> Vec<Tunnel> {
         live_here: tunnel.live_here,
     });
     shown.collect()
-}
-
-/// The kinds of refused packets that occurred.
-fn refused(errors: &vrrp::PacketErrors) -> Vec<(String, u64)> {
-    let kinds = errors.by_kind();
-    let occurred = kinds.into_iter().filter(|(_, count)| *count > 0);
-    occurred.map(|(kind, count)| (kind.to_owned(), count)).collect()
 }

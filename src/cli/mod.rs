@@ -14,6 +14,7 @@ mod status;
 mod tunnels;
 mod vip_guard;
 mod vip_release;
+mod vrrp;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,6 +57,8 @@ enum Command {
     /// The tunnels the node on this machine knows.
     #[command(subcommand)]
     Tunnels(tunnels::Command),
+    /// Every virtual router of the node on this machine: state, priority, peers, alarms.
+    Vrrp(ask::Question),
     /// Remove the configured virtual addresses from this machine.
     ///
     /// For the service manager, after the process has ended in whatever way (systemd:
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Bans(command) => bans::run(&command),
         Command::ExApps(command) => exapps::run(&command),
         Command::Tunnels(command) => tunnels::run(&command),
+        Command::Vrrp(question) => vrrp::run(&question),
         Command::VipRelease(file) => vip_release::run(&file),
         Command::VipGuard(options) => vip_guard::run(&options),
         Command::Certs(options) => certs::run(&options),

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::report::Verdict;
 use crate::admin::Status;
-use crate::admin::status::Router;
+use crate::admin::vrrp::Router;
 use crate::frp::client::Loss;
 
 /// A certificate that ends sooner is worth a look.
@@ -84,6 +84,10 @@ pub(super) fn virtual_address(router: &Router) -> Verdict {
         "backup" => Verdict::warn(
             "this node is Backup and has never heard the Active",
             "see whether VRRP (IP protocol 112, multicast 224.0.0.18) passes between the nodes",
+        ),
+        "fault" => Verdict::fail(
+            router.faults.join(", "),
+            "it takes part again by itself once that has ended; trigon vrrp tells more",
         ),
         other => Verdict::fail(
             format!("{other}: {}", router.last_reason),

@@ -1,8 +1,10 @@
 //! Between who holds the address and what the product does about it: the steps of a takeover,
-//! and the tickles that wake orphaned connections. Who holds the address is decided in `vrrp`.
+//! the tickles that wake orphaned connections, and the trackers priorities depend on. Who holds
+//! the address is decided in `vrrp`.
 
 pub mod takeover;
 pub mod tickle;
+pub mod trackers;
 pub mod watch;
 
 pub use watch::{Effects, Watch};

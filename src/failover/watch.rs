@@ -76,7 +76,7 @@ impl Watch {
             addresses = ?report.addresses,
             "virtual router changed its state"
         );
-        metrics().vrrp_entered(*vrid, &to.to_string());
+        metrics().vrrp_entered(name, &to.to_string());
         let addresses = report.addresses.clone();
         match (from, to) {
             (_, State::Active) => self.machine.handle(*at, Event::Arrived(addresses)),

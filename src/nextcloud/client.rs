@@ -3,6 +3,8 @@
 //! Both carry the shared key, so redirects are never followed: the key must not travel to
 //! wherever a misconfigured server points. What to remember of the answers is decided in `exapps`.
 
+mod health;
+
 use std::error::Error as StdError;
 use std::io;
 use std::str::FromStr;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use trigon::admin::status::{Router, Status};
+use trigon::admin::status::Status;
+use trigon::admin::vrrp::Router;
 use trigon::lab::namespaces::{Host, INTERFACE, Lan, wait_until};
 
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 68, 0, 100);

@@ -187,8 +187,8 @@ async fn w26_a_node_tells_how_it_is_and_what_it_did() {
         r#"trigon_control_calls_total{endpoint="info",status="2xx"} 1"#,
         r#"trigon_request_first_byte_seconds_count 4"#,
         "trigon_strikes_total 3",
-        r#"trigon_vrrp_state{interface="eth0",vrid="66",state="active"} 1"#,
-        r#"trigon_vrrp_transitions_total{vrid="66",state="active"} 1"#,
+        r#"trigon_vrrp_state{router="eth0-66",interface="eth0",vrid="66",family="ipv4",state="active"} 1"#,
+        r#"trigon_vrrp_transitions_total{router="eth0-66",to="active"} 1"#,
         "trigon_cluster_quorum 1",
         "trigon_ready 1",
     ] {

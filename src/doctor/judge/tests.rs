@@ -48,21 +48,19 @@ fn a_cluster_without_quorum_fails_and_a_silent_member_warns() {
 #[test]
 fn an_address_is_somewhere_or_the_interface_is_to_blame() {
     let router = |state: &str, adverts_in| Router {
-        vrid: 1,
         interface: "eth0".into(),
         state: state.into(),
         since_seconds: 9,
-        priority: 254,
-        addresses: vec!["192.0.2.1".into()],
         adverts_in,
-        adverts_out: 0,
-        refused: Vec::new(),
+        faults: vec!["interface eth1 is down".into()],
         last_reason: "link down".into(),
+        ..Router::default()
     };
     expect(&virtual_address(&router("active", 0)), Outcome::Ok, "held here for 9 s");
     expect(&virtual_address(&router("backup", 5)), Outcome::Ok, "held by another node");
     expect(&virtual_address(&router("backup", 0)), Outcome::Warn, "never heard the Active");
     expect(&virtual_address(&router("initialize", 0)), Outcome::Fail, "eth0 is up");
+    expect(&virtual_address(&router("fault", 0)), Outcome::Fail, "interface eth1 is down");
 }
 
 #[test]

@@ -153,8 +153,8 @@ impl Metrics {
     }
 
     /// A virtual router entered a state.
-    pub fn vrrp_entered(&self, vrid: u8, state: &str) {
-        let labels = vec![("vrid", vrid.to_string()), ("state", state.to_owned())];
+    pub fn vrrp_entered(&self, router: &str, state: &str) {
+        let labels = vec![("router", router.to_owned()), ("to", state.to_owned())];
         self.transitions.get_or_create(&labels).inc();
     }
 

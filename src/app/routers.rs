@@ -1,0 +1,76 @@
+//! A virtual router as `trigon vrrp` shows it, from what its thread says. Sans-io.
+
+use std::time::Instant;
+
+use vrrp::{RouterStatus, State};
+
+use crate::admin::vrrp::{Peer, Router};
+
+/// `now` is when it is looked at.
+pub(super) fn shown(status: RouterStatus, now: Instant) -> Router {
+    let is_v6 = status.addresses.iter().any(std::net::IpAddr::is_ipv6);
+    let peer =
+        status.peer.map(|peer| Peer { address: peer.source.to_string(), priority: peer.priority });
+    Router {
+        vrid: status.vrid,
+        interface: status.interface.to_string(),
+        family: if is_v6 { "ipv6" } else { "ipv4" }.to_owned(),
+        state: status.state.to_string(),
+        since_seconds: now.saturating_duration_since(status.since).as_secs(),
+        faults: Vec::new(),
+        priority: status.priority,
+        addresses: status.addresses.iter().map(ToString::to_string).collect(),
+        permitted: status.permission,
+        holds_back: status.hold.map(str::to_owned),
+        peers: peer.into_iter().collect(),
+        adverts_in: status.adverts_in,
+        adverts_out: status.adverts_out,
+        incidents: incidents(&status),
+        refused: occurred(status.errors.by_kind()),
+        alarms: alarms(&status),
+        last_reason: status.last_reason.map_or_else(String::new, |reason| reason.to_string()),
+        name: status.name.to_string(),
+    }
+}
+
+/// What went wrong or was odd so far.
+fn incidents(status: &RouterStatus) -> Vec<(String, u64)> {
+    occurred([
+        ("the kernel refused to send", status.send_errors),
+        ("the kernel refused an address", status.address_errors),
+        ("advertisement from our own address", status.anomalies.own_source),
+        ("advertisement at another interval", status.anomalies.interval_mismatch),
+        ("advertisement for other addresses", status.anomalies.address_mismatch),
+    ])
+}
+
+/// What somebody should look into now.
+fn alarms(status: &RouterStatus) -> Vec<String> {
+    let mut alarms = Vec::new();
+    if status.anomalies.address_mismatch > 0 {
+        alarms.push(format!(
+            "somebody else uses vrid {} on {} for other addresses",
+            status.vrid, status.interface
+        ));
+    }
+    if status.anomalies.own_source > 0 {
+        alarms.push(
+            "advertisements come from this host's own address: a looping switch, or another host \
+             with that address"
+                .to_owned(),
+        );
+    }
+    if status.state == State::Backup && status.held {
+        alarms.push("nobody holds the addresses, and this node may not yet".to_owned());
+    }
+    if let Some(why) = status.hold {
+        alarms.push(format!("the active is silent here, but {why}"));
+    }
+    alarms
+}
+
+/// Those that occurred.
+fn occurred<'k>(kinds: impl IntoIterator<Item = (&'k str, u64)>) -> Vec<(String, u64)> {
+    let kinds = kinds.into_iter().filter(|(_, count)| *count > 0);
+    kinds.map(|(kind, count)| (kind.to_owned(), count)).collect()
+}
