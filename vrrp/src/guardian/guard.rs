@@ -163,3 +163,86 @@ impl Executor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::guardian::{
+        lifeline::{Told, pair},
+        will::Farewell,
+    };
+
+    fn will(message: &[u8], to: &UdpSocket) -> Will {
+        let to = to.local_addr().unwrap().ip();
+        let farewells = vec![Farewell { to, scope: 0, message: message.into() }];
+        Will { router: "web".into(), active: true, farewells, holdings: vec![] }
+    }
+
+    fn next(theirs: &impl AsFd) -> Option<Letter> {
+        receive(theirs.as_fd(), &mut vec![0; BUFFER]).unwrap()
+    }
+
+    #[test]
+    fn a_will_comes_with_a_hand_on_the_socket_and_the_end_of_the_worker_is_seen_after_it() {
+        let (lifeline, observer, theirs) = pair().unwrap();
+        let ear = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mouth = UdpSocket::bind("127.0.0.1:0").unwrap();
+        mouth.connect(ear.local_addr().unwrap()).unwrap();
+        let left = will(b"goodbye", &ear);
+        assert!(matches!(lifeline.tell(&left, mouth.as_fd()), Told::Done));
+        drop((lifeline, observer, mouth));
+
+        let Some(Letter::Will(found, socket)) = next(&theirs) else { panic!("no will") };
+        assert_eq!(found, left);
+        assert!(next(&theirs).is_none(), "the worker is gone");
+        socket.send(&found.farewells[0].message).unwrap();
+        let mut heard = [0; 16];
+        ear.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let length = ear.recv(&mut heard).unwrap();
+        assert_eq!(&heard[..length], b"goodbye");
+    }
+
+    #[test]
+    fn a_guardian_that_does_not_read_is_told_later_and_one_that_is_gone_never() {
+        let (lifeline, observer, theirs) = pair().unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let will = will(&[0; 1000], &socket);
+        let mut told = 0;
+        while let Told::Done = lifeline.tell(&will, socket.as_fd()) {
+            told += 1;
+            assert!(told < 100_000, "a full queue is noticed");
+        }
+        assert!(matches!(lifeline.tell(&will, socket.as_fd()), Told::Later));
+        assert!(next(&theirs).is_some());
+        assert!(matches!(lifeline.tell(&will, socket.as_fd()), Told::Done), "room again");
+        drop(theirs);
+        assert!(matches!(lifeline.tell(&will, socket.as_fd()), Told::Gone(_)));
+        observer.wait_end().unwrap();
+    }
+
+    #[test]
+    fn a_guardian_that_ends_before_it_is_ready_is_noticed() {
+        let (_lifeline, observer, theirs) = pair().unwrap();
+        drop(theirs);
+        assert!(!observer.wait_ready().unwrap());
+        let (_lifeline, observer, theirs) = pair().unwrap();
+        send(&theirs, READY, SendFlags::NOSIGNAL).unwrap();
+        assert!(observer.wait_ready().unwrap());
+    }
+
+    #[test]
+    fn what_is_no_will_is_passed_over() {
+        let (lifeline, _observer, theirs) = pair().unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let whole = will(&[7; 100], &socket);
+        lifeline.tell(&whole, socket.as_fd());
+        // A buffer too small for it stands for a letter cut short.
+        let cut = receive(theirs.as_fd(), &mut [0; 20]).unwrap();
+        assert!(matches!(cut, Some(Letter::Unreadable)));
+        lifeline.tell(&whole, socket.as_fd());
+        assert!(matches!(next(&theirs), Some(Letter::Will(..))));
+    }
+}

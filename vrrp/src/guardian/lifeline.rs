@@ -16,6 +16,7 @@ use std::{
 };
 
 use rustix::{
+    io::Errno,
     net::{
         AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
         SocketFlags, SocketType, recv, sendmsg, socketpair,
@@ -51,7 +52,7 @@ pub struct Observer {
 pub(crate) enum Told {
     /// The guardian has it.
     Done,
-    /// The guardian does not read; to be told again later.
+    /// The guardian does not read, or the kernel has no room; to be told again later.
     Later,
     /// There is no guardian any more.
     Gone(io::Error),
@@ -93,8 +94,10 @@ impl Lifeline {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         match sendmsg(&self.0, &[IoSlice::new(&message)], &mut control, flags) {
             Ok(_) => Told::Done,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS) => Told::Later,
-            Err(error) => Told::Gone(error.into()),
+            Err(error @ (Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN)) => {
+                Told::Gone(error.into())
+            }
+            Err(_) => Told::Later,
         }
     }
 }
