@@ -2,6 +2,7 @@
 
 mod guardian;
 mod node;
+mod privileges;
 mod reload;
 mod routers;
 mod scrape;
@@ -34,6 +35,7 @@ pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let guardian = has_routers.then(|| Guardian::start(&config.log));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_start(privileges::shed)
         .build()
         .context("the runtime did not start")?;
     runtime.block_on(async {

@@ -86,6 +86,19 @@ impl Machine {
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
     }
 
+    /// The name of each thread of the process and the capabilities it may use.
+    pub(crate) fn capabilities_by_thread(&self) -> Vec<(String, u64)> {
+        let tasks = format!("/proc/{}/task", self.process.as_ref().unwrap().id());
+        let thread = |path: PathBuf| {
+            let status = std::fs::read_to_string(path.join("status")).ok()?;
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+            let held = u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()?;
+            Some((field("Name:")?.trim().to_owned(), held))
+        };
+        let entries = std::fs::read_dir(tasks).unwrap();
+        entries.filter_map(|entry| thread(entry.unwrap().path())).collect()
+    }
+
     /// Waits until a line of the log says this.
     pub(crate) async fn logs(&self, text: &str) {
         let says = || Ok::<_, std::io::Error>(self.log().contains(text));
