@@ -64,7 +64,8 @@ pub fn release_addresses(routers: &[vrrp::RouterConfig]) -> anyhow::Result<usize
     let mut failed = None;
     for router in routers {
         let interface = router.interface();
-        match vrrp::release(interface, router.addresses()) {
+        let held: Vec<_> = router.held().iter().map(vrrp::VirtualAddress::address).collect();
+        match vrrp::release(interface, &held) {
             Ok(count) => removed += count,
             Err(vrrp::Error::NoInterface(_)) => {}
             Err(error) => {

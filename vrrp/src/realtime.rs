@@ -1,6 +1,8 @@
 //! What makes the VRRP thread punctual on a busy host, as far as this is allowed: it runs before
 //! everything else, it never waits for its memory, and it cannot run away.
 
+use std::time::Duration;
+
 use rustix::{
     mm::{MlockAllFlags, mlockall},
     process::{Resource, Rlimit, getrlimit, setrlimit},
@@ -12,6 +14,15 @@ use crate::sys;
 /// a thread above all others that never waits would freeze the host, and the guardian hands over.
 /// One pass of the loop takes a millisecond at most.
 const LONGEST_PASS: u64 = 500_000;
+
+/// How long a thread with more work than it can do lets the others have the processor.
+const BREATH: Duration = Duration::from_micros(100);
+
+/// Lets the others run for a moment, also those of lower priority: packets that come faster than
+/// they can be read must neither freeze a small host nor look like a thread that runs away.
+pub(crate) fn breathe() {
+    std::thread::sleep(BREATH);
+}
 
 /// Prepares the calling thread. What is refused is said once and done without.
 pub(crate) fn enter(priority: Option<u8>) {

@@ -138,6 +138,9 @@ impl Engine {
             self.obey();
             self.fire_timers(now);
             self.leave_wills();
+            if self.backlog.is_some() {
+                realtime::breathe();
+            }
         }
     }
 
