@@ -1,7 +1,7 @@
 //! A small LAN in network namespaces: a bridge and hosts on it, gone when dropped.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream},
     process::Command,
@@ -48,12 +48,8 @@ impl Lan {
             let namespace = format!("{name}-{number}");
             ip(&format!("netns add {namespace}"));
             lan.hosts.push(Host { namespace: namespace.clone(), number });
-            ip(&format!(
-                "link add eth0 netns {namespace} type veth peer name port{number} netns {switch}"
-            ));
-            ip(&format!("-n {switch} link set port{number} master br0 up"));
             ip(&format!("-n {namespace} link set lo up"));
-            lan.host(number.into()).set_up();
+            lan.plug(number.into());
         }
         lan
     }
@@ -61,6 +57,17 @@ impl Lan {
     /// The first host has the number 1.
     pub(crate) fn host(&self, number: usize) -> &Host {
         &self.hosts[number - 1]
+    }
+
+    /// Gives a host its interface, or a new one after it was deleted.
+    pub(crate) fn plug(&self, number: usize) {
+        let (host, switch) = (self.host(number), &self.switch);
+        ip(&format!(
+            "link add eth0 netns {} type veth peer name port{number} netns {switch}",
+            host.namespace
+        ));
+        ip(&format!("-n {switch} link set port{number} master br0 up"));
+        host.set_up();
     }
 
     /// Pulls (false) or plugs in (true) the cable of a host.
@@ -134,6 +141,12 @@ impl Host {
         let address = address.into();
         let prefix = if address.is_ipv4() { 32 } else { 128 };
         self.ip("-o address show dev eth0").contains(&format!(" {address}/{prefix} "))
+    }
+
+    /// Writes a file below `/proc/sys/net`.
+    pub(crate) fn sysctl(&self, name: &str, value: &str) {
+        let path = format!("/proc/sys/net/{name}");
+        self.run(|| fs::write(&path, value)).unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
     /// Runs `ip` with `arguments` inside the namespace.

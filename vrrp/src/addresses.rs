@@ -241,9 +241,9 @@ fn found(message: &AddressMessage) -> Option<Found> {
     })
 }
 
-/// The host lacks the address family.
+/// The host lacks the address family, or the interface is gone.
 fn is_missing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP))
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::ENODEV))
 }
 
 #[cfg(test)]
