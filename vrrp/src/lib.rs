@@ -48,6 +48,8 @@ mod dialect;
 mod engine;
 mod error;
 mod event;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod group;
 pub mod guardian;
 mod interface;
