@@ -3,6 +3,8 @@
 
 #![no_main]
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use libfuzzer_sys::fuzz_target;
 use vrrp::{Mac, fuzzing, gratuitous_arp, unsolicited_advertisement};
 
@@ -21,9 +23,9 @@ fuzz_target!(|frame: &[u8]| {
     let v6: [u8; 16] = bytes[6..].first_chunk().copied().unwrap_or_default();
     let v4: [u8; 4] = v6.first_chunk().copied().unwrap_or_default();
     for arp in gratuitous_arp(mac, v4.into()) {
-        let expected = (v4 != [0; 4]).then(|| (v4.into(), mac));
+        let expected = (v4 != [0; 4]).then(|| (Ipv4Addr::from(v4), mac));
         assert_eq!(fuzzing::read_arp_claim(&arp), expected);
     }
     let advertisement = unsolicited_advertisement(mac, v6.into(), mac[0] & 1 == 1);
-    assert_eq!(fuzzing::read_neighbour_claim(&advertisement), Some((v6.into(), mac)));
+    assert_eq!(fuzzing::read_neighbour_claim(&advertisement), Some((Ipv6Addr::from(v6), mac)));
 });
