@@ -1,8 +1,8 @@
 //! Who is Active and how it changes: beside keepalived, and among ourselves.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use vrrp::{Error, PacketErrors, Reason, State};
+use vrrp::{Error, PacketErrors, Reason, RouterConfig, State};
 
 use crate::{
     NAME, VIP, VRID,
@@ -10,7 +10,7 @@ use crate::{
     is_active,
     keepalived::{Instance, Keepalived},
     lan::{Host, Lan, eventually, throughout},
-    speak, status,
+    speak, speak_as, status,
 };
 
 #[test]
@@ -153,4 +153,34 @@ fn two_speakers_of_ours_hand_over_and_back() {
         Some(Reason::BetterAdvertisement { source: first.address().into(), priority: 254 })
     );
     assert!(is_active(&strong));
+}
+
+#[test]
+fn at_a_virtual_mac_address_neighbours_need_not_learn_anything() {
+    for (address, mac) in [
+        (IpAddr::V4(VIP), "00:00:5e:00:01:33"),
+        ("2001:db8:99::100".parse().unwrap(), "00:00:5e:00:02:33"),
+    ] {
+        let lan = Lan::new(3);
+        let (first, second, client) = (lan.host(1), lan.host(2), lan.host(3));
+        let router = |priority| {
+            let router = RouterConfig::new("eth0", VRID, vec![address]).unwrap();
+            router.with_priority(priority).unwrap().with_virtual_mac(true)
+        };
+        let (strong, _strong_reports) = speak_as(first, router(254));
+        eventually("the first becomes active", || is_active(&strong));
+        assert!(!first.holds(address), "its own interface has the address");
+        assert!(first.ip("-d -o link show").contains("macvlan"));
+        eventually("the client reaches it", || client.reaches(address));
+        assert_eq!(client.neighbour(address).as_deref(), Some(mac));
+        let (weak, _weak_reports) = speak_as(second, router(253));
+        eventually("the second follows", || status(&weak).peer.is_some());
+        strong.stop();
+        assert!(!first.ip("-d -o link show").contains("macvlan"), "nothing is left behind");
+        eventually("the second takes over", || is_active(&weak));
+        assert_eq!(client.neighbour(address).as_deref(), Some(mac));
+        eventually("the client reaches it", || client.reaches(address));
+        let status = status(&weak);
+        assert_eq!((status.duplicates, status.removals), (0, 0));
+    }
 }

@@ -108,11 +108,18 @@ impl AddressTable {
 
     /// Everything on the interface, IPv4 first, in the kernel's order.
     pub(crate) fn list(&mut self) -> io::Result<Vec<Found>> {
+        let interface = self.interface;
+        let present = self.list_on(Some(interface))?;
+        Ok(present.into_iter().map(|(_, found)| found).collect())
+    }
+
+    /// The same for one interface or all of them, each address with the index of its interface.
+    fn list_on(&mut self, interface: Option<u32>) -> io::Result<Vec<(u32, Found)>> {
         let mut present = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = AddressMessage::default();
             request.header.family = family;
-            request.header.index = self.interface;
+            request.header.index = interface.unwrap_or(0);
             let answers = match self.route.dump(RouteNetlinkMessage::GetAddress(request)) {
                 Ok(answers) => answers,
                 Err(error) if is_missing(&error) => continue,
@@ -120,10 +127,10 @@ impl AddressTable {
             };
             present.extend(answers.iter().filter_map(|answer| match answer {
                 RouteNetlinkMessage::NewAddress(message)
-                    if message.header.index == self.interface
+                    if interface.is_none_or(|index| message.header.index == index)
                         && message.header.family == family =>
                 {
-                    found(message)
+                    Some((message.header.index, found(message)?))
                 }
                 _ => None,
             }));
@@ -207,7 +214,8 @@ pub(crate) fn choose_source(
 /// Removes virtual addresses that a speaker left on `interface`, and returns how many there were.
 ///
 /// For use after a speaker that could not clean up, such as a killed process (`ExecStopPost=`). It
-/// touches only addresses in the form in which a speaker adds them: /32, /128, or with its tag.
+/// touches only addresses in the form in which a speaker adds them: on `interface` /32, /128, or
+/// with its tag; on others, which a virtual MAC address may have had, with its tag.
 ///
 /// # Errors
 /// The interface does not exist, or CAP_NET_ADMIN is missing.
@@ -215,12 +223,14 @@ pub fn release(interface: &str, addresses: &[IpAddr]) -> Result<usize, Error> {
     let mut route = Route::open().map_err(system("opening netlink"))?;
     let interface = Interface::find(&mut route, interface)?;
     let mut table = AddressTable::new(route, interface.index, 0);
-    let present = table.list().map_err(system("listing the addresses of the interface"))?;
+    let present = table.list_on(None).map_err(system("listing the addresses of the interface"))?;
     let mut removed = 0;
-    for found in present.iter().filter(|found| addresses.contains(&found.address)) {
-        if !found.is_tagged && found.prefix != host_prefix(found.address) {
+    for (index, found) in present.iter().filter(|(_, found)| addresses.contains(&found.address)) {
+        let is_host = *index == interface.index && found.prefix == host_prefix(found.address);
+        if !found.is_tagged && !is_host {
             continue;
         }
+        table.set_interface(*index);
         let was_there = table
             .delete(found.address, found.prefix)
             .map_err(system("removing a virtual address"))?;

@@ -165,6 +165,7 @@ pub struct RouterConfig {
     sync_group: Option<Arc<str>>,
     dialect: Dialect,
     held: Vec<VirtualAddress>,
+    virtual_mac: bool,
 }
 
 impl RouterConfig {
@@ -210,6 +211,7 @@ impl RouterConfig {
             sync_group: None,
             dialect: Dialect::default(),
             held,
+            virtual_mac: false,
         })
     }
 
@@ -321,6 +323,13 @@ impl RouterConfig {
         Ok(self)
     }
 
+    /// Sets whether the addresses are at a MAC address of the virtual router's own, which needs an
+    /// interface of its own: `vrrp.<vrid>`, or `vrrp6.<vrid>` for IPv6. All nodes must agree.
+    pub fn with_virtual_mac(mut self, virtual_mac: bool) -> Self {
+        self.virtual_mac = virtual_mac;
+        self
+    }
+
     /// What it is called in logs, metrics and commands.
     pub fn name(&self) -> &Arc<str> {
         &self.name
@@ -399,6 +408,11 @@ impl RouterConfig {
     /// move along.
     pub fn held(&self) -> &[VirtualAddress] {
         &self.held
+    }
+
+    /// Whether the addresses are at a MAC address of the virtual router's own.
+    pub fn virtual_mac(&self) -> bool {
+        self.virtual_mac
     }
 
     /// Whether the values fit together, which is known only when all are set.

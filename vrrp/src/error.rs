@@ -82,6 +82,9 @@ pub enum ConfigError {
     /// Not an address with or without prefix length.
     #[error("addresses: {0:?} is not an address")]
     NoAddressText(String),
+    /// The MAC address of a virtual router follows from its VRID, and so does its interface.
+    #[error("virtual_mac: vrid {0} has one on two interfaces; use another vrid")]
+    DuplicateVirtualMac(u8),
     /// Unicast needs somebody to send to.
     #[error("unicast peers: at least one is needed")]
     NoPeer,

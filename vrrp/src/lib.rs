@@ -6,6 +6,7 @@
 //! | RFC 9568 | file |
 //! |---|---|
 //! | 5.1, 5.2 packet format of both versions, 7.1 receive checks | `packet/`, `checksum.rs`, `terms.rs` |
+//! | 7.3 virtual MAC addresses | `virtual_mac.rs` |
 //! | versions, unicast, members | `dialect.rs`, `password.rs` |
 //! | 6.1 parameters and timers | `config.rs`, `virtual_address.rs`, `timers.rs` |
 //! | 6.4 state machine | `router/`, `event.rs`, `announce_plan.rs` |
@@ -32,7 +33,7 @@
 //! ```
 //!
 //! Deliberate deviations: never the owner of an address, so never priority 255; always
-//! Accept_Mode; the MAC address of the interface in place of a virtual one, with repeated
+//! Accept_Mode; the MAC address of the interface unless a virtual one is asked for, with repeated
 //! announcements; a last advertisement from an Active that gives way; IPv6 addresses are advertised
 //! as configured, also when the first is not link-local, as keepalived does and accepts.
 
@@ -71,6 +72,7 @@ mod terms;
 mod timers;
 mod tracking;
 mod virtual_address;
+mod virtual_mac;
 mod watch;
 
 pub use addresses::release;

@@ -19,6 +19,7 @@ use crate::{
     netlink::Route,
     storm::Alarm,
     virtual_address::VirtualAddress,
+    virtual_mac::VirtualMac,
 };
 
 /// Everything a speaker owns of one interface.
@@ -27,6 +28,8 @@ pub(crate) struct Port {
     name: Arc<str>,
     interface: Interface,
     pub(crate) table: AddressTable,
+    /// For how many seconds an address lives without renewal.
+    lease: u32,
     /// What the virtual routers here hold when Active.
     addresses: Vec<VirtualAddress>,
     pub(crate) channels: Vec<Channel>,
@@ -81,6 +84,7 @@ impl Port {
             name,
             interface,
             table,
+            lease,
             addresses,
             channels,
             frames: Some(frames),
@@ -114,6 +118,14 @@ impl Port {
 
     pub(crate) fn is_present(&self) -> bool {
         self.interface.present
+    }
+
+    /// The interface that a virtual router here has its addresses on, if it is one of its own.
+    pub(crate) fn virtual_mac(&self, router: &RouterConfig) -> io::Result<Option<VirtualMac>> {
+        if !router.virtual_mac() {
+            return Ok(None);
+        }
+        VirtualMac::create(&self.interface, router, self.lease).map(Some)
     }
 
     /// A socket for a virtual router to send through.

@@ -45,13 +45,14 @@ impl SpeakerConfig {
     ///
     /// # Errors
     /// No router, two with the same name, with the same VRID on one interface and in one family,
-    /// or with a virtual address in common; an interval that version 2 cannot express.
+    /// or with a virtual address in common; one virtual MAC address on two interfaces; an interval
+    /// that version 2 cannot express.
     pub fn new(routers: Vec<RouterConfig>) -> Result<Self, ConfigError> {
         if routers.is_empty() {
             return Err(ConfigError::NoRouter);
         }
         let (mut names, mut vrids) = (BTreeSet::new(), BTreeSet::new());
-        let mut addresses = BTreeSet::new();
+        let (mut addresses, mut virtual_macs) = (BTreeSet::new(), BTreeSet::new());
         for router in &routers {
             if !names.insert(router.name()) {
                 return Err(ConfigError::DuplicateName(Arc::clone(router.name())));
@@ -63,6 +64,9 @@ impl SpeakerConfig {
                 if !addresses.insert(held.address()) {
                     return Err(ConfigError::DuplicateAddress(held.address()));
                 }
+            }
+            if router.virtual_mac() && !virtual_macs.insert((router.family(), router.vrid())) {
+                return Err(ConfigError::DuplicateVirtualMac(router.vrid().as_u8()));
             }
             router.check()?;
         }
@@ -291,6 +295,9 @@ mod tests {
             speaker(vec![first(), same_address]),
             Err(ConfigError::DuplicateAddress("10.99.0.1".parse().unwrap()))
         );
+        let own_mac = |interface, address| router(interface, 7, address).with_virtual_mac(true);
+        let same_mac = vec![own_mac("eth0", "10.99.0.1"), own_mac("eth1", "10.99.0.2")];
+        assert_eq!(speaker(same_mac), Err(ConfigError::DuplicateVirtualMac(7)));
         for fits in [
             router("eth0", 8, "10.99.0.2"),
             router("eth1", 7, "10.99.0.2"),

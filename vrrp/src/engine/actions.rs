@@ -2,6 +2,8 @@
 
 use std::{io, net::IpAddr, sync::Arc, time::Instant};
 
+use smallvec::SmallVec;
+
 use super::Engine;
 use crate::{
     addresses::AddressTable,
@@ -47,22 +49,23 @@ impl Engine {
     /// Tells everybody on the link where the addresses are. What was announced a while ago is asked
     /// for as well: a host that has the same address answers.
     fn announce(&mut self, index: usize) {
-        let port = self.seats[index].port;
-        let mac = self.ports[port].mac();
-        let is_router = sys::is_forwarding(self.ports[port].interface_name());
-        for held in self.seats[index].config().held().to_vec() {
-            let sent = match held.address() {
-                IpAddr::V4(address) => gratuitous_arp(mac, address)
-                    .iter()
-                    .try_for_each(|frame| self.ports[port].send_frame(frame)),
-                IpAddr::V6(address) => {
-                    let frame = unsolicited_advertisement(mac, address, is_router);
-                    self.ports[port].send_frame(&frame)
-                }
-            };
-            if let Err(error) = sent {
-                self.seats[index].note_send_error(&error);
+        let seat = &self.seats[index];
+        let port = &self.ports[seat.port];
+        let is_router = sys::is_forwarding(port.interface_name());
+        let mac = seat.virtual_mac.as_ref().map_or(port.mac(), |own| own.interface.mac);
+        let send = |frame: &[u8]| match &seat.virtual_mac {
+            Some(own) => own.frames.send(frame),
+            None => port.send_frame(frame),
+        };
+        let announced = seat.config().held().iter().map(|held| match held.address() {
+            IpAddr::V4(address) => {
+                gratuitous_arp(mac, address).iter().try_for_each(|frame| send(frame))
             }
+            IpAddr::V6(address) => send(&unsolicited_advertisement(mac, address, is_router)),
+        });
+        let failures: SmallVec<[io::Error; 1]> = announced.filter_map(Result::err).collect();
+        for error in failures {
+            self.seats[index].note_send_error(&error);
         }
         if self.seats[index].is_settled(Instant::now()) {
             self.probe(index);
@@ -90,10 +93,14 @@ impl Engine {
     ) -> bool {
         let mut all_done = true;
         for address in self.seats[index].config().held().to_vec() {
-            let table = &mut self.ports[self.seats[index].port].table;
+            let seat = &mut self.seats[index];
+            let table = match &mut seat.virtual_mac {
+                Some(own) => &mut own.table,
+                None => &mut self.ports[seat.port].table,
+            };
             if let Err(error) = change(table, address) {
                 all_done = false;
-                self.seats[index].note_address_error(address.address(), &error);
+                seat.note_address_error(address.address(), &error);
             }
         }
         all_done

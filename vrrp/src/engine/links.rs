@@ -8,6 +8,7 @@ use crate::{
     announce::gratuitous_arp,
     channel::bury,
     event::{Event, State},
+    virtual_mac::VirtualMac,
 };
 
 impl Engine {
@@ -33,19 +34,42 @@ impl Engine {
             if self.seats[index].port != port {
                 continue;
             }
-            self.prepare_sender(index, look.reopened);
+            self.equip(index, look.reopened);
             self.follow_source(index, &look.present);
-            self.keep_addresses(index, &look.present, look.new_mac);
+            let own = self.seats[index].virtual_mac.as_mut();
+            match own.map(|own| own.table.list()) {
+                None => self.keep_addresses(index, &look.present, look.new_mac),
+                Some(Ok(present)) => self.keep_addresses(index, &present, false),
+                Some(Err(error)) => {
+                    let router = self.seats[index].name();
+                    tracing::warn!(router, %error, "reading the addresses failed");
+                }
+            }
         }
     }
 
-    fn prepare_sender(&mut self, index: usize, reopened: bool) {
+    /// Gives a virtual router what it needs on its interface, anew where that was made anew.
+    fn equip(&mut self, index: usize, reopened: bool) {
         let port = &self.ports[self.seats[index].port];
         let seat = &mut self.seats[index];
-        if port.is_present() && (reopened || !seat.has_sender()) {
-            let sender = port.open_sender(seat.router.family());
-            if let Some(old) = seat.set_sender(sender) {
-                bury(old);
+        if seat.virtual_mac.as_mut().is_some_and(VirtualMac::is_gone) {
+            tracing::warn!(router = seat.name(), "its interface was removed by someone else");
+            seat.virtual_mac = None;
+        }
+        if !port.is_present() || (!reopened && seat.is_equipped()) {
+            return;
+        }
+        let sender = port.open_sender(seat.router.family());
+        if let Some(old) = seat.set_sender(sender) {
+            bury(old);
+        }
+        // The old one went with its interface, or never was.
+        seat.virtual_mac = None;
+        match port.virtual_mac(seat.config()) {
+            Ok(virtual_mac) => seat.virtual_mac = virtual_mac,
+            Err(error) => {
+                let router = seat.name();
+                tracing::error!(router, %error, "the virtual mac address cannot be had");
             }
         }
     }
@@ -53,8 +77,9 @@ impl Engine {
     fn follow_source(&mut self, index: usize, present: &[Found]) {
         let port = &self.ports[self.seats[index].port];
         let seat = &mut self.seats[index];
-        let source =
-            port.source(present, seat.config()).filter(|source| seat.may_send_from(*source));
+        let source = port
+            .source(present, seat.config())
+            .filter(|source| seat.is_equipped() && seat.may_send_from(*source));
         if source == seat.source {
             return;
         }

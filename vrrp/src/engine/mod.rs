@@ -235,7 +235,9 @@ impl Engine {
                     self.published = false;
                     let is_theirs = |held: &crate::VirtualAddress| held.address() == address;
                     let claimed = |seat: &&mut Seat| {
-                        seat.port == port && seat.config().held().iter().any(is_theirs)
+                        seat.port == port
+                            && !seat.is_own(mac)
+                            && seat.config().held().iter().any(is_theirs)
                     };
                     if let Some(seat) = self.seats.iter_mut().find(claimed) {
                         seat.note_claim(address, mac, now);
@@ -247,8 +249,10 @@ impl Engine {
 
     fn there_is_news(&mut self) -> bool {
         let missing = self.ports.iter().filter(|port| !port.is_present());
+        let own = self.seats.iter().filter_map(|seat| seat.virtual_mac.as_ref());
+        let of_seats = own.map(|own| own.interface.index);
         let interest = Interest {
-            indices: self.ports.iter().map(Port::index).collect(),
+            indices: self.ports.iter().map(Port::index).chain(of_seats).collect(),
             missing: missing.map(Port::name).collect(),
             ours: &self.addresses,
             sources: &self.sources,

@@ -21,6 +21,7 @@ use crate::{
     status::{PeerStatus, RouterStatus},
     storm::Alarm,
     terms::Terms,
+    virtual_mac::VirtualMac,
 };
 
 /// So many senders of one virtual router are told apart; more are counted together with the last.
@@ -35,6 +36,8 @@ pub(super) struct Seat {
     /// Its interface among the ports.
     pub(super) port: usize,
     sender: Option<Sender>,
+    /// Where it has its addresses, if not on the interface itself.
+    pub(super) virtual_mac: Option<VirtualMac>,
     /// Where its advertisements come from, while it can send.
     pub(super) source: Option<IpAddr>,
     pub(super) since: Instant,
@@ -64,6 +67,7 @@ impl Seat {
             config,
             port,
             sender: None,
+            virtual_mac: None,
             source: None,
             since: now,
             last_reason: None,
@@ -100,9 +104,10 @@ impl Seat {
         }
     }
 
-    /// Whether it has a socket to send through.
-    pub(super) fn has_sender(&self) -> bool {
-        self.sender.is_some()
+    /// Whether it has what it needs on its interface: a socket, and its own MAC address if it is to
+    /// have one.
+    pub(super) fn is_equipped(&self) -> bool {
+        self.sender.is_some() && self.config.virtual_mac() == self.virtual_mac.is_some()
     }
 
     /// Sets the socket, and returns the one it had.
@@ -147,7 +152,9 @@ impl Seat {
     /// What a guardian must know to speak in place of this router; `None`: there is no socket for
     /// it, and nothing that would have been said through one.
     pub(super) fn estate(&self, interface: u32) -> Option<Estate<'_>> {
+        let own = self.virtual_mac.as_ref().map(|own| own.interface.index);
         Some(Estate {
+            holding: own.unwrap_or(interface),
             router: &self.router,
             config: &self.config,
             source: self.source,
@@ -223,6 +230,11 @@ impl Seat {
     /// Whether it has been Active for so long that nobody else can be by rights.
     pub(super) fn is_settled(&self, now: Instant) -> bool {
         self.router.state() == State::Active && now >= self.since + SETTLED
+    }
+
+    /// Whether a MAC address is the virtual router's own, whichever node has it.
+    pub(super) fn is_own(&self, mac: Mac) -> bool {
+        self.virtual_mac.as_ref().is_some_and(|own| own.interface.mac == mac)
     }
 
     /// Notes that somebody else says to have one of the addresses.

@@ -20,8 +20,10 @@ pub(crate) struct Estate<'a> {
     pub(crate) format: Format,
     /// The socket they leave through.
     pub(crate) sender: BorrowedFd<'a>,
-    /// Index of the interface.
+    /// Index of the interface it sends through.
     pub(crate) interface: u32,
+    /// Index of the interface that holds the addresses.
+    pub(crate) holding: u32,
 }
 
 /// What a will depends on.
@@ -31,6 +33,7 @@ struct Standing {
     source: Option<IpAddr>,
     format: Format,
     interface: u32,
+    holding: u32,
 }
 
 /// The VRRP thread's side of the guardian.
@@ -52,9 +55,9 @@ impl Notary {
     /// guardian does not take now is left at the next call.
     pub(crate) fn leave(&mut self, index: usize, estate: &Estate<'_>) {
         let Some(lifeline) = &self.lifeline else { return };
-        let &Estate { source, format, interface, .. } = estate;
+        let &Estate { source, format, interface, holding, .. } = estate;
         let active = estate.router.state() == State::Active;
-        let standing = Some(Standing { active, source, format, interface });
+        let standing = Some(Standing { active, source, format, interface, holding });
         if self.told.len() <= index {
             self.told.resize(index + 1, None);
         }
@@ -85,7 +88,7 @@ fn will(estate: &Estate<'_>) -> Will {
         config.destinations().iter().map(farewell).collect()
     });
     let holding = |held: &crate::VirtualAddress| Holding {
-        interface,
+        interface: estate.holding,
         address: held.address(),
         prefix: held.prefix(),
     };
