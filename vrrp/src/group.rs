@@ -20,6 +20,9 @@ use std::sync::Arc;
 
 use crate::{config::Priority, event::State};
 
+/// After so many rounds of orders a group agrees; it takes no more than four.
+pub(crate) const ROUNDS: usize = 6;
+
 /// How a member stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -127,4 +130,140 @@ pub fn orders(members: &[Member]) -> Vec<(usize, Order)> {
         return each(|_, _| Some(Order::Claim));
     }
     Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn priority(priority: u8) -> Priority {
+        Priority::new(priority).unwrap()
+    }
+
+    fn member(state: State) -> Member {
+        Member {
+            state,
+            in_fault: false,
+            halted: false,
+            wants: false,
+            may_join: false,
+            own_priority: priority(100),
+            priority: priority(100),
+        }
+    }
+
+    #[test]
+    fn members_move_together() {
+        use Order::{Cap, Claim, Halt, Resume, Yield};
+        use State::{Active, Backup, Initialize};
+        let backup = member(Backup);
+        let active = member(Active);
+        let wants = Member { wants: true, may_join: true, ..backup };
+        let joins = Member { may_join: true, ..backup };
+        let faulty = Member { in_fault: true, ..member(Initialize) };
+        let halted = Member { halted: true, ..member(Initialize) };
+        let both = Member { in_fault: true, ..halted };
+        let weak = Member { own_priority: priority(50), priority: priority(50), ..backup };
+        let capped = Member { priority: priority(50), ..backup };
+        let table = [
+            ("all backup", vec![backup, backup], vec![]),
+            ("all active", vec![active, active], vec![]),
+            ("one is alone", vec![wants], vec![(0, Claim)]),
+            ("all want", vec![wants, wants], vec![(0, Claim), (1, Claim)]),
+            ("one wants, the other may", vec![joins, wants], vec![(0, Claim), (1, Claim)]),
+            ("one wants, the other hears its active", vec![wants, backup], vec![]),
+            ("nobody wants", vec![joins, joins], vec![]),
+            ("one gave way", vec![backup, active, active], vec![(1, Yield), (2, Yield)]),
+            ("one gave way and wants back", vec![wants, active], vec![(1, Yield)]),
+            ("one fails", vec![faulty, active], vec![(1, Halt)]),
+            ("one has failed", vec![faulty, halted], vec![]),
+            ("a second fails", vec![faulty, both], vec![(0, Halt)]),
+            ("two have failed", vec![both, both, halted], vec![]),
+            ("one of two recovers", vec![both, halted, halted], vec![(0, Resume)]),
+            ("the last recovers", vec![backup, halted, halted], vec![(1, Resume), (2, Resume)]),
+            (
+                "priorities differ",
+                vec![weak, active],
+                vec![(0, Cap(priority(50))), (1, Cap(priority(50)))],
+            ),
+            ("priorities are capped", vec![weak, capped], vec![]),
+        ];
+        for (name, members, expected) in table {
+            assert_eq!(orders(&members), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn routers_with_the_same_word_are_a_group() {
+        let (web, mail): (Arc<str>, Arc<str>) = ("web".into(), "mail".into());
+        let groups = Group::all([Some(&web), None, Some(&mail), Some(&web)]);
+        let members: Vec<_> =
+            groups.iter().map(|group| (&**group.name(), group.members())).collect();
+        assert_eq!(members, [("web", &[0, 3][..]), ("mail", &[2])]);
+    }
+
+    fn any_member() -> impl Strategy<Value = Member> {
+        let state = prop_oneof![Just(State::Backup), Just(State::Active)];
+        let flags = any::<[bool; 4]>();
+        (state, flags, 1_u8..4, 1_u8..4).prop_map(|(state, flags, own, now)| {
+            let [in_fault, halted, wants, may] = flags;
+            let state = if in_fault || halted { State::Initialize } else { state };
+            let may_join = state == State::Backup && (may || wants);
+            Member {
+                state,
+                in_fault,
+                halted,
+                wants: wants && state == State::Backup,
+                may_join,
+                own_priority: priority(own),
+                priority: priority(now),
+            }
+        })
+    }
+
+    /// What a router does with an order.
+    fn obey(member: &mut Member, order: Order) {
+        let backup = |member: &mut Member| {
+            member.state = State::Backup;
+            (member.wants, member.may_join) = (false, false);
+        };
+        match order {
+            Order::Claim => {
+                member.state = State::Active;
+                (member.wants, member.may_join) = (false, false);
+            }
+            Order::Yield => backup(member),
+            Order::Halt => {
+                backup(member);
+                (member.halted, member.state) = (true, State::Initialize);
+            }
+            Order::Resume => {
+                member.halted = false;
+                if !member.in_fault {
+                    backup(member);
+                }
+            }
+            Order::Cap(priority) => member.priority = priority,
+        }
+    }
+
+    proptest! {
+        /// From wherever: a few rounds of orders, and all members agree.
+        #[test]
+        fn a_group_settles(mut members in prop::collection::vec(any_member(), 1..5)) {
+            for round in 0.. {
+                let orders = orders(&members);
+                if orders.is_empty() {
+                    break;
+                }
+                prop_assert!(round < ROUNDS, "{members:?}: {orders:?}");
+                for (index, order) in orders {
+                    obey(&mut members[index], order);
+                }
+            }
+            prop_assert!(members.windows(2).all(|pair| pair[0].state == pair[1].state));
+        }
+    }
 }

@@ -55,6 +55,8 @@ mod group;
 pub mod guardian;
 mod interface;
 mod link;
+#[cfg_attr(not(feature = "mutants"), doc(hidden))]
+pub mod mutation;
 mod neighbour;
 mod netlink;
 mod packet;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::config::Interval;
+use crate::{config::Interval, mutation::mutated};
 
 /// What the timers of a Backup follow from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,13 @@ impl Timing {
     ///
     /// `((256 - priority) * Active_Adver_Interval) / 256`, or `(256 - priority) / 256` seconds
     pub fn skew_time(self) -> Duration {
-        let parts = u64::from(256 - u16::from(self.priority));
+        let parts = if mutated!(SkewIgnored) {
+            0
+        } else if mutated!(SkewReversed) {
+            u64::from(self.priority)
+        } else {
+            u64::from(256 - u16::from(self.priority))
+        };
         Duration::from_micros(parts * self.skew_of.as_micros() / 256)
     }
 
@@ -40,7 +46,8 @@ impl Timing {
     ///
     /// `(3 * Active_Adver_Interval) + Skew_Time`
     pub fn active_down_interval(self) -> Duration {
-        Duration::from_micros(3 * self.active_interval.as_micros()) + self.skew_time()
+        let intervals = if mutated!(DownTooShort) { 2 } else { 3 };
+        Duration::from_micros(intervals * self.active_interval.as_micros()) + self.skew_time()
     }
 
     /// How long one who was asleep listens before he believes what he slept through: until the

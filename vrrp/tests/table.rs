@@ -4,41 +4,33 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    collections::BTreeSet,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use proptest::prelude::*;
+#[path = "common/rows.rs"]
+mod rows;
+
+use rows::{
+    Do::{Add, Announce, Consult, Remove, Renew, Report, Send},
+    Setup, What, drain,
+};
 use vrrp::{
-    Action, Advertisement, Event, Interval, Opinion, Priority, Reason, RouterConfig, State,
-    VirtualRouter, active_down_interval, skew_time,
+    Action, Event, Interval, Opinion, Priority, Reason, RouterConfig,
+    State::{self, Active, Backup, Initialize},
+    VirtualRouter, active_down_interval,
 };
 
-const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 100));
-const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 127));
-/// Greater than ours only if octets are compared without sign.
-const GREATER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 128));
-const SMALLER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 126));
-const OWN_PRIORITY: u8 = 150;
-/// 30 cs, to be told from our own 10 cs.
-const THEIR_INTERVAL: u16 = 30;
+const OWN_PRIORITY: u8 = rows::OWN_PRIORITY;
 
-/// What the shell is told to do, short enough for a table.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Do {
-    Send(u8),
-    Add,
-    Renew,
-    Remove,
-    Announce,
-    Consult,
-    Report(State, State),
+fn ipv4() -> Setup {
+    rows::setups()[0]
 }
-use Do::{Add, Announce, Consult, Remove, Renew, Report, Send};
-use State::{Active, Backup, Initialize};
 
 fn config() -> RouterConfig {
-    RouterConfig::new("eth0", 51, vec![VIP]).unwrap().with_priority(OWN_PRIORITY).unwrap()
+    ipv4().config()
 }
 
 fn interval(centiseconds: u16) -> Interval {
@@ -46,148 +38,67 @@ fn interval(centiseconds: u16) -> Interval {
 }
 
 fn heard(priority: u8, source: IpAddr) -> Event {
-    let advertisement = Advertisement {
-        vrid: config().vrid(),
-        priority,
-        interval: interval(THEIR_INTERVAL),
-        addresses: [VIP].as_slice().into(),
-    };
-    Event::Advertisement { source, advertisement }
+    ipv4().heard(priority, source)
 }
 
-fn drain(router: &mut VirtualRouter) -> Vec<Do> {
-    std::iter::from_fn(|| router.poll_action())
-        .map(|action| match action {
-            Action::Send(advertisement) => {
-                assert_eq!(advertisement.interval, interval(10), "always our own interval");
-                assert_eq!(advertisement.addresses.as_slice(), [VIP]);
-                Send(advertisement.priority)
-            }
-            Action::AddAddresses => Add,
-            Action::RenewAddresses => Renew,
-            Action::RemoveAddresses => Remove,
-            Action::Announce => Announce,
-            Action::Consult => Consult,
-            Action::Report(transition) => Report(transition.from, transition.to),
-        })
-        .collect()
-}
-
-/// A router in `state` whose last timer was started at the returned instant.
 fn router_in(state: State, config: RouterConfig) -> (VirtualRouter, Instant) {
-    let mut now = Instant::now();
-    let mut router = VirtualRouter::new(config);
-    if state != Initialize {
-        router.handle(now, Event::Startup { source: OWN });
-    }
-    if state == Active {
-        now = router.poll_timeout().unwrap();
-        router.handle_timeout(now);
-    }
-    assert_eq!(router.state(), state);
-    drain(&mut router);
-    (router, now)
-}
-
-/// Which timer must run afterwards, counted from the event.
-#[derive(Debug)]
-enum Timer {
-    None,
-    /// Runs on from where it was started before the event.
-    Untouched,
-    /// Active_Down_Interval from an interval in centiseconds.
-    Down(u16),
-    /// Skew_Time from an interval in centiseconds.
-    Skew(u16),
-    /// Advertisement_Interval.
-    Adver,
-    /// A minute, to leave the address to others.
-    Penalty,
+    ipv4().router_in(state, config)
 }
 
 #[test]
 fn every_row_of_section_6_4() {
-    let preempting = config();
-    let patient = config().with_preempt(false);
-    let startup = || Event::Startup { source: OWN };
-    #[rustfmt::skip]
-    let rows = [
-        // (row, configuration, state, event, actions, next state, timer)
-        ("6.4.1 (110) startup, not the owner", &preempting, Initialize, startup(),
-            vec![Report(Initialize, Backup)], Backup, Timer::Down(10)),
-        ("6.4.1 shutdown is nothing new", &preempting, Initialize, Event::Shutdown,
-            vec![], Initialize, Timer::None),
-        ("6.4.1 advertisements are ignored", &preempting, Initialize, heard(1, SMALLER),
-            vec![], Initialize, Timer::None),
+    let setups = rows::setups();
+    let wrong: Vec<_> = setups
+        .iter()
+        .flat_map(|setup| setup.rows().into_iter().filter_map(|row| setup.check(&row).err()))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
 
-        ("6.4.2 shutdown", &preempting, Backup, Event::Shutdown,
-            vec![Report(Backup, Initialize)], Initialize, Timer::None),
-        ("6.4.2 priority zero", &preempting, Backup, heard(0, GREATER),
-            vec![], Backup, Timer::Skew(10)),
-        ("6.4.2 higher priority", &preempting, Backup, heard(151, SMALLER),
-            vec![], Backup, Timer::Down(THEIR_INTERVAL)),
-        ("6.4.2 owner", &preempting, Backup, heard(255, SMALLER),
-            vec![], Backup, Timer::Down(THEIR_INTERVAL)),
-        ("6.4.2 equal priority, greater address", &preempting, Backup, heard(150, GREATER),
-            vec![], Backup, Timer::Down(THEIR_INTERVAL)),
-        ("6.4.2 equal priority, smaller address", &preempting, Backup, heard(150, SMALLER),
-            vec![], Backup, Timer::Down(THEIR_INTERVAL)),
-        ("6.4.2 lower priority, preempting", &preempting, Backup, heard(149, GREATER),
-            vec![], Backup, Timer::Untouched),
-        ("6.4.2 lower priority, not preempting", &patient, Backup, heard(1, SMALLER),
-            vec![], Backup, Timer::Down(THEIR_INTERVAL)),
-        ("own advertisement", &preempting, Backup, heard(150, OWN),
-            vec![], Backup, Timer::Untouched),
-        ("link down", &preempting, Backup, Event::LinkDown,
-            vec![Report(Backup, Initialize)], Initialize, Timer::None),
-        ("a lost address is not ours", &preempting, Backup, Event::AddressLost,
-            vec![], Backup, Timer::Untouched),
+const KINDS: [&str; 11] = [
+    "Startup",
+    "Shutdown",
+    "LinkDown",
+    "ADVERTISEMENT",
+    "SetPriority",
+    "SetPermission",
+    "SetFault",
+    "Track",
+    "AddressLost",
+    "AddressRefused",
+    "Opinion",
+];
 
-        ("6.4.3 shutdown", &preempting, Active, Event::Shutdown,
-            vec![Send(0), Remove, Report(Active, Initialize)], Initialize, Timer::None),
-        ("6.4.3 priority zero", &preempting, Active, heard(0, GREATER),
-            vec![Send(150), Announce], Active, Timer::Adver),
-        ("6.4.3 higher priority", &preempting, Active, heard(151, SMALLER),
-            vec![Remove, Send(150), Report(Active, Backup)], Backup, Timer::Down(THEIR_INTERVAL)),
-        ("6.4.3 equal priority, greater address", &preempting, Active, heard(150, GREATER),
-            vec![Remove, Send(150), Report(Active, Backup)], Backup, Timer::Down(THEIR_INTERVAL)),
-        ("6.4.3 equal priority, smaller address", &preempting, Active, heard(150, SMALLER),
-            vec![Send(150), Announce], Active, Timer::Untouched),
-        ("6.4.3 lower priority", &preempting, Active, heard(149, GREATER),
-            vec![Send(150), Announce], Active, Timer::Untouched),
-        ("6.4.3 lower priority, not preempting", &patient, Active, heard(149, GREATER),
-            vec![Send(150), Announce], Active, Timer::Untouched),
-        ("own advertisement", &preempting, Active, heard(150, OWN),
-            vec![], Active, Timer::Untouched),
-        ("own farewell", &preempting, Active, heard(0, OWN),
-            vec![], Active, Timer::Untouched),
-        ("link down", &preempting, Active, Event::LinkDown,
-            vec![Remove, Report(Active, Initialize)], Initialize, Timer::None),
-        ("an address was lost", &preempting, Active, Event::AddressLost,
-            vec![Add, Announce], Active, Timer::Untouched),
-        ("an address was refused", &preempting, Active, Event::AddressRefused,
-            vec![Send(0), Remove, Report(Active, Backup)], Backup, Timer::Penalty),
-        ("permission withdrawn", &preempting, Active, Event::SetPermission(false),
-            vec![Send(0), Remove, Report(Active, Backup)], Backup, Timer::Down(10)),
-    ];
-    for (row, config, state, event, actions, next, timer) in rows {
-        let (mut router, started) = router_in(state, config.clone());
-        // Late enough that announcements are not held back, early enough that no timer is due.
-        let now = started + Duration::from_millis(60);
-        router.handle(now, event);
-        assert_eq!(drain(&mut router), actions, "{row}");
-        assert_eq!(router.state(), next, "{row}");
-        let own = Duration::from_millis(100);
-        let expected = match timer {
-            Timer::None => None,
-            Timer::Untouched if next == Active => Some(started + own),
-            Timer::Untouched => Some(started + active_down_interval(OWN_PRIORITY, interval(10))),
-            Timer::Down(theirs) => Some(now + active_down_interval(OWN_PRIORITY, interval(theirs))),
-            Timer::Skew(theirs) => Some(now + skew_time(OWN_PRIORITY, interval(theirs))),
-            Timer::Adver => Some(now + own),
-            Timer::Penalty => Some(now + Duration::from_secs(60)),
-        };
-        assert_eq!(router.poll_timeout(), expected, "{row}");
+/// Group orders have a table of their own, and in Initialize no timer runs.
+fn kind(what: &What) -> &'static str {
+    match what {
+        What::Timeout => "timeout",
+        What::Event(event) => match event {
+            Event::Startup { .. } => "Startup",
+            Event::Shutdown => "Shutdown",
+            Event::LinkDown => "LinkDown",
+            Event::Advertisement { .. } => "ADVERTISEMENT",
+            Event::SetPriority(_) => "SetPriority",
+            Event::SetPermission(_) => "SetPermission",
+            Event::SetFault { .. } => "SetFault",
+            Event::Track { .. } => "Track",
+            Event::AddressLost => "AddressLost",
+            Event::AddressRefused => "AddressRefused",
+            Event::Opinion(_) => "Opinion",
+            Event::Group(_) => "Group",
+        },
+    }
+}
+
+/// Whoever adds a state or an event is reminded of the table.
+#[test]
+fn every_state_meets_every_event_in_a_row() {
+    let rows = ipv4().rows();
+    for state in [Initialize, Backup, Active] {
+        let met: BTreeSet<_> =
+            rows.iter().filter(|row| row.state == state).map(|row| kind(&row.what)).collect();
+        let missing: Vec<_> = KINDS.iter().filter(|kind| !met.contains(*kind)).collect();
+        assert!(missing.is_empty(), "{state}: {missing:?}");
     }
 }
 
@@ -242,9 +153,9 @@ fn an_active_renews_its_lease_and_announces_again_and_again() {
 #[test]
 fn the_interval_learnt_from_the_active_is_forgotten_when_we_take_over() {
     let (mut router, now) = router_in(Backup, config());
-    router.handle(now, heard(200, GREATER));
+    router.handle(now, heard(200, ipv4().greater));
     let due = router.poll_timeout().unwrap();
-    assert_eq!(due, now + active_down_interval(OWN_PRIORITY, interval(THEIR_INTERVAL)));
+    assert_eq!(due, now + active_down_interval(OWN_PRIORITY, interval(30)));
     router.handle_timeout(due);
     router.handle(due, Event::SetPermission(false));
     assert_eq!(router.poll_timeout(), Some(due + active_down_interval(OWN_PRIORITY, interval(10))));
@@ -256,9 +167,9 @@ fn without_permission_the_timer_is_held_until_permission_or_an_active_comes() {
     let due = router.poll_timeout().unwrap();
     router.handle_timeout(due);
     assert_eq!((router.state(), router.is_held(), router.poll_timeout()), (Backup, true, None));
-    router.handle(due, heard(149, GREATER));
+    router.handle(due, heard(149, ipv4().greater));
     assert!(router.is_held(), "a lower priority changes nothing");
-    router.handle(due, heard(200, GREATER));
+    router.handle(due, heard(200, ipv4().greater));
     assert!(!router.is_held(), "there is an Active again");
     let due = router.poll_timeout().unwrap();
     router.handle_timeout(due);
@@ -290,8 +201,8 @@ fn a_flood_of_losing_advertisements_is_not_answered_one_by_one() {
     let (mut router, started) = router_in(Active, config());
     let mut sent = 0;
     for millis in 0..100_u64 {
-        router.handle(started + Duration::from_millis(millis), heard(1, SMALLER));
-        router.handle(started + Duration::from_millis(millis), heard(0, SMALLER));
+        router.handle(started + Duration::from_millis(millis), heard(1, ipv4().smaller));
+        router.handle(started + Duration::from_millis(millis), heard(0, ipv4().smaller));
         sent += drain(&mut router).iter().filter(|action| **action == Send(150)).count();
     }
     assert_eq!(sent, 10);
@@ -300,18 +211,18 @@ fn a_flood_of_losing_advertisements_is_not_answered_one_by_one() {
 #[test]
 fn oddities_are_counted_and_change_nothing() {
     let (mut router, now) = router_in(Backup, config());
-    router.handle(now, heard(200, OWN));
+    router.handle(now, heard(200, ipv4().own));
     assert_eq!(router.anomalies().own_source, 1);
-    router.handle(now, heard(200, GREATER));
+    router.handle(now, heard(200, ipv4().greater));
     assert_eq!(router.anomalies().interval_mismatch, 1);
     assert_eq!(router.anomalies().address_mismatch, 0);
-    let Event::Advertisement { source, mut advertisement } = heard(200, GREATER) else {
+    let Event::Advertisement { source, mut advertisement } = heard(200, ipv4().greater) else {
         unreachable!()
     };
-    advertisement.addresses = [OWN].as_slice().into();
+    advertisement.addresses = [ipv4().own].as_slice().into();
     router.handle(now, Event::Advertisement { source, advertisement });
     assert_eq!(router.anomalies().address_mismatch, 1);
-    assert_eq!(router.peer().map(|peer| peer.source), Some(GREATER));
+    assert_eq!(router.peer().map(|peer| peer.source), Some(ipv4().greater));
 }
 
 #[test]
@@ -319,7 +230,7 @@ fn reasons_tell_silence_from_farewell() {
     for (event, expected) in [(None, Reason::ActiveSilent), (Some(0), Reason::ActiveLeft)] {
         let (mut router, now) = router_in(Backup, config());
         if let Some(priority) = event {
-            router.handle(now, heard(priority, GREATER));
+            router.handle(now, heard(priority, ipv4().greater));
         }
         let due = router.poll_timeout().unwrap();
         router.handle_timeout(due);
@@ -332,9 +243,9 @@ fn reasons_tell_silence_from_farewell() {
 }
 
 fn events() -> impl Strategy<Value = Event> {
-    let source = prop_oneof![Just(OWN), Just(SMALLER), Just(GREATER)];
+    let source = prop_oneof![Just(ipv4().own), Just(ipv4().smaller), Just(ipv4().greater)];
     prop_oneof![
-        Just(Event::Startup { source: OWN }),
+        Just(Event::Startup { source: ipv4().own }),
         Just(Event::Shutdown),
         Just(Event::LinkDown),
         Just(Event::AddressLost),
@@ -412,12 +323,12 @@ fn an_advertisement_ends_the_delay_and_a_goodbye_needs_no_second_opinion() {
     let until = due + Duration::from_millis(150);
     router.handle(due, Event::Opinion(Opinion::Hold { until, why: "it is well" }));
     drain(&mut router);
-    router.handle(due, heard(200, GREATER));
+    router.handle(due, heard(200, ipv4().greater));
     assert_eq!((router.hold(), router.state()), (None, Backup));
     // Too late to matter.
     router.handle(due, Event::Opinion(Opinion::Claim));
     assert_eq!(router.state(), Backup);
-    router.handle(due, heard(0, GREATER));
+    router.handle(due, heard(0, ipv4().greater));
     router.handle_timeout(router.poll_timeout().unwrap());
     assert_eq!(router.state(), Active);
 }

@@ -7,6 +7,7 @@
 mod actions;
 mod links;
 mod seat;
+mod sync;
 
 use std::{
     io::{self, Read},
@@ -21,6 +22,7 @@ use crate::{
     config::{Family, RouterConfig},
     error::PacketError,
     event::{Event, State},
+    group::Group,
     guardian::{Lifeline, Notary},
     packet::{Advertisement, Datagram},
     port::Port,
@@ -65,6 +67,7 @@ pub(crate) struct Engine {
     ports: Vec<Port>,
     watch: Watch,
     seats: Vec<Seat>,
+    groups: Vec<Group>,
     /// Every virtual address of every router.
     addresses: Vec<IpAddr>,
     /// Addresses of this host that are configured as sources.
@@ -99,11 +102,13 @@ impl Engine {
             let port = ports.iter().position(|port| port.name() == &**config.interface())?;
             Some(Seat::new(config, port, now))
         });
-        let seats = seats.collect();
+        let seats: Vec<_> = seats.collect();
+        let groups = Group::all(seats.iter().map(|seat: &Seat| seat.config().sync_group()));
         let mut engine = Self {
             ports,
             watch,
             seats,
+            groups,
             addresses,
             sources,
             inbox,
@@ -300,6 +305,7 @@ impl Engine {
             if router.poll_timeout().is_some_and(|deadline| deadline <= now) {
                 router.handle_timeout(now);
                 self.carry_out(index);
+                self.coordinate(index);
                 self.published = false;
             }
         }
@@ -308,6 +314,7 @@ impl Engine {
     fn feed(&mut self, index: usize, event: Event) {
         self.seats[index].router.handle(Instant::now(), event);
         self.carry_out(index);
+        self.coordinate(index);
     }
 
     fn leave_wills(&mut self) {

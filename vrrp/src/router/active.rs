@@ -11,6 +11,7 @@ use crate::{
     announce_plan::AnnouncePlan,
     config::Interval,
     event::{Action, Reason},
+    mutation::mutated,
     packet::Advertisement,
 };
 
@@ -76,7 +77,7 @@ impl Active {
     /// Takes note that the call comes `late`; true: so late that others may have taken over.
     pub(super) fn wake(&mut self, late: Duration, interval: Interval) -> bool {
         let is_late = late > interval.as_duration() * OVERSLEPT_INTERVALS;
-        if self.sleep != Sleep::Awake || !is_late {
+        if self.sleep != Sleep::Awake || !is_late || mutated!(SleepIgnored) {
             return false;
         }
         self.sleep = Sleep::Late;
@@ -97,9 +98,16 @@ impl VirtualRouter {
     }
 
     fn claim_addresses(&mut self) {
+        if mutated!(AddressesBeforeAdvertisement) {
+            self.actions.push_back(Action::AddAddresses);
+        }
         self.send(self.priority().as_u8());
-        self.actions.push_back(Action::AddAddresses);
-        self.actions.push_back(Action::Announce);
+        if !mutated!(AddressesBeforeAdvertisement) {
+            self.actions.push_back(Action::AddAddresses);
+        }
+        if !mutated!(AnnouncementForgotten) {
+            self.actions.push_back(Action::Announce);
+        }
     }
 
     /// 6.4.3 Adver_Timer, and our own timers.
@@ -140,7 +148,17 @@ impl VirtualRouter {
 
     /// The tie is broken by the address as an unsigned number in network order.
     pub(super) fn loses_against(&self, source: IpAddr, advertisement: &Advertisement) -> bool {
-        (advertisement.priority, Some(source)) > (self.priority().as_u8(), self.source)
+        let (theirs, ours) = (advertisement.priority, self.priority().as_u8());
+        if mutated!(TieIgnored) {
+            return theirs > ours;
+        }
+        if mutated!(TieReversed) {
+            return theirs > ours || theirs == ours && Some(source) < self.source;
+        }
+        if mutated!(HigherIgnored) {
+            return theirs == ours && Some(source) > self.source;
+        }
+        (theirs, Some(source)) > (ours, self.source)
     }
 
     /// Whether the sender took over while we were asleep and may keep the place: in Backup we
@@ -154,12 +172,14 @@ impl VirtualRouter {
     }
 
     fn preempts_at_once(&self) -> bool {
-        self.config.preempt() && self.config.preempt_delay().is_zero()
+        self.preempts() && self.config.preempt_delay().is_zero()
     }
 
     /// 6.4.3 ADVERTISEMENT with more right than ours.
     pub(super) fn give_way(&mut self, now: Instant, source: IpAddr, advertisement: &Advertisement) {
-        self.actions.push_back(Action::RemoveAddresses);
+        if !mutated!(AddressesKept) {
+            self.actions.push_back(Action::RemoveAddresses);
+        }
         // One last advertisement shows the winner that there was another Active and makes it
         // announce itself again. It follows the removal, or our kernel could still answer an ARP
         // request after the winner's announcement.
@@ -172,7 +192,7 @@ impl VirtualRouter {
     /// Leaves Active of our own accord: the goodbye lets the next router take over within its
     /// Skew_Time.
     pub(super) fn yield_to_others(&mut self, now: Instant, reason: Reason) {
-        self.send(0);
+        self.say_goodbye();
         self.actions.push_back(Action::RemoveAddresses);
         self.become_backup(now, reason);
     }
@@ -226,6 +246,7 @@ impl VirtualRouter {
         if let Role::Active(active) = &mut self.role
             && active.sleep == Sleep::Awake
         {
+            let interval = if mutated!(AdverTimerTooLong) { interval * 2 } else { interval };
             let next = active.adver + interval;
             let on_beat = active.adver <= now && next > now;
             active.adver = if on_beat { next } else { now + interval };

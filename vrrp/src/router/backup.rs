@@ -9,6 +9,7 @@ use super::{Role, VirtualRouter, down_timer::DownTimer};
 use crate::{
     config::Interval,
     event::{Action, Opinion, Peer, Reason},
+    mutation::mutated,
     packet::Advertisement,
 };
 
@@ -43,7 +44,7 @@ impl Watch {
     /// Half an interval and not two as for an Active: packets that were dropped while we slept are
     /// missing from the very first one, and listening once more costs one interval.
     pub(super) fn wake(&mut self, now: Instant, late: Duration, active_interval: Interval) -> bool {
-        if late <= active_interval.as_duration() / 2 {
+        if late <= active_interval.as_duration() / 2 || mutated!(OldTimerBelieved) {
             return false;
         }
         let round = match self.timer {
@@ -130,7 +131,10 @@ impl VirtualRouter {
         if !self.permission() {
             self.peer = None;
             self.set_timer(DownTimer::Held);
-        } else if self.config.second_opinion() && reason == Reason::ActiveSilent {
+        } else if self.config.second_opinion()
+            && reason == Reason::ActiveSilent
+            && !mutated!(OpinionIgnored)
+        {
             self.set_timer(DownTimer::Consulting);
             self.actions.push_back(Action::Consult);
         } else {
@@ -169,6 +173,9 @@ impl VirtualRouter {
 
     /// 6.4.2 ADVERTISEMENT with priority zero: Active_Down_Timer runs for Skew_Time.
     pub(super) fn hear_farewell(&mut self, now: Instant) {
+        if mutated!(FarewellIgnored) {
+            return;
+        }
         self.peer = None;
         if let Role::Backup(watch) = &mut self.role {
             watch.lesser = None;
@@ -179,13 +186,17 @@ impl VirtualRouter {
     /// Adopts the sender's interval and starts Active_Down_Timer anew.
     pub(super) fn follow(&mut self, now: Instant, source: IpAddr, advertisement: &Advertisement) {
         self.peer = Some(Peer { source, priority: advertisement.priority });
-        self.active_interval = advertisement.interval;
+        if !mutated!(IntervalNotAdopted) {
+            self.active_interval = advertisement.interval;
+        }
         let is_lesser = advertisement.priority < self.priority().as_u8();
         if let Role::Backup(watch) = &mut self.role {
             watch.lesser = None;
             watch.patient_since = watch.patient_since.filter(|_| is_lesser);
         }
-        self.set_timer(DownTimer::Silence { since: now });
+        if !mutated!(DownTimerRunsOn) {
+            self.set_timer(DownTimer::Silence { since: now });
+        }
     }
 
     /// An Active of lower priority is there. The timer runs on, unless the preempt delay protects it:
@@ -199,7 +210,10 @@ impl VirtualRouter {
     ) {
         let delay = self.config.preempt_delay();
         let Role::Backup(watch) = &mut self.role else { return };
-        if !delay.is_zero() && now < *watch.patient_since.get_or_insert(now) + delay {
+        if !delay.is_zero()
+            && !mutated!(DelayIgnored)
+            && now < *watch.patient_since.get_or_insert(now) + delay
+        {
             self.follow(now, source, advertisement);
             return;
         }

@@ -46,6 +46,7 @@ use crate::{
     config::{Family, Interval, Priority, RouterConfig, Vrid},
     event::{Action, Anomalies, Event, Lateness, Peer, Reason, State, Transition},
     group::{Member, Order},
+    mutation::mutated,
     packet::{Advertisement, Version},
     timers::Timing,
     tracking::{Adjustment, Cause},
@@ -130,7 +131,7 @@ impl VirtualRouter {
             (State::Backup, Event::Shutdown) => self.leave(Reason::Shutdown),
             (State::Backup, Event::LinkDown) => self.leave(Reason::LinkDown),
             (State::Active, Event::Shutdown) => {
-                self.send(0);
+                self.say_goodbye();
                 self.actions.push_back(Action::RemoveAddresses);
                 self.leave(Reason::Shutdown);
             }
@@ -150,7 +151,8 @@ impl VirtualRouter {
 
             // Our own advertisement came back, or another host has our address. Comparing it with
             // ourselves would make two Actives fight, or one give up against its own echo.
-            (_, Event::Advertisement { source, .. }) if Some(source) == self.source => {}
+            (_, Event::Advertisement { source, .. })
+                if Some(source) == self.source && !mutated!(EchoHeard) => {}
 
             // 6.4.2 Backup, ADVERTISEMENT with priority zero.
             (State::Backup, Event::Advertisement { advertisement, .. })
@@ -160,7 +162,7 @@ impl VirtualRouter {
             }
             // 6.4.2 Backup, ADVERTISEMENT of an Active to follow.
             (State::Backup, Event::Advertisement { source, advertisement })
-                if !self.config.preempt() || advertisement.priority >= self.priority().as_u8() =>
+                if !self.preempts() || advertisement.priority >= self.priority().as_u8() =>
             {
                 self.follow(now, source, &advertisement);
             }
@@ -174,8 +176,10 @@ impl VirtualRouter {
             (State::Active, Event::Advertisement { advertisement, .. })
                 if advertisement.priority == 0 =>
             {
-                self.assert_active(now);
-                self.restart_adver_timer(now);
+                if !mutated!(FarewellUnanswered) {
+                    self.assert_active(now);
+                    self.restart_adver_timer(now);
+                }
             }
             // Not in the RFC: we were asleep for so long that the sender rightly took over.
             (State::Active, Event::Advertisement { source, advertisement })
@@ -192,7 +196,11 @@ impl VirtualRouter {
             }
             // 6.4.3 Active, losing ADVERTISEMENT: assert ourselves at once, also towards switches
             // and neighbours that learnt the sender's place meanwhile.
-            (State::Active, Event::Advertisement { .. }) => self.assert_active(now),
+            (State::Active, Event::Advertisement { .. }) => {
+                if !mutated!(LosingUnanswered) {
+                    self.assert_active(now);
+                }
+            }
         }
     }
 
@@ -319,7 +327,7 @@ impl VirtualRouter {
     }
 
     fn judge_faults(&mut self, now: Instant) {
-        let cause = self.standing.faults().next();
+        let cause = self.standing.faults().next().filter(|_| !mutated!(FaultIgnored));
         match (self.state(), cause) {
             (State::Initialize, None) if self.source.is_some() => {
                 self.become_backup(now, Reason::Recovered);
@@ -327,7 +335,7 @@ impl VirtualRouter {
             (State::Initialize, _) | (_, None) => {}
             (State::Backup, Some(cause)) => self.become_initialize(Reason::Fault(cause)),
             (State::Active, Some(cause)) => {
-                self.send(0);
+                self.say_goodbye();
                 self.actions.push_back(Action::RemoveAddresses);
                 self.become_initialize(Reason::Fault(cause));
             }
@@ -399,6 +407,17 @@ impl VirtualRouter {
 
     fn send(&mut self, priority: u8) {
         self.actions.push_back(Action::Send(self.advertisement(priority)));
+    }
+
+    fn say_goodbye(&mut self) {
+        if !mutated!(GoodbyeForgotten) {
+            self.send(0);
+        }
+    }
+
+    /// Preempt_Mode.
+    fn preempts(&self) -> bool {
+        (self.config.preempt() || mutated!(PreemptForced)) && !mutated!(PreemptIgnored)
     }
 
     /// What this router says with that priority; 0 is its goodbye.
