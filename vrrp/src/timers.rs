@@ -50,10 +50,10 @@ impl Timing {
         Duration::from_micros(intervals * self.active_interval.as_micros()) + self.skew_time()
     }
 
-    /// How long one who was asleep listens before he believes what he slept through: until the
-    /// next advertisement of an Active that lives. Not in the RFC.
+    /// How long one who was asleep listens before he believes what he slept through: an Active that
+    /// lives is heard, though one advertisement be lost or late. Not in the RFC.
     pub(crate) fn listening_time(self) -> Duration {
-        self.active_interval.as_duration() + self.skew_time()
+        2 * self.active_interval.as_duration() + self.skew_time()
     }
 }
 

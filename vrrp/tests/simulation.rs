@@ -23,7 +23,7 @@ const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 100));
 const SEEDS: u64 = 100;
 const RUNS: u64 = 10_000;
 /// CI has two cores.
-const THREADS: u64 = 2;
+const THREADS: usize = 2;
 
 fn router(priority: u8) -> RouterConfig {
     RouterConfig::new("eth0", 51, vec![VIP]).unwrap().with_priority(priority).unwrap()
@@ -80,8 +80,8 @@ fn ten_thousand_runs_keep_every_invariant() {
         oracle::run(seed).unwrap_or_else(|violation| panic!("{violation}"));
         return;
     }
-    let first_violation = |thread: u64| {
-        (thread..RUNS).step_by(THREADS as usize).find_map(|seed| oracle::run(seed).err())
+    let first_violation = |thread: usize| {
+        (0..RUNS).skip(thread).step_by(THREADS).find_map(|seed| oracle::run(seed).err())
     };
     let violations: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> =
@@ -261,4 +261,89 @@ fn a_suspended_active_that_preempts_asserts_itself_when_it_wakes() {
     assert_eq!(segment.holders(), [0]);
     assert_eq!(segment.transitions(0).len(), 2, "it never left active in its own eyes");
     assert!(segment.announcements(0) > announced);
+}
+
+/// Two hosts with a router on each of two segments, in a sync group, with these priorities.
+fn pairs(priorities: [[u8; 2]; 2]) -> Segment {
+    let mut segment = Segment::new(1, Instant::now());
+    for (number, [first, second]) in priorities.into_iter().enumerate() {
+        let node = segment.add(router(first).with_sync_group("pair"), host(number));
+        let second = router(second).with_name("second").with_sync_group("pair");
+        segment.add_router(node, second, host(number));
+        segment.start(node);
+    }
+    segment
+}
+
+/// Who holds the addresses of both segments.
+fn both(segment: &Segment) -> [Vec<usize>; 2] {
+    [segment.holders_on(0), segment.holders_on(1)]
+}
+
+#[test]
+fn a_sync_group_leaves_with_the_first_link_that_fails_and_comes_back_with_the_last() {
+    let mut segment = pairs([[254, 254], [253, 253]]);
+    segment.run_for(Duration::from_secs(2));
+    assert_eq!(both(&segment), [[0], [0]]);
+    segment.feed_wire(0, 1, Event::LinkDown);
+    assert_eq!(segment.state_on(0, 0), State::Initialize, "the whole group is in fault");
+    // The goodbye on the segment that works takes the other one along.
+    segment.run_for(Duration::from_millis(200));
+    assert_eq!(both(&segment), [[1], [1]]);
+    segment.feed_wire(0, 1, Event::Startup { source: host(0) });
+    segment.run_for(Duration::from_secs(1));
+    assert_eq!(both(&segment), [[0], [0]]);
+}
+
+#[test]
+fn a_sync_group_is_taken_over_as_fast_as_its_first_member() {
+    let mut segment = pairs([[254, 254], [253, 253]]);
+    segment.run_for(Duration::from_secs(2));
+    segment.crash(0);
+    segment.run_for(active_down_interval(253, router(253).interval()));
+    assert_eq!(both(&segment), [[1], [1]]);
+}
+
+#[test]
+fn a_cut_of_one_segment_does_not_pass_a_sync_group_to_and_fro() {
+    let mut segment = pairs([[254, 254], [253, 253]]);
+    segment.run_for(Duration::from_secs(2));
+    let moved = segment.transitions(1).len();
+    segment.set_part(1, 1, 1);
+    segment.run_for(Duration::from_secs(60));
+    assert_eq!(both(&segment), [[0], [0]]);
+    assert_eq!(segment.transitions(1).len(), moved, "it never moved");
+    assert!(segment.hold(1, 1).is_some(), "and says why");
+}
+
+#[test]
+fn priorities_that_cross_within_sync_groups_make_no_ping_pong() {
+    for priorities in [[[254, 100], [100, 254]], [[254, 200], [253, 253]], [[100, 100], [100, 100]]]
+    {
+        let mut segment = pairs(priorities);
+        segment.run_for(Duration::from_secs(2));
+        let holders = both(&segment);
+        assert_eq!((holders[0].len(), &holders[0]), (1, &holders[1]), "{priorities:?}");
+        let moved = [0, 1].map(|node| segment.transitions(node).len());
+        segment.run_for(Duration::from_secs(60));
+        assert_eq!(both(&segment), holders);
+        assert_eq!([0, 1].map(|node| segment.transitions(node).len()), moved, "{priorities:?}");
+    }
+}
+
+#[test]
+fn a_split_that_heals_leaves_a_sync_group_on_one_host() {
+    for loss_permille in [0, 100, 300] {
+        let mut segment = pairs([[254, 254], [253, 253]]);
+        segment.run_for(Duration::from_secs(2));
+        segment.set_group(1, 1);
+        segment.run_for(Duration::from_secs(2));
+        assert_eq!(both(&segment), [[0, 1], [0, 1]]);
+        segment.set_conditions(Conditions { loss_permille, ..Conditions::default() });
+        segment.set_group(1, 0);
+        segment.run_for(Duration::from_secs(2));
+        segment.set_conditions(Conditions::default());
+        segment.run_for(Duration::from_secs(2));
+        assert_eq!(both(&segment), [[0], [0]], "{loss_permille}");
+    }
 }

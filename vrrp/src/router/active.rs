@@ -220,24 +220,27 @@ impl VirtualRouter {
         }
     }
 
-    /// Tells a router that believes to be Active, and all who listened to it, who really is.
-    pub(super) fn assert_active(&mut self, now: Instant) {
-        let Role::Active(active) = &mut self.role else { return };
+    /// Tells a router that believes to be Active, and all who listened to it, who really is. True:
+    /// an advertisement is sent; false: one was a moment ago, or follows.
+    pub(super) fn assert_active(&mut self, now: Instant) -> bool {
+        let Role::Active(active) = &mut self.role else { return false };
         match active.sleep {
             Sleep::Awake => {}
             // Follows at once, with the addresses.
-            Sleep::Late => return,
+            Sleep::Late => return false,
             // A successor left again, or is to be preempted: the place is ours.
             Sleep::Listening => {
                 active.adver = now;
-                return;
+                return false;
             }
         }
-        if active.asserted.is_none_or(|last| now >= last + ASSERT_SPACING) {
+        let sends = active.asserted.is_none_or(|last| now >= last + ASSERT_SPACING);
+        if sends {
             active.asserted = Some(now);
             self.send(self.priority().as_u8());
         }
         self.announce_again(now);
+        sends
     }
 
     /// Keeps the beat unless a whole interval was missed; a burst of arrears helps nobody.

@@ -11,6 +11,7 @@ use crate::{
     event::{Action, Opinion, Peer, Reason},
     mutation::mutated,
     packet::Advertisement,
+    timers::Timing,
 };
 
 /// So often in a row a Backup that was asleep again and again goes on listening. A host so starved
@@ -21,6 +22,8 @@ const LISTENING_ROUNDS: u8 = 3;
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) timer: DownTimer,
+    /// When to be called at the latest, to prove that we are awake.
+    pub(super) pulse: Instant,
     /// The Active of lower priority that is being overruled, and when it was heard last.
     lesser: Option<Lesser>,
     /// Since when the preempt delay runs.
@@ -35,25 +38,37 @@ struct Lesser {
 }
 
 impl Watch {
-    pub(super) fn started(now: Instant) -> Self {
-        Self { timer: DownTimer::Silence { since: now }, lesser: None, patient_since: None }
+    pub(super) fn started(now: Instant, active_interval: Interval) -> Self {
+        Self {
+            timer: DownTimer::Silence { since: now },
+            pulse: now + active_interval.as_duration(),
+            lesser: None,
+            patient_since: None,
+        }
     }
 
-    /// Takes note that the call comes `late`; true: too late to believe the timer.
+    /// Takes note that the call comes `late`; true: too late to believe that nobody was there.
     ///
     /// Half an interval and not two as for an Active: packets that were dropped while we slept are
-    /// missing from the very first one, and listening once more costs one interval.
-    pub(super) fn wake(&mut self, now: Instant, late: Duration, active_interval: Interval) -> bool {
-        if late <= active_interval.as_duration() / 2 || mutated!(OldTimerBelieved) {
+    /// missing from the very first one, and listening once more costs little.
+    pub(super) fn wake(
+        &mut self,
+        now: Instant,
+        late: Duration,
+        timing: Timing,
+        active_interval: Interval,
+    ) -> bool {
+        let interval = active_interval.as_duration();
+        self.pulse = self.pulse.max(now + interval);
+        if late <= interval / 2 || mutated!(OldTimerBelieved) {
             return false;
         }
+        let listens_anyway = |deadline: Instant| deadline >= now + timing.listening_time();
         let round = match self.timer {
             DownTimer::Listening { round, .. } => round + 1,
-            // Woken by nothing but itself, to look at its group again.
-            DownTimer::Ready { .. } => return false,
             _ => 1,
         };
-        if round <= LISTENING_ROUNDS {
+        if round <= LISTENING_ROUNDS && !self.timer.deadline(timing).is_none_or(listens_anyway) {
             self.timer = DownTimer::Listening { since: now, round };
         }
         true
@@ -108,7 +123,7 @@ impl VirtualRouter {
 
     /// 6.4.2 Active_Down_Timer.
     pub(super) fn backup_timeout(&mut self, now: Instant) {
-        if self.poll_timeout().is_none_or(|deadline| deadline > now) {
+        if self.active_down_timer().is_none_or(|deadline| deadline > now) {
             return;
         }
         let again = now + self.config.interval().as_duration();

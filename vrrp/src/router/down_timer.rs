@@ -15,7 +15,7 @@ pub(crate) enum DownTimer {
     Silence { since: Instant },
     /// Runs for Skew_Time: the Active said goodbye.
     Farewell { since: Instant },
-    /// Runs for an interval and Skew_Time: the process was asleep when its timer should have
+    /// Runs for two intervals and Skew_Time: the process was asleep when its timer should have
     /// fired, for the `round`th time in a row.
     Listening { since: Instant, round: u8 },
     /// Runs for [`PENALTY`].

@@ -23,10 +23,11 @@
 //! A process that was stopped, starved, or whose machine was paused finds its timers long over. It
 //! must not act on them: that nobody was heard while it slept proves nothing, as packets may have
 //! been dropped by a full buffer or a paused card, and whoever heard nothing from *us* had every
-//! right to take over. So the router compares each call with the time it had asked for:
+//! right to take over. So the router compares each call with the time it had asked for. It asks for
+//! one at least once an interval, as a nap may also end right before a timer fires.
 //!
-//! - a Backup whose timer is over by more than half an interval listens for one more interval and
-//!   Skew_Time, in which an Active that lives must be heard;
+//! - a Backup that is late by more than half an interval listens for two more intervals
+//!   and Skew_Time, in which an Active that lives must be heard, before any timer of its fires;
 //! - an Active that is more than two intervals late (three after its last advertisement, when the
 //!   others may have taken over) gives way to whoever it heard, unless it would preempt him at
 //!   once anyway, and otherwise starts anew with addresses and announcements: the lease of the
@@ -176,8 +177,7 @@ impl VirtualRouter {
             (State::Active, Event::Advertisement { advertisement, .. })
                 if advertisement.priority == 0 =>
             {
-                if !mutated!(FarewellUnanswered) {
-                    self.assert_active(now);
+                if !mutated!(FarewellUnanswered) && self.assert_active(now) {
                     self.restart_adver_timer(now);
                 }
             }
@@ -198,7 +198,7 @@ impl VirtualRouter {
             // and neighbours that learnt the sender's place meanwhile.
             (State::Active, Event::Advertisement { .. }) => {
                 if !mutated!(LosingUnanswered) {
-                    self.assert_active(now);
+                    let _ = self.assert_active(now);
                 }
             }
         }
@@ -224,8 +224,18 @@ impl VirtualRouter {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.role {
             Role::Initialize => None,
-            Role::Backup(watch) => watch.timer.deadline(self.timing()),
+            Role::Backup(watch) => {
+                watch.timer.deadline(self.timing()).map(|deadline| deadline.min(watch.pulse))
+            }
             Role::Active(active) => Some(active.due()),
+        }
+    }
+
+    /// When Active_Down_Timer fires, in Backup and while it runs.
+    pub fn active_down_timer(&self) -> Option<Instant> {
+        match &self.role {
+            Role::Backup(watch) => watch.timer.deadline(self.timing()),
+            Role::Initialize | Role::Active(_) => None,
         }
     }
 
@@ -362,10 +372,11 @@ impl VirtualRouter {
     fn notice_lateness(&mut self, now: Instant) {
         let Some(deadline) = self.poll_timeout() else { return };
         let late = now.saturating_duration_since(deadline);
+        let timing = self.timing();
         match &mut self.role {
             Role::Initialize => {}
             Role::Backup(watch) => {
-                if watch.wake(now, late, self.active_interval) {
+                if watch.wake(now, late, timing, self.active_interval) {
                     self.late.note(late);
                 }
             }
@@ -388,7 +399,7 @@ impl VirtualRouter {
     fn become_backup(&mut self, now: Instant, reason: Reason) {
         let from = self.state();
         self.active_interval = self.config.interval();
-        self.role = Role::Backup(Watch::started(now));
+        self.role = Role::Backup(Watch::started(now, self.active_interval));
         self.report(from, reason);
     }
 

@@ -286,6 +286,11 @@ impl Segment {
         self.hosts[host].seats[wire].router.state()
     }
 
+    /// Why a host on a wire does not claim what it would.
+    pub fn hold(&self, host: usize, wire: usize) -> Option<&'static str> {
+        self.hosts[host].seats[wire].router.hold()
+    }
+
     /// The priority in force of a host on wire 0.
     pub fn priority(&self, host: usize) -> u8 {
         self.hosts[host].seats[0].router.priority().as_u8()

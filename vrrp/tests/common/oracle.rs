@@ -38,7 +38,8 @@ struct Host {
     running: bool,
     paused: bool,
     woken: Option<Instant>,
-    /// Who was Active in its place when it woke.
+    suspended: Instant,
+    /// Who was Active in its place when it woke, an Active that had slept for too long.
     successor: Option<usize>,
     /// When something was done to it.
     touched: Instant,
@@ -60,6 +61,8 @@ struct Bounds {
     vacant: Duration,
     /// Two Actives: one advertisement of the winner may be lost.
     crowded: Duration,
+    /// That much longer if one of them slept and listens before it speaks.
+    listening: Duration,
     /// Changes of state.
     settled: Duration,
 }
@@ -70,12 +73,18 @@ impl Bounds {
         let interval = slowest.as_duration();
         let timing = Timing::version_3(1, slowest);
         let slack = Duration::from_millis(1);
-        let listening = interval + timing.skew_time();
+        let listening = 2 * interval + timing.skew_time();
         let vacant = delay + timing.active_down_interval() + listening + slack;
         let crowded = 2 * interval + delay + slack;
         let patience = hosts.iter().map(|host| host.patience).max().unwrap_or_default();
         let preempting = if patience.is_zero() { patience } else { patience + vacant };
-        Self { longest: interval, vacant, crowded, settled: vacant + 2 * crowded + preempting }
+        Self {
+            longest: interval,
+            vacant,
+            crowded,
+            listening,
+            settled: vacant + listening + 2 * crowded + preempting,
+        }
     }
 }
 
@@ -160,6 +169,7 @@ impl Scenario {
                 running: false,
                 paused: false,
                 woken: None,
+                suspended: start,
                 successor: None,
                 touched: start,
                 backup: start,
@@ -224,6 +234,7 @@ impl Scenario {
             4 | 5 if running && !paused => {
                 self.tell(host, "suspended");
                 self.segment.pause(host);
+                self.hosts[host].suspended = self.segment.now();
                 self.hosts[host].paused = true;
             }
             4..=6 if paused => self.wake(host),
@@ -308,7 +319,11 @@ impl Scenario {
         let in_its_place = |other: &usize| {
             *other != host && self.is_able(*other, part) && self.hosts[*other].active.is_some()
         };
-        self.hosts[host].successor = (0..self.hosts.len()).find(in_its_place);
+        let slept = self.segment.now() - self.hosts[host].suspended;
+        let overslept = self.hosts[host].active.is_some()
+            && slept > 4 * self.hosts[host].interval.as_duration();
+        let successor = (0..self.hosts.len()).find(in_its_place).filter(|_| overslept);
+        self.hosts[host].successor = successor;
         if is_deaf {
             self.segment.resume_deaf(host);
         } else {
@@ -459,7 +474,7 @@ impl Scenario {
                 && self.is_able(*other, part)
                 && (!preempt || self.segment.priority(*other) >= own)
                 // It may have had to listen itself before it spoke.
-                && now > audible + 2 * interval.as_duration() + self.delay
+                && now > audible + 3 * interval.as_duration() + self.delay
         })
     }
 
@@ -507,7 +522,7 @@ impl Scenario {
         };
         let timing = Timing::version_3(1, host.interval);
         let awake = host.woken.map_or(active, |woken| woken.max(active));
-        let listening = host.interval.as_duration() + timing.skew_time();
+        let listening = 2 * host.interval.as_duration() + timing.skew_time();
         if !holds && now > awake + listening {
             return Err(format!("host {number} is active without addresses"));
         }
@@ -525,9 +540,14 @@ impl Scenario {
         let is_active = |host: &&usize| self.segment.state(**host) == State::Active;
         let actives: Vec<_> = able.iter().filter(is_active).copied().collect();
         let is_vacant = actives.is_empty() && !able.is_empty();
+        let slept = |host: &usize| {
+            self.hosts[*host].woken.is_some_and(|woken| now < woken + self.bounds.settled)
+        };
+        let slack = if actives.iter().any(slept) { self.bounds.listening } else { Duration::ZERO };
+        let crowded = self.bounds.crowded + slack;
         for (book, applies, bound, what) in [
             (&mut self.vacant, is_vacant, self.bounds.vacant, "nobody is active"),
-            (&mut self.crowded, actives.len() > 1, self.bounds.crowded, "several are active"),
+            (&mut self.crowded, actives.len() > 1, crowded, "several are active"),
         ] {
             if !applies {
                 book.remove(&part);

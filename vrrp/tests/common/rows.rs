@@ -9,7 +9,7 @@ use std::{
 };
 
 use vrrp::{
-    Action, Advertisement, Event, Interval, Opinion, Priority, RouterConfig, State, Timing,
+    Action, Advertisement, Dialect, Event, Interval, Opinion, Priority, RouterConfig, State,
     Tracked, Tracker, VirtualRouter,
 };
 
@@ -41,6 +41,8 @@ pub(crate) enum Timer {
     Skew,
     /// Advertisement_Interval.
     Adver,
+    /// Two intervals and Skew_Time, to hear who is there.
+    Listening,
     /// A minute, to leave the address to others.
     Penalty,
 }
@@ -51,6 +53,8 @@ pub(crate) enum What {
     Event(Event),
     /// Its timer fires.
     Timeout,
+    /// It was asleep for five intervals, and finds this in its socket.
+    Overslept(Option<Event>),
 }
 
 pub(crate) struct Row {
@@ -78,7 +82,7 @@ pub(crate) struct Setup {
     pub(crate) theirs: Interval,
 }
 
-pub(crate) fn setups() -> [Setup; 2] {
+pub(crate) fn setups() -> [Setup; 3] {
     let v4 = |last| IpAddr::V4(Ipv4Addr::new(10, 99, 0, last));
     let v6 = |last| IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last));
     let interval = |centiseconds| Interval::from_centiseconds(centiseconds).unwrap();
@@ -100,7 +104,14 @@ pub(crate) fn setups() -> [Setup; 2] {
         smaller: v6(0x7ffe),
         ..ipv4
     };
-    [ipv4, ipv6]
+    let version_2 = Setup {
+        name: "version 2",
+        is_version_2: true,
+        interval: interval(300),
+        theirs: interval(300),
+        ..ipv4
+    };
+    [ipv4, ipv6, version_2]
 }
 
 impl Setup {
@@ -108,6 +119,9 @@ impl Setup {
         let config = RouterConfig::new("eth0", 51, vec![self.vip]).unwrap();
         let config = config.with_priority(OWN_PRIORITY).unwrap();
         let config = config.with_interval(self.interval.as_duration()).unwrap();
+        if self.is_version_2 {
+            return config.with_dialect(Dialect::version_2(None)).unwrap();
+        }
         config
     }
 
@@ -121,12 +135,14 @@ impl Setup {
         Event::Advertisement { source, advertisement }
     }
 
-    pub(crate) fn timing(&self, interval: Interval) -> Timing {
-        if self.is_version_2 {
-            Timing::version_2(OWN_PRIORITY, interval)
-        } else {
-            Timing::version_3(OWN_PRIORITY, interval)
-        }
+    /// Skew_Time, worked out once more: what is tested must not say what is right.
+    fn skew(&self, interval: Interval) -> Duration {
+        let whole = if self.is_version_2 { 1_000_000 } else { interval.as_micros() };
+        Duration::from_micros(whole * u64::from(256 - u16::from(OWN_PRIORITY)) / 256)
+    }
+
+    fn down(&self, interval: Interval) -> Duration {
+        3 * interval.as_duration() + self.skew(interval)
     }
 
     /// A router in `state` whose last timer was started at the returned instant.
@@ -136,9 +152,9 @@ impl Setup {
         if state != Initialize {
             router.handle(now, Event::Startup { source: self.own });
         }
+        drain(&mut router);
         if state == Active {
-            now = router.poll_timeout().unwrap();
-            router.handle_timeout(now);
+            now = fire(&mut router).0;
         }
         drain(&mut router);
         (router, now)
@@ -156,33 +172,39 @@ impl Setup {
         expect("state before", router.state().to_string(), row.state.to_string())?;
         // Late enough that announcements are not held back, early enough that no timer is due.
         let mut now = started + Duration::from_millis(60);
+        let mut actions = Vec::new();
         match &row.what {
             What::Event(event) => router.handle(now, event.clone()),
-            What::Timeout => {
-                now = router.poll_timeout().unwrap();
-                router.handle_timeout(now - Duration::from_micros(1));
-                expect("too early", format!("{:?}", drain(&mut router)), "[]".to_owned())?;
+            What::Overslept(event) => {
+                now = started + 5 * self.interval.as_duration();
+                if let Some(event) = event {
+                    router.handle(now, event.clone());
+                }
                 router.handle_timeout(now);
             }
+            What::Timeout => {
+                (now, actions) = fire(&mut router);
+            }
         }
-        expect("actions", format!("{:?}", drain(&mut router)), format!("{:?}", row.actions))?;
+        actions.extend(drain(&mut router));
+        expect("actions", format!("{actions:?}"), format!("{:?}", row.actions))?;
         expect("state", router.state().to_string(), row.next.to_string())?;
         let timer = match row.timer {
             Timer::None => None,
             Timer::Untouched if row.next == Active => Some(started + self.interval.as_duration()),
-            Timer::Untouched => Some(started + self.timing(self.interval).active_down_interval()),
-            Timer::Down(interval) => Some(now + self.timing(interval).active_down_interval()),
-            Timer::Skew => Some(now + self.timing(self.interval).skew_time()),
+            Timer::Untouched => Some(started + self.down(self.interval)),
+            Timer::Down(interval) => Some(now + self.down(interval)),
+            Timer::Skew => Some(now + self.skew(self.interval)),
             Timer::Adver => Some(now + self.interval.as_duration()),
+            Timer::Listening => {
+                Some(now + 2 * self.interval.as_duration() + self.skew(self.interval))
+            }
             Timer::Penalty => Some(now + Duration::from_secs(60)),
         };
         // An Active also wakes for its leases and announcements; its next advertisement is sent
         // when it is due.
-        let due = if row.next == Active {
-            next_advertisement(&mut router)
-        } else {
-            router.poll_timeout()
-        };
+        let due =
+            if row.next == Active { Some(fire(&mut router).0) } else { router.active_down_timer() };
         let since = |instant: Option<Instant>| format!("{:?}", instant.map(|it| it - started));
         expect("timer", since(due), since(timer))
     }
@@ -191,7 +213,7 @@ impl Setup {
     /// state and this timer.
     #[rustfmt::skip]
     pub(crate) fn rows(&self) -> Vec<Row> {
-        use What::{Event as On, Timeout};
+        use What::{Event as On, Overslept, Timeout};
         let preempting = self.config();
         let patient = self.config().with_preempt(false);
         let delayed = self.config().with_preempt_delay(Duration::from_secs(5)).unwrap();
@@ -200,6 +222,7 @@ impl Setup {
         let tracking = self.config().with_trackers(vec![Tracker::new("web", 0).unwrap()]).unwrap();
         let startup = || On(Event::Startup { source: self.own });
         let heard = |priority, source| On(self.heard(priority, source));
+        let asleep = |priority, source| Some(self.heard(priority, source));
         let priority = |value| On(Event::SetPriority(Priority::new(value).unwrap()));
         let fault = || On(Event::SetFault { cause: "isolated", present: true });
         let down = || On(Event::Track { tracker: "web".into(), seen: Tracked::Down });
@@ -328,19 +351,45 @@ impl Setup {
                 &[Report(Backup, Initialize)], Initialize, Timer::None),
             row("Active: new priority", &preempting, Active, priority(150),
                 &[], Active, Timer::Untouched),
+            row("Backup: asleep over Active_Down_Timer", &preempting, Backup, Overslept(None),
+                &[], Backup, Timer::Listening),
+            row("Backup: asleep over Active_Down_Timer, goodbye", &preempting, Backup, Overslept(asleep(0, greater)),
+                &[], Backup, Timer::Skew),
+            row("Active: asleep, nothing heard", &preempting, Active, Overslept(None),
+                &[Send(150), Add, Announce], Active, Timer::Adver),
+            row("Active: asleep, lower priority heard", &preempting, Active, Overslept(asleep(149, smaller)),
+                &[Send(150), Add, Announce], Active, Timer::Adver),
+            row("Active: asleep, nothing heard, Preempt_Mode false", &patient, Active, Overslept(None),
+                &[], Active, Timer::Listening),
+            row("Active: asleep, lower priority heard, Preempt_Mode false", &patient, Active, Overslept(asleep(149, smaller)),
+                &steps_down, Backup, theirs),
+            row("Active: asleep, lower priority heard, preempt delay", &delayed, Active, Overslept(asleep(149, smaller)),
+                &steps_down, Backup, theirs),
+            row("Active: asleep, equal priority heard", &preempting, Active, Overslept(asleep(150, smaller)),
+                &steps_down, Backup, theirs),
+            row("Active: asleep, higher priority heard", &preempting, Active, Overslept(asleep(151, smaller)),
+                &gives_way, Backup, theirs),
             row("Backup: new priority", &preempting, Backup, priority(150),
                 &[], Backup, Timer::Untouched),
         ]
     }
 }
 
-/// Lets an Active go on until it advertises, and says when that is.
-fn next_advertisement(router: &mut VirtualRouter) -> Option<Instant> {
+/// Lets Active_Down_Timer or Adver_Timer fire: when that is, and what is asked for then. A Backup
+/// asks for nothing before; leases and announcements of an Active have tables of their own.
+pub(crate) fn fire(router: &mut VirtualRouter) -> (Instant, Vec<Do>) {
+    let down = router.active_down_timer();
     loop {
-        let due = router.poll_timeout()?;
+        let due = router.poll_timeout().unwrap();
         router.handle_timeout(due);
-        if drain(router).contains(&Send(OWN_PRIORITY)) {
-            return Some(due);
+        let mut actions = drain(router);
+        if down.is_some() {
+            if down == Some(due) || !actions.is_empty() {
+                return (due, actions);
+            }
+        } else if actions.contains(&Send(OWN_PRIORITY)) {
+            actions.retain(|action| !matches!(action, Do::Renew | Announce));
+            return (due, actions);
         }
     }
 }
