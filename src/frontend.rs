@@ -28,7 +28,7 @@ use crate::http::client_ip::TrustedProxies;
 use crate::http::server::{Abort, Connection, Server};
 use crate::http::upgrade::Upgrades;
 use crate::http::{client, server, tls};
-use crate::net::Dial;
+use crate::net::{Dial, Sockets};
 use crate::nextcloud;
 use crate::observe::metrics::metrics;
 use crate::proxy::answer;
@@ -227,6 +227,11 @@ impl Frontend {
     /// The ExApp records requests are judged by, the default Nextcloud's first.
     pub fn directories(&self) -> impl Iterator<Item = &Directory> {
         self.rooms.proxy.realms.iter().map(|realm| &realm.directory)
+    }
+
+    /// Every client connection.
+    pub fn sockets(&self) -> &Sockets {
+        self.server.sockets()
     }
 
     /// Serves until `stop`, then lets what is in flight end within the drain time; upgraded

@@ -100,6 +100,22 @@ impl FlowTable {
         self.local.remove(Pair::new(server, client));
     }
 
+    /// How far a connection of this node has come by now, if it is recorded.
+    pub fn refresh(&mut self, server: SocketAddr, client: SocketAddr, sequence: Sequence) {
+        self.local.refresh(Pair::new(server, client), sequence);
+    }
+
+    /// The addresses are about to leave this node: what ends there now is orphaned, whatever
+    /// becomes of its sockets here, until somebody has had the time to wake it: [`Self::bury`].
+    pub fn leave(&mut self, addresses: &[IpAddr]) {
+        self.local.leave(|server| addresses.contains(&server));
+    }
+
+    /// Removes what was left behind at these addresses.
+    pub fn bury(&mut self, addresses: &[IpAddr]) {
+        self.local.bury(|server| addresses.contains(&server));
+    }
+
     /// The flows of this node.
     pub fn own(&self) -> impl Iterator<Item = Flow> {
         self.local.flows()
@@ -138,11 +154,13 @@ impl FlowTable {
         self.heard.remove(&node);
     }
 
-    /// The flows of all other nodes that ended at one of `addresses`: each once, without those
-    /// that are open here, tunnel clients first.
+    /// The flows of all other nodes that ended at one of `addresses`, and those left behind there
+    /// when this node lost them: each once, without those that are open here, tunnel clients
+    /// first.
     pub fn orphans(&self, addresses: &[IpAddr]) -> Vec<Flow> {
         let mut orphans = HashMap::new();
-        for flow in self.heard.values().flat_map(Heard::flows) {
+        let heard = self.heard.values().flat_map(Heard::flows);
+        for flow in heard.chain(self.local.left()) {
             let pair = Pair::new(flow.server, flow.client);
             if addresses.contains(&flow.server.ip()) && !self.local.holds(&pair) {
                 orphans.insert(pair, flow);
@@ -151,6 +169,11 @@ impl FlowTable {
         let mut orphans: Vec<_> = orphans.into_values().collect();
         orphans.sort_unstable_by_key(|flow| (flow.kind, flow.client));
         orphans
+    }
+
+    /// Whether a connection is open here now.
+    pub fn is_open(&self, server: SocketAddr, client: SocketAddr) -> bool {
+        self.local.holds(&Pair::new(server, client))
     }
 
     /// How many there are.
@@ -170,8 +193,28 @@ impl Flows {
         Self(Arc::new(Mutex::new(table)))
     }
 
+    /// Enters a connection for as long as the answer lives.
+    pub fn record(&self, flow: Flow) -> Recorded {
+        self.lock().add(flow);
+        Recorded { flows: self.clone(), server: flow.server, client: flow.client }
+    }
+
     /// The table. Never kept across something that waits.
     pub fn lock(&self) -> MutexGuard<'_, FlowTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection in the table; dropped when it ends.
+#[derive(Debug)]
+pub struct Recorded {
+    flows: Flows,
+    server: SocketAddr,
+    client: SocketAddr,
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        self.flows.lock().remove(self.server, self.client);
     }
 }

@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use cluster::flows::Recorded;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -31,17 +33,20 @@ use super::preface::{Preface, Refusal};
 use super::registry::Seat;
 use super::session::{Input, Session, SessionEnd};
 use super::sieve::Sieve;
-use super::socket::{Grip, Socket};
 use super::tunnels::Tunnels;
 use super::wire::{Codec, WireError};
 use super::work::Users;
 use crate::guard::Guard;
-use crate::net::Stream;
+use crate::net::{Grip, Socket, Stream};
 use crate::observe::metrics::metrics;
 
 /// Stream data a mux session may send before its login was accepted. A Login is at most 10 KiB;
 /// nothing else may come before the answer.
 const PROBATION: u32 = 64 * 1024;
+
+/// Unsent bytes the kernel may hold: a ping reply behind more than this would miss frpc's 10 s on
+/// a slow line.
+const NOTSENT_LOWAT: u32 = 128 * 1024;
 
 /// Bytes taken off a TLS connection at once.
 const READ_AHEAD: usize = 32 * 1024;
@@ -121,11 +126,12 @@ struct LoggedIn {
     session: Session,
     run_id: String,
     client: SocketAddr,
+    _recorded: Recorded,
 }
 
 impl LoggedIn {
     async fn run(self) {
-        let Self { session, run_id, client } = self;
+        let Self { session, run_id, client, _recorded } = self;
         let end = session.run().await;
         if matches!(end, SessionEnd::Killed) {
             tracing::debug!(run_id, client.addr = %client, "session ended by this side");
@@ -149,11 +155,18 @@ impl Door {
         client: SocketAddr,
         ticket: Ticket,
     ) -> Result<(), Rejected> {
-        let socket = Socket::new(tcp);
+        // The tunnel works without the option, only worse.
+        let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(NOTSENT_LOWAT);
+        let socket = Socket::new(tcp, client);
+        socket.remember_start();
         let grip = socket.grip();
-        self.tunnels.track(grip.clone());
+        self.tunnels.sockets().track(&socket);
         let server = socket.local_addr()?;
-        let first = within(socket.peek()).await??.ok_or(Rejected::Ended)?;
+        let mut first = [0];
+        if within(socket.peek(&mut first)).await?? == 0 {
+            return Err(Rejected::Ended);
+        }
+        let [first] = first;
         // Only now: one that says nothing needs no turn, and must not keep others from theirs.
         let turn = within(ticket.turn()).await?.ok_or(Rejected::Ended)?;
         let (stream, inside) = match Preface::of(first) {
@@ -315,6 +328,7 @@ impl Door {
             grip: origin.grip.clone(),
             users: Users::default(),
         });
+        let recorded = self.tunnels.record(origin.server, origin.client, &origin.grip);
         tracing::info!(
             run_id,
             client.addr = %origin.client,
@@ -335,7 +349,7 @@ impl Door {
         let control = Control::new(start, Instant::now());
         let tunnels = self.tunnels.clone();
         let session = Session { id, tunnels, control, codec, stream, out, input: inputs, kill };
-        Ok(LoggedIn { session, run_id, client: origin.client })
+        Ok(LoggedIn { session, run_id, client: origin.client, _recorded: recorded })
     }
 
     /// What the token of a login proves.

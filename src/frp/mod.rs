@@ -27,7 +27,6 @@ mod registry;
 mod server;
 mod session;
 mod sieve;
-mod socket;
 mod tunnels;
 mod work;
 

@@ -13,8 +13,8 @@ use super::entitlement::Proof;
 use super::message::NewProxy;
 use super::ports::{Granted, Ports, Refusal, SessionId, Wanted};
 use super::session::Input;
-use super::socket::Grip;
 use super::work::Users;
+use crate::net::Grip;
 
 /// A session as others can reach it.
 #[derive(Clone, Debug)]

@@ -7,13 +7,14 @@
 mod status;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use cluster::flows::{Flow, FlowKind, Recorded, Sequence};
 use cluster::record::{Tenant, Tunnel, TunnelKey};
 use cluster::{Command, Handle, ProposeError};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
@@ -28,10 +29,9 @@ use super::message::{Message, NewProxy, StartWorkConn};
 use super::ports::{Ports, Refusal, SessionId};
 use super::registry::{Registry, Seat};
 use super::session::Input;
-use super::socket::Grip;
 use super::wire::Codec;
 use super::work::WorkStream;
-use crate::net::{BoxFuture, Dial, Stream, Target, TcpDial};
+use crate::net::{BoxFuture, Dial, Grip, Numbers, Sockets, Stream, Target, TcpDial};
 use crate::observe::metrics::metrics;
 
 pub use status::TunnelStatus;
@@ -55,8 +55,8 @@ struct Inner {
     fallback: TcpDial,
     registry: Mutex<Registry>,
     absence: Mutex<Absence>,
-    /// Every socket of the FRP port, for [`Tunnels::abandon`].
-    grips: Mutex<Vec<Grip>>,
+    /// Every socket of the FRP port.
+    sockets: Sockets,
     /// Counts changes of what is live.
     changed: watch::Sender<u64>,
 }
@@ -83,7 +83,7 @@ impl Tunnels {
             fallback,
             registry: Mutex::new(Registry::new(ports)),
             absence: Mutex::new(absence),
-            grips: Mutex::default(),
+            sockets: Sockets::default(),
             changed: watch::channel(0).0,
         });
         tokio::spawn(forget_lost(Arc::downgrade(&inner)));
@@ -110,11 +110,7 @@ impl Tunnels {
     /// port that ends at one of them, without a packet, so that none of them disturbs its client
     /// once it is elsewhere. Connections to the node's own addresses go on.
     pub fn abandon(&self, addresses: &[IpAddr]) {
-        let mut grips = lock(&self.inner.grips);
-        for grip in grips.extract_if(.., |grip| grip.ends_at(addresses)) {
-            grip.abandon();
-        }
-        drop(grips);
+        self.inner.sockets.abandon(addresses);
         let seats = self.inner.registry().evict_at(addresses);
         for seat in &seats {
             seat.kill.cancel();
@@ -134,13 +130,17 @@ impl Tunnels {
         self.inner.bump();
     }
 
-    pub(super) fn track(&self, grip: Grip) {
-        let mut grips = lock(&self.inner.grips);
-        // Swept when it would have to grow: never more than twice what is open.
-        if grips.len() == grips.capacity() {
-            grips.retain(Grip::is_open);
-        }
-        grips.push(grip);
+    /// Every socket of the FRP port.
+    pub fn sockets(&self) -> &Sockets {
+        &self.inner.sockets
+    }
+
+    /// Lets the other nodes know of a control connection, while the answer lives.
+    pub(super) fn record(&self, server: SocketAddr, client: SocketAddr, grip: &Grip) -> Recorded {
+        let numbers = grip.numbers();
+        let sequence = numbers.map(|Numbers { send, receive }| Sequence { send, receive });
+        let flow = Flow { server, client, kind: FlowKind::Control, sequence };
+        self.inner.cluster.flows().record(flow)
     }
 
     pub(super) fn attach(&self, seat: Seat) -> SessionId {

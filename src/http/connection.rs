@@ -26,7 +26,6 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +34,7 @@ use super::body::Body;
 use super::framing::Tap;
 use super::server::{Abort, Config, Connection};
 use super::tls;
+use crate::net::Socket;
 
 /// How a client of HTTP/2 opens a connection; up to here no client of HTTP/1 does.
 const PREFACE: [u8; 4] = *b"PRI ";
@@ -107,7 +107,7 @@ where
     }
 
     /// Serves one connection to its end. After the stop no new request is begun.
-    pub(super) async fn speak(self, stream: TcpStream, connection: Connection) {
+    pub(super) async fn speak(self, stream: Socket, connection: Connection) {
         let peer = connection.peer;
         let Some(acceptor) = &self.terms.tls else {
             let first = tokio::select! {
@@ -338,7 +338,7 @@ async fn while_it_moves(stream: impl Future, standstill: Duration) {
 }
 
 /// Looks at the first bytes and leaves them where they are.
-async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
+async fn is_http2(stream: &Socket) -> io::Result<bool> {
     let mut first = [0; PREFACE.len()];
     loop {
         let seen = stream.peek(&mut first).await?;

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::body::Body;
 use super::connection::Speaker;
-use crate::net::listen;
+use crate::net::{Socket, Sockets, listen};
 use crate::observe::metrics::metrics;
 
 /// Limits of a server.
@@ -88,13 +88,19 @@ pub enum Abort {
 pub struct Server {
     config: Config,
     places: Arc<Semaphore>,
+    sockets: Sockets,
 }
 
 impl Server {
     /// A server with these limits and no listener yet.
     pub fn new(config: Config) -> Self {
         let places = Arc::new(Semaphore::new(config.max_connections));
-        Self { config, places }
+        Self { config, places, sockets: Sockets::default() }
+    }
+
+    /// Every client connection, upgraded ones included.
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// Serves one listener, with TLS if there is an acceptor, until `stop`; then lets requests in
@@ -119,8 +125,10 @@ impl Server {
                 // The kernel keeps this clock, also over a window that stays shut. A socket that
                 // refuses the option works without.
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.config.unread));
+                let socket = Socket::new(stream, peer);
+                self.sockets.track(&socket);
                 let connection = Connection { peer, slot: Arc::new(place) };
-                let one = speaker.clone().speak(stream, connection);
+                let one = speaker.clone().speak(socket, connection);
                 let open = metrics().connections.enter();
                 let cut = cut.clone();
                 connections.spawn(async move {

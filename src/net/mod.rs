@@ -2,8 +2,12 @@
 
 pub mod dial;
 pub mod listen;
+mod numbers;
+pub mod socket;
 pub mod splice;
 pub mod stream;
 
 pub use dial::{BoxFuture, Dial, Target, TcpDial};
+pub use numbers::Numbers;
+pub use socket::{Grip, Socket, Sockets};
 pub use stream::Stream;

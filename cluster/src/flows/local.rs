@@ -4,7 +4,8 @@
 //! the versions from any point on tells somebody who knew the table up to there all there is to
 //! know. That somebody ended is remembered for a while only: who was away longer starts anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::ops::Bound;
 
 use super::delta::{FlowDelta, MAX_CHANGES, Mark};
@@ -21,6 +22,8 @@ pub(super) struct Local {
     horizon: u64,
     entries: HashMap<Pair, Entry>,
     changes: BTreeMap<u64, Pair>,
+    /// Open for everybody else, although their sockets are gone.
+    left: HashSet<Pair>,
     controls: usize,
     clients: usize,
     closed: usize,
@@ -45,6 +48,7 @@ impl Local {
             horizon: 0,
             entries: HashMap::new(),
             changes: BTreeMap::new(),
+            left: HashSet::new(),
             controls: 0,
             clients: 0,
             closed: 0,
@@ -64,8 +68,15 @@ impl Local {
 
     pub(super) fn add(&mut self, flow: Flow) -> bool {
         let pair = Pair::new(flow.server, flow.client);
-        let open = Some((flow.kind, flow.sequence));
         let before = self.entries.get(&pair).copied();
+        // The same pair again is a new connection if the old one was left behind.
+        let known =
+            if self.left.remove(&pair) { None } else { before.and_then(|entry| entry.open) };
+        let open = Some(match known {
+            // Who knows more has said so before.
+            Some((FlowKind::Control, sequence)) => (FlowKind::Control, flow.sequence.or(sequence)),
+            _ => (flow.kind, flow.sequence),
+        });
         if before.is_some_and(|entry| entry.open == open) {
             return true;
         }
@@ -78,6 +89,16 @@ impl Local {
         true
     }
 
+    pub(super) fn refresh(&mut self, pair: Pair, sequence: Sequence) {
+        let known = self.entries.get(&pair).and_then(|entry| entry.open);
+        if let Some((kind, before)) = known
+            && before != Some(sequence)
+            && self.holds(&pair)
+        {
+            self.change(pair, Some((kind, Some(sequence))));
+        }
+    }
+
     pub(super) fn remove(&mut self, pair: Pair) {
         if self.holds(&pair) {
             self.change(pair, None);
@@ -87,8 +108,28 @@ impl Local {
         }
     }
 
+    pub(super) fn leave(&mut self, at: impl Fn(IpAddr) -> bool) {
+        let open = self.entries.iter().filter(|(_, entry)| entry.open.is_some());
+        let there = open.filter(|(pair, _)| at(pair.server().ip()));
+        self.left.extend(there.map(|(pair, _)| *pair));
+    }
+
+    pub(super) fn bury(&mut self, at: impl Fn(IpAddr) -> bool) {
+        let gone: Vec<_> = self.left.extract_if(|pair| at(pair.server().ip())).collect();
+        for pair in gone {
+            self.remove(pair);
+        }
+    }
+
+    pub(super) fn left(&self) -> impl Iterator<Item = Flow> {
+        let entries = self.left.iter().filter_map(|pair| Some((pair, self.entries.get(pair)?)));
+        entries.filter_map(|(pair, entry)| flow(pair, entry))
+    }
+
+    /// Whether the connection is open here.
     pub(super) fn holds(&self, pair: &Pair) -> bool {
-        self.entries.get(pair).is_some_and(|entry| entry.open.is_some())
+        let is_open = self.entries.get(pair).is_some_and(|entry| entry.open.is_some());
+        is_open && !self.left.contains(pair)
     }
 
     pub(super) fn flows(&self) -> impl Iterator<Item = Flow> {
