@@ -9,14 +9,13 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::Context;
 use cluster::record::Tenant;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +25,7 @@ use super::reload::{Parts, Running};
 use super::status::{Facts, Speaker};
 use crate::config::{Node, Serve, TenantConfig};
 use crate::docker::{ClientFiles, Engines, Names};
-use crate::failover::{Effects, Watch};
+use crate::failover;
 use crate::frontend::{self, Frontend, Listeners, Served};
 use crate::guard::Guard;
 use crate::http::tls::Certificate;
@@ -57,8 +56,8 @@ pub(super) async fn run(
         .await
         .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
     make_private_dir(&node.state_dir)?;
-    let (reports, events) = mpsc::unbounded_channel();
-    let speaker = Speaker::new(Mutex::new(start_speaker(&serve.routers, reports)?));
+    let (reports, told) = mpsc::channel();
+    let speaker = Speaker::new(Mutex::new(start_speaker(&serve.routers, reports.clone())?));
     let guardian = guardian.map(|guardian| attach(guardian, &speaker)).transpose()?;
 
     let mut watched = super::link_certificates(&cluster);
@@ -92,7 +91,9 @@ pub(super) async fn run(
     let stop = CancellationToken::new();
     let ready = CancellationToken::new();
     let mut tasks = Tasks::new();
-    spawn_watch(&mut tasks, &handle, &tunnels, events, &stop);
+    let sockets = [frontend.sockets().clone(), tunnels.sockets().clone()];
+    let watch = super::watch::watch(&handle, &tunnels, sockets, &serve.routers);
+    tasks.spawn(super::watch::run(watch, told, reports, stop.clone()));
     tasks.spawn(speaker_ends(speaker.clone(), stop.clone()));
     let facts = Arc::new(Facts::node(
         node.name.clone(),
@@ -237,14 +238,14 @@ fn make_private_dir(path: &PathBuf) -> anyhow::Result<()> {
 /// Starts the VRRP thread, unless there is no virtual router.
 fn start_speaker(
     routers: &[vrrp::RouterConfig],
-    reports: mpsc::UnboundedSender<vrrp::Report>,
+    reports: mpsc::Sender<failover::Told>,
 ) -> anyhow::Result<Option<vrrp::SpeakerHandle>> {
     if routers.is_empty() {
         return Ok(None);
     }
     let tell = move |report: vrrp::Report| {
         // Runs on the VRRP thread: an unbounded send neither waits nor fails loudly.
-        let _ = reports.send(report);
+        let _ = reports.send(failover::Told::Report(report));
     };
     vrrp::SpeakerConfig::new(routers.to_vec())
         .map_err(vrrp::Error::from)
@@ -285,31 +286,6 @@ fn spawn(tasks: &mut Tasks, service: impl Future<Output = ()> + Send + 'static) 
         service.await;
         Ok(())
     });
-}
-
-fn spawn_watch(
-    tasks: &mut Tasks,
-    cluster: &cluster::Handle,
-    tunnels: &frp::Tunnels,
-    events: mpsc::UnboundedReceiver<vrrp::Report>,
-    stop: &CancellationToken,
-) {
-    let effects = Effects {
-        is_live: Box::new({
-            let tunnels = tunnels.clone();
-            move |tunnel| tunnels.of(&tunnel.tenant).is_live(tunnel.port)
-        }),
-        adopt: Box::new({
-            let tunnels = tunnels.clone();
-            move || tunnels.adopt()
-        }),
-        abandon: Box::new({
-            let tunnels = tunnels.clone();
-            move |addresses| tunnels.abandon(addresses)
-        }),
-    };
-    let watch = Watch::new(cluster.clone(), effects);
-    spawn(tasks, watch.run(events, stop.clone()));
 }
 
 /// The FRP port opens once its certificates exist, which on the very first start of a cluster

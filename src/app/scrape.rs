@@ -211,6 +211,7 @@ mod tests {
         m.tunnel_waited("came");
         m.control_called("info", 200);
         m.vrrp_entered("web", "active");
+        m.tickled("client", "sent");
         m.render(|sheet| fill(&reading(), sheet))
     }
 

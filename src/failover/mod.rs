@@ -2,9 +2,13 @@
 //! the tickles that wake orphaned connections, and the trackers priorities depend on. Who holds
 //! the address is decided in `vrrp`.
 
+mod pace;
+pub mod recorder;
+mod segment;
 pub mod takeover;
 pub mod tickle;
 pub mod trackers;
 pub mod watch;
 
-pub use watch::{Effects, Watch};
+pub use recorder::Recorder;
+pub use watch::{Effects, Told, Watch};

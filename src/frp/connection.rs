@@ -26,15 +26,16 @@ use super::control::{Control, Start};
 use super::credential::Credentials;
 use super::crypto::cfb::{IV_LEN, Key};
 use super::entitlement::Proof;
-use super::login::{self, LoginError};
+use super::login;
 use super::message::{Login, LoginResp, Message, NewWorkConn, StartWorkConn};
 use super::mux;
 use super::preface::{Preface, Refusal};
 use super::registry::Seat;
+use super::rejected::{Rejected, STEP};
 use super::session::{Input, Session, SessionEnd};
 use super::sieve::Sieve;
 use super::tunnels::Tunnels;
-use super::wire::{Codec, WireError};
+use super::wire::Codec;
 use super::work::Users;
 use crate::guard::Guard;
 use crate::net::{Grip, Socket, Stream};
@@ -50,9 +51,6 @@ const NOTSENT_LOWAT: u32 = 128 * 1024;
 
 /// Bytes taken off a TLS connection at once.
 const READ_AHEAD: usize = 32 * 1024;
-
-/// Longest time for the first byte, the TLS handshake and the first message, each.
-const STEP: Duration = Duration::from_secs(10);
 
 /// Longest silence of a client without mux (frps `heartbeatTimeout`).
 const HEARTBEAT: Duration = Duration::from_secs(90);
@@ -75,33 +73,6 @@ pub(super) struct Door {
     pub(super) guard: Guard,
     pub(super) credentials: Credentials,
     pub(super) sieve: Mutex<Sieve>,
-}
-
-/// Why a connection ended before it was a session.
-#[derive(Debug, thiserror::Error)]
-enum Rejected {
-    #[error("nothing came within {} s", STEP.as_secs())]
-    Silent,
-    #[error("the connection ended early")]
-    Ended,
-    #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
-    #[error("frpc without TLS; this server requires TLS with the certificates of its CA")]
-    NoTls,
-    #[error("TLS handshake failed: {0}")]
-    Tls(io::Error),
-    #[error("{0}")]
-    Preface(#[from] Refusal),
-    #[error("{0}")]
-    Wire(#[from] WireError),
-    #[error("the first message is {0}, expected Login or NewWorkConn")]
-    Message(&'static str),
-    #[error("login refused: {}", .0.cause())]
-    Login(#[from] LoginError),
-    #[error("no session has that run id")]
-    NoSession,
-    #[error("no random numbers are to be had")]
-    Random,
 }
 
 /// Where a connection comes from.

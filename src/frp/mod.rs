@@ -24,6 +24,7 @@ mod admission;
 mod connection;
 mod inherit;
 mod registry;
+mod rejected;
 mod server;
 mod session;
 mod sieve;

@@ -1,11 +1,13 @@
 //! Whole clusters in network namespaces, through `trigon lab`: a power cut and a hand-over with
 //! every tunnel client, and what the lab leaves behind. Times are for the bench; here it counts
 //! that service comes back, that nothing fails once it is back, and that the report is complete.
+//! `wake` is about single connections.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod crash;
 mod two;
+mod wake;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -81,7 +81,9 @@ impl Local {
             return true;
         }
         let is_open = before.is_some_and(|entry| entry.open.is_some());
-        if !is_open && flow.kind == FlowKind::Client && self.clients >= self.cap {
+        // What was left behind takes nobody's place.
+        let taken = self.clients.saturating_sub(self.left.len());
+        if !is_open && flow.kind == FlowKind::Client && taken >= self.cap {
             self.turned_away += 1;
             return false;
         }

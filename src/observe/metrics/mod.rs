@@ -54,6 +54,7 @@ pub struct Metrics {
     tunnel_waits: Family<One, Counter>,
     control_calls: Family<Two, Counter>,
     transitions: Family<Vec<(&'static str, String)>, Counter>,
+    tickles: Family<Two, Counter>,
 }
 
 /// The counters of this process.
@@ -77,6 +78,7 @@ impl Metrics {
         let tunnel_waits = Family::default();
         let control_calls = Family::default();
         let transitions = Family::default();
+        let tickles = Family::default();
         let r = &mut registry;
         let open = "Connections of the HTTP listeners open now, this one included";
         r.register("connections_open", open, connections.gauge());
@@ -98,6 +100,8 @@ impl Metrics {
         r.register("control_calls", help, control_calls.clone());
         let help = "Changes of state of virtual routers";
         r.register("vrrp_transitions", help, transitions.clone());
+        let help = "Clients of orphaned connections told that their server is gone, by outcome";
+        r.register("tickles", help, tickles.clone());
         Self {
             registry,
             requests,
@@ -112,6 +116,7 @@ impl Metrics {
             tunnel_waits,
             control_calls,
             transitions,
+            tickles,
         }
     }
 
@@ -156,6 +161,11 @@ impl Metrics {
     pub fn vrrp_entered(&self, router: &str, state: &str) {
         let labels = vec![("router", router.to_owned()), ("to", state.to_owned())];
         self.transitions.get_or_create(&labels).inc();
+    }
+
+    /// The client of an orphaned connection was told, or could not be.
+    pub fn tickled(&self, of: &'static str, outcome: &'static str) {
+        self.tickles.get_or_create(&[("of", of), ("outcome", outcome)]).inc();
     }
 
     /// Everything counted, and what `fill` reads, in the text format Prometheus reads.

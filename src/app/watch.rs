@@ -1,0 +1,64 @@
+//! Puts the thread that follows the virtual routers together, and stops it with the node.
+
+use std::sync::mpsc;
+
+use anyhow::Context;
+use cluster::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::failover::{Effects, Recorder, Told, Watch};
+use crate::frp::Tunnels;
+use crate::net::Sockets;
+
+/// The thread of a node whose clients come through `sockets`.
+pub(super) fn watch(
+    cluster: &Handle,
+    tunnels: &Tunnels,
+    sockets: [Sockets; 2],
+    routers: &[vrrp::RouterConfig],
+) -> Watch {
+    let addresses = routers.iter().flat_map(|router| router.addresses().iter().copied());
+    let recorder = Recorder::new(cluster.flows().clone(), sockets.to_vec(), addresses.collect());
+    let effects = Effects {
+        is_live: Box::new({
+            let tunnels = tunnels.clone();
+            move |tunnel| tunnels.of(&tunnel.tenant).is_live(tunnel.port)
+        }),
+        adopt: Box::new({
+            let tunnels = tunnels.clone();
+            move || tunnels.adopt()
+        }),
+        abandon: Box::new({
+            let tunnels = tunnels.clone();
+            move |addresses| {
+                let connections: usize =
+                    sockets.iter().map(|sockets| sockets.abandon(addresses)).sum();
+                tunnels.abandon(addresses);
+                tracing::info!(
+                    connections,
+                    ?addresses,
+                    "connections abandoned: their address left this node"
+                );
+            }
+        }),
+    };
+    Watch::new(cluster.clone(), effects, recorder)
+}
+
+/// Runs it until `stop`. `reports` is what the VRRP thread sends to `told`.
+pub(super) async fn run(
+    watch: Watch,
+    told: mpsc::Receiver<Told>,
+    reports: mpsc::Sender<Told>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut thread = tokio::task::spawn_blocking(move || watch.run(&told));
+    let broke = "the thread that follows the virtual routers broke";
+    tokio::select! {
+        ended = &mut thread => return ended.context(broke),
+        () = stop.cancelled() => {}
+    }
+    // It has ended by itself if nobody listens any more.
+    let _ = reports.send(Told::Stop);
+    thread.await.context(broke)
+}
