@@ -63,6 +63,22 @@ pub struct Cluster {
     pub voters: Vec<u64>,
     /// Those that do not answer; only the leader can tell.
     pub silent: Vec<u64>,
+    /// Client connections at virtual addresses.
+    #[serde(default)]
+    pub flows: Flows,
+}
+
+/// Client connections at virtual addresses that are known, for the next holder to wake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    /// Of tunnel clients, to this node.
+    pub tunnels: usize,
+    /// Of others, to this node.
+    pub clients: usize,
+    /// To other nodes.
+    pub elsewhere: usize,
+    /// Not recorded because there were too many, since the start.
+    pub turned_away: u64,
 }
 
 /// One registered tunnel.
@@ -108,6 +124,17 @@ impl fmt::Display for Status {
         )?;
         for id in &cluster.silent {
             writeln!(f, "         node {id} does not answer")?;
+        }
+        let Flows { tunnels, clients, elsewhere, turned_away } = cluster.flows;
+        if tunnels + clients + elsewhere > 0 {
+            writeln!(
+                f,
+                "flows    {tunnels} of tunnel clients and {clients} of others here, \
+                 {elsewhere} elsewhere"
+            )?;
+        }
+        if turned_away > 0 {
+            writeln!(f, "         {turned_away} not recorded: too many at once")?;
         }
         for tunnel in &self.tunnels {
             let place = if tunnel.live_here { "live here" } else { "not connected here" };

@@ -4,7 +4,7 @@
 use cluster::ClusterStatus;
 
 use crate::admin::Status;
-use crate::admin::status::Guardian;
+use crate::admin::status::{Flows, Guardian};
 use crate::observe::metrics::Sheet;
 
 /// One look at a node.
@@ -44,6 +44,7 @@ pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
         sheet.count("certificate_expiry_timestamp_seconds", help, &labels, *ends);
     }
     let Some(work_connections) = reading.work_connections else { return };
+    fill_flows(status.cluster.flows, sheet);
     let help = "Connections through tunnels open now";
     sheet.count("work_connections_open", help, &[], number(work_connections));
     sheet.count("exapps", "ExApp records", &[], number(status.exapps.len()));
@@ -116,6 +117,16 @@ fn fill_guardian(guardian: Guardian, sheet: &mut Sheet) {
     sheet.count("guardian", help, &[], guardian.pid.is_some().into());
     let help = "How often that process was gone and started again";
     sheet.counter("guardian_restarts", help, &[], guardian.restarts);
+}
+
+fn fill_flows(flows: Flows, sheet: &mut Sheet) {
+    let Flows { tunnels, clients, elsewhere, turned_away } = flows;
+    for (of, count) in [("tunnel", tunnels), ("client", clients), ("elsewhere", elsewhere)] {
+        let help = "Client connections at virtual addresses that are known, by whose they are";
+        sheet.count("flows", help, &[("of", of)], number(count));
+    }
+    let help = "Client connections at virtual addresses that were not recorded: too many";
+    sheet.counter("flows_turned_away", help, &[], turned_away);
 }
 
 fn fill_cluster(reading: &Reading, sheet: &mut Sheet) {

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use cluster::RaftState;
+use cluster::flows::FlowCounts;
 use tokio_util::sync::CancellationToken;
 
 use super::guardian::View;
 use super::routers;
 use super::scrape::Reading;
-use crate::admin::status::{Cluster, Status, Tunnel};
+use crate::admin::status::{Cluster, Flows, Status, Tunnel};
 use crate::admin::vrrp::Router;
 use crate::frp;
 use crate::guard::{self, Guard};
@@ -154,8 +155,14 @@ impl Facts {
             applied: status.last_applied.unwrap_or(0),
             voters: status.voters.iter().map(|voter| voter.id).collect(),
             silent: silent.map(|voter| voter.id).collect(),
+            flows: flows(self.cluster.flows().lock().counts()),
         }
     }
+}
+
+fn flows(counts: FlowCounts) -> Flows {
+    let FlowCounts { controls, clients, heard, turned_away } = counts;
+    Flows { tunnels: controls, clients, elsewhere: heard, turned_away }
 }
 
 fn tunnels(tunnels: &frp::Tunnels) -> Vec<Tunnel> {

@@ -17,7 +17,8 @@ pub(super) fn watch(
     sockets: [Sockets; 2],
     routers: &[vrrp::RouterConfig],
 ) -> Watch {
-    let addresses = routers.iter().flat_map(|router| router.addresses().iter().copied());
+    let held = routers.iter().flat_map(|router| router.held());
+    let addresses = held.map(vrrp::VirtualAddress::address);
     let recorder = Recorder::new(cluster.flows().clone(), sockets.to_vec(), addresses.collect());
     let effects = Effects {
         is_live: Box::new({

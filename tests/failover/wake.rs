@@ -171,7 +171,8 @@ fn flows(servers: &[TcpStream], kind: FlowKind) -> Vec<Flow> {
     servers.iter().map(flow).collect()
 }
 
-/// Waits until every client was told that its connection is over; how long that took.
+/// Waits until every client was told that its connection is over.
+#[expect(clippy::print_stderr, reason = "how long it took, for whoever runs it by hand")]
 fn all_reset(clients: &mut [TcpStream], successor: &Successor, what: &str) {
     let mut first = None;
     for client in &mut *clients {

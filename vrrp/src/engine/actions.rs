@@ -119,7 +119,8 @@ impl Engine {
         if to == State::Active {
             seat.look_for_duplicate(at);
         }
-        let addresses = seat.router.addresses().to_vec();
+        let held = seat.config().held().iter();
+        let addresses = held.map(VirtualAddress::address).collect();
         // A panic of the receiver must not meet a second one while addresses are given back.
         if !std::thread::panicking() {
             (self.ears.on_report)(Report { name, vrid, from, to, reason, at, addresses });
