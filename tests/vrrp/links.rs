@@ -167,3 +167,20 @@ fn addresses_have_the_configured_prefix_and_others_move_along() {
         assert!(!listing().contains(&format!(" {address} ")), "{address}:\n{}", listing());
     }
 }
+
+#[test]
+fn an_address_that_a_backup_is_given_by_someone_is_named_and_then_taken_over() {
+    let lan = Lan::new(2);
+    let (ours, other) = (lan.host(1), lan.host(2));
+    let (weak, _weak_reports) = speak(ours, 100);
+    let (strong, _strong_reports) = speak(other, 200);
+    eventually("the other is active", || is_active(&strong) && !is_active(&weak));
+    eventually("nothing is amiss", || status(&weak).misplaced.is_none());
+    ours.ip(&format!("address add {VIP}/32 dev eth0"));
+    eventually("it is named", || status(&weak).misplaced == Some(VIP.into()));
+    strong.stop();
+    eventually("it is ours by rights", || is_active(&weak));
+    assert_eq!(status(&weak).misplaced, None);
+    weak.stop();
+    assert!(!ours.holds(VIP), "as if we had added it");
+}

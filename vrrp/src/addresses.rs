@@ -239,12 +239,17 @@ pub fn release(interface: &str, addresses: &[IpAddr]) -> Result<usize, Error> {
     Ok(removed)
 }
 
+/// Whether a speaker added it. Kernels before 5.18 do not tell.
+pub(crate) fn is_tagged(message: &AddressMessage) -> bool {
+    message.attributes.contains(&AddressAttribute::Protocol(TAG))
+}
+
 fn found(message: &AddressMessage) -> Option<Found> {
     let flags = message.header.flags;
     Some(Found {
         address: local_address(message)?,
         prefix: message.header.prefix_len,
-        is_tagged: message.attributes.contains(&AddressAttribute::Protocol(TAG)),
+        is_tagged: is_tagged(message),
         is_secondary: flags.contains(AddressHeaderFlags::Secondary),
         is_tentative: flags
             .intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed),

@@ -31,10 +31,8 @@ const HOP_LIMIT: u8 = 255;
 /// ff02::1, everybody on the link.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// An Ethernet frame that carries one neighbour advertisement.
+/// An Ethernet frame that carries one neighbour advertisement or solicitation.
 pub type NeighbourFrame = [u8; ETHERNET + IPV6 + MESSAGE + OPTION];
-/// An Ethernet frame that carries one neighbour solicitation without options.
-pub(crate) type SolicitationFrame = [u8; ETHERNET + IPV6 + MESSAGE];
 
 /// The advertisement that tells everybody on the link that `address` is at `mac`.
 ///
@@ -58,17 +56,23 @@ pub fn unsolicited_advertisement(mac: Mac, address: Ipv6Addr, is_router: bool) -
     frame
 }
 
-/// The question whether somebody else has `address`, as duplicate address detection asks it
-/// (RFC 4862 section 5.4.2): whoever has it answers to everybody.
-pub(crate) fn probe(mac: Mac, address: Ipv6Addr) -> SolicitationFrame {
-    let mut frame = [0; ETHERNET + IPV6 + MESSAGE];
+/// The question whether somebody has `address`, asked as by anybody who wants to send to it: from
+/// our own address `source`. Asked from nowhere, as duplicate address detection does, it would make
+/// a peer that is just taking the address over believe that we take it, and give up.
+pub(crate) fn probe(mac: Mac, source: Ipv6Addr, address: Ipv6Addr) -> NeighbourFrame {
+    let mut frame = [0; ETHERNET + IPV6 + MESSAGE + OPTION];
     let group = solicited_node_group(address);
-    let message = envelope(&mut frame, mac, Ipv6Addr::UNSPECIFIED, group);
+    let message = envelope(&mut frame, mac, source, group);
     if let Some(mut solicitation) = MutableNeighborSolicitPacket::new(message) {
         solicitation.set_icmpv6_type(Icmpv6Types::NeighborSolicit);
         solicitation.set_target_addr(address);
+        solicitation.set_options(&[NdpOption {
+            option_type: NdpOptionTypes::SourceLLAddr,
+            length: 1,
+            data: mac.to_vec(),
+        }]);
     }
-    seal(&mut frame, Ipv6Addr::UNSPECIFIED, group);
+    seal(&mut frame, source, group);
     frame
 }
 
@@ -146,6 +150,7 @@ mod tests {
     use super::*;
 
     const MAC: Mac = [0x02, 0, 0, 0, 0, 7];
+    const OWN: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
     const VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0x00ab, 0xcdef);
 
     #[test]
@@ -170,7 +175,7 @@ mod tests {
     fn the_checksum_covers_message_and_pseudo_header() {
         for (source, frame) in [
             (VIP, unsolicited_advertisement(MAC, VIP, true).to_vec()),
-            (Ipv6Addr::UNSPECIFIED, probe(MAC, VIP).to_vec()),
+            (OWN, probe(MAC, OWN, VIP).to_vec()),
         ] {
             let mut covered = source.octets().to_vec();
             covered.extend(&frame[38..54]);
@@ -183,13 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn the_probe_asks_the_group_of_the_address_from_nowhere() {
-        let frame = probe(MAC, VIP);
+    fn the_probe_asks_the_group_of_the_address_from_our_own() {
+        let frame = probe(MAC, OWN, VIP);
         assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0xab, 0xcd, 0xef]);
-        assert_eq!(frame[22..38], [0; 16], "the unspecified address");
+        assert_eq!(frame[22..38], OWN.octets());
         assert_eq!(frame[38..54], solicited_node_group(VIP).octets());
         assert_eq!(frame[54], 135);
         assert_eq!(frame[62..78], VIP.octets());
+        assert_eq!((&frame[78..80], &frame[80..]), (&[1, 1][..], &MAC[..]), "where to answer");
         assert_eq!(read_advertisement(&frame), None);
     }
 

@@ -97,6 +97,9 @@ pub struct RouterStatus {
     pub duplicates: u64,
     /// The MAC address of that host.
     pub duplicate: Option<Mac>,
+    /// An address that somebody else put on the interface of this host although the virtual router
+    /// is not Active here.
+    pub misplaced: Option<IpAddr>,
     /// Oddities in sound advertisements.
     pub anomalies: Anomalies,
     /// Refused packets on the interface, by kind. Most carry no VRID that could be believed, so

@@ -11,6 +11,7 @@ use netlink_packet_route::{RouteNetlinkMessage, link::LinkAttribute};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use crate::{
+    addresses::is_tagged,
     error::{Error, system},
     interface::local_address,
     netlink::messages,
@@ -99,7 +100,8 @@ impl Interest<'_> {
             }
             RouteNetlinkMessage::NewAddress(address) => match local_address(address) {
                 Some(local) if self.sources.contains(&local) => true,
-                Some(local) if self.ours.contains(&local) => false,
+                // Renewed by us, unless it is somebody else who adds it.
+                Some(local) if self.ours.contains(&local) => !is_tagged(address),
                 _ => self.indices.contains(&address.header.index),
             },
             _ => false,

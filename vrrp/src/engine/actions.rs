@@ -74,13 +74,18 @@ impl Engine {
 
     /// Asks whether somebody has the addresses. Who does is heard by the watch over claims.
     pub(super) fn probe(&mut self, index: usize) {
-        let port = &self.ports[self.seats[index].port];
+        let seat = &self.seats[index];
+        let port = &self.ports[seat.port];
         let mac = port.mac();
-        for held in self.seats[index].config().held() {
+        for held in seat.config().held() {
             // Nothing depends on the question; a link that cannot carry it says so elsewhere.
-            let _ = match held.address() {
-                IpAddr::V4(address) => port.send_frame(&announce::probe(mac, address)),
-                IpAddr::V6(address) => port.send_frame(&neighbour::probe(mac, address)),
+            let _ = match (held.address(), seat.source) {
+                (IpAddr::V4(address), _) => port.send_frame(&announce::probe(mac, address)),
+                (IpAddr::V6(address), Some(IpAddr::V6(source))) => {
+                    port.send_frame(&neighbour::probe(mac, source, address))
+                }
+                // Nobody of that family to ask in the name of.
+                (IpAddr::V6(_), _) => Ok(()),
             };
         }
     }

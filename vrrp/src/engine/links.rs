@@ -109,10 +109,12 @@ impl Engine {
         self.probe(index);
     }
 
-    /// An Active whose address was taken off by someone else puts it back.
+    /// An Active whose address was taken off by someone else puts it back; one that is not Active
+    /// should have none.
     fn keep_addresses(&mut self, index: usize, present: &[Found], new_mac: bool) {
         let seat = &mut self.seats[index];
         if seat.router.state() != State::Active {
+            seat.look_for_misplaced(present, Instant::now());
             return;
         }
         let is_there = |held: &crate::VirtualAddress| {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    addresses::Found,
     announce::Mac,
     checksum::ChecksumForm,
     config::RouterConfig,
@@ -21,6 +22,7 @@ use crate::{
     status::{PeerStatus, RouterStatus},
     storm::Alarm,
     terms::Terms,
+    virtual_address::VirtualAddress,
     virtual_mac::VirtualMac,
 };
 
@@ -56,6 +58,9 @@ pub(super) struct Seat {
     duplicate_alarm: Alarm,
     /// Who else was last seen to have an address.
     claimed: Option<(IpAddr, Mac)>,
+    /// An address this host has although it is not Active.
+    misplaced: Option<IpAddr>,
+    misplaced_alarm: Alarm,
     pub(super) removals: u64,
     pub(super) removal_alarm: Alarm,
 }
@@ -83,6 +88,8 @@ impl Seat {
             duplicate: None,
             duplicate_alarm: Alarm::default(),
             claimed: None,
+            misplaced: None,
+            misplaced_alarm: Alarm::default(),
             removals: 0,
             removal_alarm: Alarm::default(),
         }
@@ -255,6 +262,26 @@ impl Seat {
         }
     }
 
+    /// Looks for an address that somebody put on our interface while it is another node's.
+    pub(super) fn look_for_misplaced(&mut self, present: &[Found], now: Instant) {
+        let mut held = self.config.held().iter().map(VirtualAddress::address);
+        let misplaced = held.find(|held| present.iter().any(|found| found.address == *held));
+        let is_news = misplaced != self.misplaced;
+        self.misplaced = misplaced;
+        if let Some(address) = misplaced
+            && is_news
+            && self.misplaced_alarm.may_ring(now)
+        {
+            let router = self.name();
+            tracing::error!(
+                router,
+                %address,
+                "someone gave this host a virtual address while it is not active; clients reach \
+                 this host or the active one"
+            );
+        }
+    }
+
     fn alarm_of_duplicate(&mut self, address: IpAddr, mac: Mac, now: Instant) {
         self.duplicates += 1;
         self.duplicate = Some(mac);
@@ -302,6 +329,7 @@ impl Seat {
             removals: self.removals,
             duplicates: self.duplicates,
             duplicate: self.duplicate,
+            misplaced: self.misplaced.filter(|_| self.router.state() != State::Active),
             anomalies: self.router.anomalies(),
             errors,
             storms,

@@ -269,7 +269,7 @@ mod tests {
         {
             let frame = crate::neighbour::unsolicited_advertisement([2; 6], address, false);
             assert_eq!(passes(&program, &frame, &[]), expected, "{address}");
-            let question = crate::neighbour::probe([2; 6], address);
+            let question = crate::neighbour::probe([2; 6], Ipv6Addr::LOCALHOST, address);
             assert!(!passes(&program, &question, &[]));
         }
     }
