@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use vrrp::{
-    Action, Advertisement, Event, Interval, Priority, RouterConfig, State, VirtualRouter, Vrid,
+    Action, Advertisement, Event, Interval, Priority, RouterConfig, State, Tracked, Tracker,
+    VirtualRouter, Vrid,
 };
 
 #[derive(Arbitrary, Debug)]
@@ -18,6 +19,7 @@ struct Input {
     interval: u16,
     preempt: bool,
     permission: bool,
+    preempt_delay: u8,
     steps: Vec<Step>,
 }
 
@@ -34,6 +36,11 @@ enum Step {
     },
     SetPriority(u8),
     SetPermission(bool),
+    SetFault {
+        other: bool,
+        present: bool,
+    },
+    Track(i32),
     AddressLost,
     AddressRefused,
     /// Goes to the next deadline.
@@ -50,7 +57,10 @@ fuzz_target!(|input: Input| {
         })
         .expect("values are in range")
         .with_preempt(input.preempt)
-        .with_permission(input.permission);
+        .with_permission(input.permission)
+        .with_preempt_delay(Duration::from_secs(u64::from(input.preempt_delay) * 3))
+        .and_then(|config| config.with_trackers(vec![Tracker::new("file", 1)?]))
+        .expect("values are in range");
     let mut router = VirtualRouter::new(config);
     let mut shell = Shell { state: State::Initialize, holds: false };
     let mut now = Instant::now();
@@ -106,6 +116,7 @@ impl Shell {
         assert_eq!(self.state, router.state(), "every transition is reported");
         assert_eq!(self.holds, router.state() == State::Active, "only an Active holds addresses");
         assert!(router.state() != State::Active || router.permission());
+        assert!(router.state() == State::Initialize || router.faults().is_empty());
         assert!(router.peer().is_none() || router.state() == State::Backup);
         assert!(!router.is_held() || !router.permission());
         assert_eq!(
@@ -134,6 +145,10 @@ fn event(step: &Step) -> Event {
             Event::SetPriority(Priority::new(priority.clamp(1, 254)).expect("in range"))
         }
         Step::SetPermission(permission) => Event::SetPermission(permission),
+        Step::SetFault { other, present } => {
+            Event::SetFault { cause: if other { "drained" } else { "isolated" }, present }
+        }
+        Step::Track(value) => Event::Track { tracker: "file".into(), seen: Tracked::Value(value) },
         Step::AddressLost => Event::AddressLost,
         Step::AddressRefused | Step::Due | Step::Pass(_) => Event::AddressRefused,
     }

@@ -34,7 +34,9 @@
 //!
 //! Deliberate deviations: never the owner of an address, so never priority 255; always
 //! Accept_Mode; the MAC address of the interface unless a virtual one is asked for, with repeated
-//! announcements; a last advertisement from an Active that gives way; IPv6 addresses are advertised
+//! announcements; a last advertisement from an Active that gives way; an Active answers losing
+//! advertisements at once in version 2 as well; whoever slept over its timers listens, or gives way,
+//! before it goes on (see `router/`); preempt delay, weights and sync groups as in keepalived; IPv6 addresses are advertised
 //! as configured, also when the first is not link-local, as keepalived does and accepts.
 
 #![warn(missing_docs)]

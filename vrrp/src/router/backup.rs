@@ -89,12 +89,12 @@ impl VirtualRouter {
     }
 
     /// Why a router that would succeed a silent Active does not: a second opinion speaks against
-    /// it, or its sync group has an Active that lives.
+    /// it, or its sync group cannot come along.
     pub fn hold(&self) -> Option<&'static str> {
         match self.role {
             Role::Backup(Watch { timer: DownTimer::Advised { why, .. }, .. }) => Some(why),
             Role::Backup(Watch { timer: DownTimer::Ready { .. }, .. }) => {
-                Some("another member of the sync group hears its active")
+                Some("its sync group is not ready")
             }
             _ => None,
         }
