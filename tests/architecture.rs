@@ -65,7 +65,10 @@ const SANS_IO: &[(&str, &[&str])] = &[
     ),
     ("src/doctor", &["report", "judge", "nextcloud_rules"]),
     ("src/exapps", &["upstream"]),
-    ("src/failover", &["takeover", "opinion", "isolation", "pace", "segment"]),
+    (
+        "src/failover",
+        &["takeover", "opinion", "isolation", "alarms", "config", "word", "pace", "segment"],
+    ),
     ("src/failover/trackers", &["config", "tally"]),
     ("src/frp", &["message", "preface", "login", "ports", "control"]),
     ("src/frp/crypto", &["cfb"]),

@@ -88,14 +88,16 @@ impl Node {
             .map_err(|error| StartError::Engine(error.to_string()))?;
 
         let engine = Arc::new(Engine::new(config, raft, peers, view, fatal, boot));
+        let handle = Handle::of(Arc::clone(&engine));
         let mut tasks = JoinSet::new();
         let mut presence_thread = None;
         if let Some((listener, identity)) = port {
             let members = &engine.config.members;
             let fatal = engine.fatal.clone();
             let broken = move || fatal.raise("the presence thread broke".to_owned());
-            let started =
-                Thread::start(presence.clone(), node_id, identity.clone(), members, broken);
+            let flows = handle.flows().clone();
+            let own = identity.clone();
+            let started = Thread::start(presence.clone(), node_id, own, members, flows, broken);
             let (thread, visitors) = started.map_err(StartError::Presence)?;
             presence_thread = Some(thread);
             let peers = members.iter().map(|member| member.id);
@@ -112,7 +114,6 @@ impl Node {
         if engine.config.role() == Role::Witness {
             tasks.spawn(Arc::clone(&engine).run_handover());
         }
-        let handle = Handle::of(Arc::clone(&engine));
         let log_closed = Box::pin(log_closed);
         Ok((Self { engine, log_closed, tasks, presence: presence_thread }, handle))
     }

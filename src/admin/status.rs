@@ -27,6 +27,12 @@ pub struct Status {
     /// The process that cleans up after this one; none without virtual routers.
     #[serde(default)]
     pub guardian: Option<Guardian>,
+    /// The other members as they are heard on the control links.
+    #[serde(default)]
+    pub presence: Vec<PeerPresence>,
+    /// What somebody has to look at now.
+    #[serde(default)]
+    pub alarms: Vec<Alarm>,
     /// The replicated state's engine.
     pub cluster: Cluster,
     /// Tunnels anyone in the cluster has registered.
@@ -42,6 +48,42 @@ pub struct Guardian {
     pub pid: Option<u32>,
     /// How often one that was gone was started again.
     pub restarts: u64,
+}
+
+/// Another member as this node hears it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerPresence {
+    /// Its id.
+    pub node: u64,
+    /// `node` or `witness`.
+    pub role: String,
+    /// Whether there is a presence connection.
+    pub connected: bool,
+    /// Milliseconds since its last beat; none was heard since this node started when missing.
+    pub heard_ms_ago: Option<u64>,
+    /// The way there and back in microseconds, once measured.
+    pub round_trip_us: Option<u64>,
+    /// Beats heard since this node started.
+    pub beats: u64,
+    /// Whether it says that it can serve.
+    pub healthy: bool,
+    /// What it says about its virtual routers, a few words each.
+    pub says: Vec<String>,
+    /// The nodes it says it hears itself.
+    pub hears: Vec<u64>,
+}
+
+/// Something somebody has to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// `vrrp_segment_cut` or `isolated`.
+    pub name: String,
+    /// The virtual router it is about, unless it is about the node.
+    pub router: Option<String>,
+    /// Seconds since it was raised.
+    pub since_seconds: u64,
+    /// What is wrong and where to look.
+    pub text: String,
 }
 
 /// The cluster as this node sees it.
@@ -114,6 +156,17 @@ impl fmt::Display for Status {
         if let Some(Guardian { pid: None, .. }) = self.guardian {
             writeln!(f, "NO GUARDIAN: if this process is killed, its addresses stay for a lease")?;
         }
+        for alarm in &self.alarms {
+            let Alarm { name, router, since_seconds, text } = alarm;
+            let router = router.as_ref().map(|router| format!(" {router}")).unwrap_or_default();
+            writeln!(f, "ALARM    {name}{router} for {}: {text}", span(*since_seconds))?;
+        }
+        for peer in &self.presence {
+            let heard = peer.heard_ms_ago.map(|ago| format!("heard {ago} ms ago"));
+            let heard = heard.unwrap_or_else(|| "never heard".to_owned());
+            let says = peer.says.join("; ");
+            writeln!(f, "presence node {} ({}) {heard}  {says}", peer.node, peer.role)?;
+        }
         let cluster = &self.cluster;
         let leader = cluster.leader.map_or("none".to_owned(), |id| format!("node {id}"));
         let quorum = if cluster.quorum { "quorum" } else { "NO QUORUM" };
@@ -166,6 +219,8 @@ mod tests {
             waiting_for: vec!["frp certificates".into()],
             vrrp: Vec::new(),
             guardian: Some(Guardian::default()),
+            presence: Vec::new(),
+            alarms: Vec::new(),
             cluster: Cluster::default(),
             tunnels: Vec::new(),
             exapps: Vec::new(),

@@ -23,6 +23,7 @@ use super::Told;
 use super::guardian::{Guardian, View};
 use super::reload::{Parts, Running};
 use super::status::{Facts, Speaker};
+use super::vantage::Vantage;
 use crate::config::{Node, Serve, TenantConfig};
 use crate::docker::{ClientFiles, Engines, Names};
 use crate::failover;
@@ -57,13 +58,16 @@ pub(super) async fn run(
         .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
     make_private_dir(&node.state_dir)?;
     let (reports, told) = mpsc::channel();
-    let speaker = Speaker::new(Mutex::new(start_speaker(&serve.routers, reports.clone())?));
+    let vantage = Vantage::new(serve.failover.clone(), &serve.routers);
+    let started = start_speaker(&serve.routers, reports.clone(), vantage.counsel())?;
+    let speaker = Speaker::new(Mutex::new(started));
     let guardian = guardian.map(|guardian| attach(guardian, &speaker)).transpose()?;
 
     let mut watched = super::link_certificates(&cluster);
     let https = serve.frontend.tls.iter();
     watched.extend(https.map(|tls| ("https", tls.files.certificate.clone())));
-    let (mut member, handle) = cluster::Node::start(cluster).await?;
+    let (mut member, handle) =
+        cluster::Node::start_with(cluster, vantage.presence().clone()).await?;
     let guard = Guard::new(serve.guard.clone(), handle.clone());
     let tcp = TcpDial { within: serve.frontend.timeouts.connect, refuse_loopback: true };
     let tunnels = frp::Tunnels::new(serve.frp.clone(), tcp, handle.clone());
@@ -90,6 +94,7 @@ pub(super) async fn run(
     let mut signals = super::Signals::listen()?;
     let stop = CancellationToken::new();
     let ready = CancellationToken::new();
+    let lookout = vantage.begin(&speaker, ready.clone())?;
     let mut tasks = Tasks::new();
     let sockets = [frontend.sockets().clone(), tunnels.sockets().clone()];
     let watch = super::watch::watch(&handle, &tunnels, sockets, &serve.routers);
@@ -100,6 +105,7 @@ pub(super) async fn run(
         handle.clone(),
         tunnels.clone(),
         (speaker.clone(), guardian),
+        vantage.clone(),
         ready.clone(),
     ));
     if let Some(metrics) =
@@ -128,7 +134,9 @@ pub(super) async fn run(
     let http_stop = stop.clone();
     spawn(&mut tasks, async move { frontend.serve(listeners, http_stop).await });
     let state_dir = node.state_dir.clone();
-    let door = FrpDoor { state_dir, certificates, ready, stop: stop.clone() };
+    let stop_door = stop.clone();
+    let door =
+        FrpDoor { state_dir, certificates, ready, stop: stop_door, vantage: vantage.clone() };
     tasks.spawn(door.open(frp_port, serve, guard, tunnels.clone(), handle, speaker.clone()));
 
     tracing::info!(node = node.name, "node started");
@@ -153,7 +161,9 @@ pub(super) async fn run(
         }
     };
     super::notify(&[NotifyState::Stopping]);
+    vantage.yield_addresses();
     release(speaker).await;
+    drop(lookout);
     stop.cancel();
     let ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(LAST_REQUESTS, ended).await.is_err() {
@@ -239,6 +249,7 @@ fn make_private_dir(path: &PathBuf) -> anyhow::Result<()> {
 fn start_speaker(
     routers: &[vrrp::RouterConfig],
     reports: mpsc::Sender<failover::Told>,
+    counsel: Option<vrrp::Counsel>,
 ) -> anyhow::Result<Option<vrrp::SpeakerHandle>> {
     if routers.is_empty() {
         return Ok(None);
@@ -249,7 +260,7 @@ fn start_speaker(
     };
     vrrp::SpeakerConfig::new(routers.to_vec())
         .map_err(vrrp::Error::from)
-        .and_then(|config| vrrp::Speaker::spawn(config, Box::new(tell), None))
+        .and_then(|config| vrrp::Speaker::spawn(config, Box::new(tell), counsel))
         .map(Some)
         .context("vrrp")
 }
@@ -295,6 +306,7 @@ struct FrpDoor {
     certificates: ClientCertificates,
     ready: CancellationToken,
     stop: CancellationToken,
+    vantage: Arc<Vantage>,
 }
 
 impl FrpDoor {
@@ -321,23 +333,13 @@ impl FrpDoor {
             certificate: pki.client_certificate().to_owned(),
             key: pki.client_key().clone(),
         });
-        permit(&speaker)?;
+        self.vantage.permit(&speaker).await?;
         self.ready.cancel();
         tracing::info!("ready to hold the virtual address");
         let tls = pki.server_config(serve.frp.tls == frp::TlsMode::Required)?;
         frp::serve(listener, Arc::new(tls), tunnels, guard, serve.frp, self.stop).await;
         Ok(())
     }
-}
-
-/// Lets every virtual router become Active.
-fn permit(speaker: &Speaker) -> anyhow::Result<()> {
-    if let Some(handle) = &*speaker.lock().unwrap_or_else(PoisonError::into_inner) {
-        for name in handle.names() {
-            handle.set_permission(name, true)?;
-        }
-    }
-    Ok(())
 }
 
 /// Gives the addresses away: blocks in its own thread until each goodbye is sent and each

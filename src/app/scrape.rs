@@ -5,6 +5,7 @@ use cluster::ClusterStatus;
 
 use crate::admin::Status;
 use crate::admin::status::{Flows, Guardian};
+use crate::failover::alarms::Kind;
 use crate::observe::metrics::Sheet;
 
 /// One look at a node.
@@ -19,6 +20,8 @@ pub(super) struct Reading {
     pub(super) work_connections: Option<usize>,
     /// Certificates and when each ends, seconds since the Unix epoch.
     pub(super) certificates: Vec<(&'static str, u64)>,
+    /// Presence connections refused so far.
+    pub(super) presence_refused: u64,
 }
 
 /// The states of a virtual router and of a member of the cluster, of which each has one.
@@ -38,6 +41,7 @@ pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
         fill_guardian(guardian, sheet);
     }
     fill_cluster(reading, sheet);
+    fill_presence(reading, sheet);
     for (certificate, ends) in &reading.certificates {
         let help = "When a certificate ends, seconds since the Unix epoch";
         let labels = [("certificate", *certificate)];
@@ -146,6 +150,32 @@ fn fill_cluster(reading: &Reading, sheet: &mut Sheet) {
     sheet.counter("cluster_peers_refused", help, &[], more.refused_peers);
 }
 
+fn fill_presence(reading: &Reading, sheet: &mut Sheet) {
+    for kind in Kind::ALL {
+        let raised = reading.status.alarms.iter().filter(|alarm| alarm.name == kind.name());
+        let help = "Alarms raised now, by name";
+        sheet.count("alarms", help, &[("alarm", kind.name())], number(raised.count()));
+    }
+    for peer in &reading.status.presence {
+        let node = peer.node.to_string();
+        let labels = [("node", node.as_str())];
+        let help = "Whether there is a presence connection to another member";
+        sheet.count("presence_connected", help, &labels, peer.connected.into());
+        let help = "Beats heard from another member";
+        sheet.counter("presence_beats", help, &labels, peer.beats);
+        if let Some(ago) = peer.heard_ms_ago {
+            let help = "Milliseconds since another member's last beat";
+            sheet.count("presence_age_milliseconds", help, &labels, ago);
+        }
+        if let Some(round_trip) = peer.round_trip_us {
+            let help = "Microseconds to another member and back";
+            sheet.count("presence_round_trip_microseconds", help, &labels, round_trip);
+        }
+    }
+    let help = "Presence connections given up because of what the peer sent";
+    sheet.counter("presence_refused", help, &[], reading.presence_refused);
+}
+
 fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
@@ -156,7 +186,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::admin::status::{Cluster, Tunnel};
+    use crate::admin::status::{Cluster, PeerPresence, Tunnel};
     use crate::admin::vrrp::Router;
     use crate::observe::metrics::metrics;
 
@@ -197,6 +227,18 @@ mod tests {
                 router.clone(),
                 Router { name: "db".into(), vrid: 6, state: "backup".into(), ..router },
             ],
+            presence: vec![PeerPresence {
+                node: 2,
+                role: "node".into(),
+                connected: true,
+                heard_ms_ago: Some(7),
+                round_trip_us: Some(900),
+                beats: 5,
+                healthy: true,
+                says: Vec::new(),
+                hears: vec![3],
+            }],
+            alarms: Vec::new(),
             cluster: Cluster { node_id: 1, state: "leader".into(), ..Cluster::default() },
             tunnels: vec![tunnel(1, 1, true), tunnel(2, 2, false), tunnel(3, 1, false)],
             exapps: vec!["demo".into()],
@@ -207,6 +249,7 @@ mod tests {
             banned: vec![("failures", 2), ("admin", 1)],
             work_connections: Some(4),
             certificates: vec![("cluster", 1_800_000_000)],
+            presence_refused: 0,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cluster::RaftState;
 use cluster::flows::FlowCounts;
@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::guardian::View;
 use super::routers;
 use super::scrape::Reading;
-use crate::admin::status::{Cluster, Flows, Status, Tunnel};
+use super::vantage::Vantage;
+use crate::admin::status::{Alarm, Cluster, Flows, PeerPresence, Status, Tunnel};
 use crate::admin::vrrp::Router;
 use crate::frp;
 use crate::guard::{self, Guard};
@@ -28,12 +29,13 @@ pub(super) struct Facts {
     tunnels: Option<frp::Tunnels>,
     speaker: Speaker,
     guardian: Option<View>,
+    vantage: Arc<Vantage>,
     ready: CancellationToken,
 }
 
 impl Facts {
     /// The facts of a witness: only the cluster, ready as soon as it runs.
-    pub(super) fn witness(name: String, cluster: cluster::Handle) -> Self {
+    pub(super) fn witness(name: String, cluster: cluster::Handle, vantage: Arc<Vantage>) -> Self {
         let ready = CancellationToken::new();
         ready.cancel();
         Self {
@@ -44,6 +46,7 @@ impl Facts {
             tunnels: None,
             speaker: Speaker::default(),
             guardian: None,
+            vantage,
             ready,
         }
     }
@@ -54,6 +57,7 @@ impl Facts {
         cluster: cluster::Handle,
         tunnels: frp::Tunnels,
         (speaker, guardian): (Speaker, Option<View>),
+        vantage: Arc<Vantage>,
         ready: CancellationToken,
     ) -> Self {
         Self {
@@ -64,6 +68,7 @@ impl Facts {
             tunnels: Some(tunnels),
             speaker,
             guardian,
+            vantage,
             ready,
         }
     }
@@ -108,6 +113,7 @@ impl Facts {
             banned: banned.unwrap_or_default(),
             work_connections: self.tunnels.as_ref().map(frp::Tunnels::connections),
             certificates,
+            presence_refused: self.vantage.presence().refused(),
         }
     }
 
@@ -123,6 +129,8 @@ impl Facts {
             waiting_for: self.waiting_for(),
             vrrp: self.routers(),
             guardian: self.guardian.as_ref().map(View::status),
+            presence: self.presence(),
+            alarms: self.alarms(),
             cluster: self.cluster(),
             tunnels: self.tunnels.iter().flat_map(tunnels).collect(),
             exapps: view.exapps().map(|(tenant, record)| tenant.label(&record.id)).collect(),
@@ -134,6 +142,37 @@ impl Facts {
         let states = speaker.iter().flat_map(vrrp::SpeakerHandle::states);
         let now = Instant::now();
         states.map(|router| routers::shown(router, now)).collect()
+    }
+
+    fn presence(&self) -> Vec<PeerPresence> {
+        let heard = self.vantage.presence().heard();
+        let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let micros = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        let peers = heard.peers.iter().map(|(node, peer)| PeerPresence {
+            node: *node,
+            role: match peer.role {
+                cluster::Role::Node => "node".to_owned(),
+                cluster::Role::Witness => "witness".to_owned(),
+            },
+            connected: peer.connected,
+            heard_ms_ago: peer.last.as_ref().map(|told| millis(told.at.elapsed())),
+            round_trip_us: peer.round_trip.map(micros),
+            beats: peer.beats,
+            healthy: peer.last.as_ref().is_some_and(|told| told.word.healthy),
+            says: peer.last.iter().flat_map(|told| said(&told.word)).collect(),
+            hears: peer.hears.iter().map(|(node, _)| *node).collect(),
+        });
+        peers.collect()
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        let raised = self.vantage.alarms().into_iter().map(|alarm| Alarm {
+            name: alarm.kind.name().to_owned(),
+            router: alarm.router.map(|name| name.to_string()),
+            since_seconds: alarm.since.elapsed().as_secs(),
+            text: alarm.text,
+        });
+        raised.collect()
     }
 
     fn cluster(&self) -> Cluster {
@@ -163,6 +202,20 @@ impl Facts {
 fn flows(counts: FlowCounts) -> Flows {
     let FlowCounts { controls, clients, heard, turned_away } = counts;
     Flows { tunnels: controls, clients, elsewhere: heard, turned_away }
+}
+
+/// What a peer says about its virtual routers, a few words each.
+fn said(word: &cluster::presence::Word) -> impl Iterator<Item = String> {
+    word.routers.iter().map(|router| {
+        let state = match router.state {
+            cluster::presence::RouterState::Initialize => "initialize",
+            cluster::presence::RouterState::Backup => "backup",
+            cluster::presence::RouterState::Active if router.advertising => "active",
+            cluster::presence::RouterState::Active => "active without advertisements",
+        };
+        let yielding = if router.yielding { ", yielding" } else { "" };
+        format!("{} {state}, priority {}{yielding}", router.name, router.priority)
+    })
 }
 
 fn tunnels(tunnels: &frp::Tunnels) -> Vec<Tunnel> {

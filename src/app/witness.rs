@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Told;
 use super::reload::Running;
 use super::status::Facts;
+use super::vantage::Vantage;
 use crate::admin;
 use crate::config::Node;
 
@@ -20,10 +21,12 @@ pub(super) async fn run(
     let listener = admin::server::bind(&node.admin_socket)
         .await
         .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
+    let vantage = Vantage::witness();
     let certificates = super::link_certificates(&cluster);
-    let (mut member, handle) = cluster::Node::start(cluster).await?;
+    let (mut member, handle) =
+        cluster::Node::start_with(cluster, vantage.presence().clone()).await?;
     let stop = CancellationToken::new();
-    let facts = Arc::new(Facts::witness(node.name.clone(), handle));
+    let facts = Arc::new(Facts::witness(node.name.clone(), handle, vantage));
     if let Some(metrics) = super::metrics_service(&node, &facts, None, certificates, &stop)? {
         // Ends with `stop`; a witness goes on voting without it.
         tokio::spawn(metrics);

@@ -8,6 +8,7 @@
 
 mod changes;
 pub mod env;
+mod failover;
 pub mod file;
 pub mod from_env;
 pub mod keepalived;

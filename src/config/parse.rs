@@ -125,7 +125,7 @@ fn read(mut root: Section<'_, '_>, key: Option<Secret>, written: Written) -> Opt
     let log = read_log(root.section("log"));
     let cluster = members::read(root.section("cluster"), id, &node.state_dir, witness);
     let serve = if witness {
-        for key in ["nextcloud", "tenants", "exapps", "docker", "frp", "vrrp"] {
+        for key in ["nextcloud", "tenants", "exapps", "docker", "frp", "failover", "vrrp"] {
             root.refuse(
                 key,
                 "a section a witness has no use for",

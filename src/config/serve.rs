@@ -1,4 +1,4 @@
-//! What a node serves: `[nextcloud]`, `[exapps]`, `[docker]` and `[frp]`.
+//! What a node serves: `[nextcloud]`, `[exapps]`, `[docker]`, `[frp]` and `[failover]`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::failover;
 use super::file::Section;
 use super::routers;
 use super::tenants::{self, TenantConfig};
@@ -30,6 +31,8 @@ pub struct Serve {
     pub frp: frp::Config,
     /// The HTTP port and the way to the ExApps.
     pub frontend: frontend::Config,
+    /// Who may hold an address.
+    pub failover: crate::failover::Config,
     /// Virtual routers.
     pub routers: Vec<vrrp::RouterConfig>,
 }
@@ -54,6 +57,7 @@ pub(super) fn read(
     let frp = read_frp(root.section("frp"));
     frontend.announced_hosts.app_ports = frp.apps.clone();
     let tenants = tenants::read(root.sections("tenants"), shared_key.as_ref());
+    let failover = failover::read(root.section("failover"));
     let routers = routers::read(root.sections("vrrp"), cluster);
     let shared_key = shared_key?;
     let keys = tenants.iter().fold(guard::SharedKeys::new(shared_key.clone()), |keys, one| {
@@ -61,7 +65,7 @@ pub(super) fn read(
     });
     let guard = guard::Config { keys, count, window, never_ban };
     let nextcloud = nextcloud::Config::new(url?, shared_key.clone());
-    Some(Serve { guard, shared_key, nextcloud, tenants, docker, frp, frontend, routers })
+    Some(Serve { guard, shared_key, nextcloud, tenants, docker, frp, frontend, failover, routers })
 }
 
 /// Where a Nextcloud is.

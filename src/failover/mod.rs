@@ -5,10 +5,18 @@
 mod pace;
 pub mod recorder;
 mod segment;
+pub mod alarms;
+pub mod config;
+pub mod counsel;
+pub mod isolation;
+pub mod lookout;
+pub mod opinion;
 pub mod takeover;
 pub mod tickle;
 pub mod trackers;
 pub mod watch;
+pub mod word;
 
+pub use config::Config;
 pub use recorder::Recorder;
 pub use watch::{Effects, Told, Watch};

@@ -16,6 +16,7 @@
 //! | the thread around all of it | `speaker.rs`, `engine/`, `realtime.rs`, `status.rs` |
 //! | interfaces and virtual addresses on them | `port.rs`, `interface.rs`, `addresses.rs`, `watch.rs`, `netlink.rs` |
 //! | what a killed process leaves behind | `guardian/` |
+//! | whether a neighbour such as the gateway answers | `reachability.rs` |
 //!
 //! ```no_run
 //! use std::{net::IpAddr, sync::mpsc::channel};
@@ -64,6 +65,7 @@ mod netlink;
 mod packet;
 mod password;
 mod port;
+mod reachability;
 mod realtime;
 mod router;
 #[cfg(any(test, feature = "sim"))]
@@ -90,6 +92,7 @@ pub use group::{Group, Member, Order, orders};
 pub use neighbour::{NeighbourFrame, unsolicited_advertisement};
 pub use packet::{Advertisement, Authentication, Datagram, Format, GROUP, GROUP_V6, TTL, Version};
 pub use password::Password;
+pub use reachability::Neighbour;
 pub use router::VirtualRouter;
 pub use speaker::{Counsel, Speaker, SpeakerConfig, SpeakerHandle};
 pub use status::{PeerStatus, Report, RouterStatus};

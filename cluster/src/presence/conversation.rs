@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::message::{Beat, BeatError, Echo, Hearsay, Word, micros};
+use super::message::{Beat, BeatError, Content, Echo, micros};
+use crate::flows::{FlowDelta, Mark};
 
 /// Beats sent whose echo may still come.
 const REMEMBERED: usize = 64;
@@ -14,6 +15,9 @@ const REMEMBERED: usize = 64;
 /// cost the connection.
 const MISSED_BEATS: u32 = 20;
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A flow delta that is not acknowledged within so many beats is sent again.
+const DELTA_BEATS: u32 = 4;
 
 /// How long a peer on a connection of this pace may be silent, and how long what we send may stay
 /// unacknowledged.
@@ -29,6 +33,8 @@ pub(super) struct Conversation {
     sent: VecDeque<(u64, Instant)>,
     received: Option<(u64, Instant)>,
     silent_since: Instant,
+    /// The delta that is under way: for whom, and since when.
+    under_way: Option<(Mark, Instant)>,
 }
 
 impl Conversation {
@@ -41,6 +47,7 @@ impl Conversation {
             sent: VecDeque::with_capacity(REMEMBERED),
             received: None,
             silent_since: now,
+            under_way: None,
         }
     }
 
@@ -55,7 +62,7 @@ impl Conversation {
     }
 
     /// The beat that is due now. A late one moves the rhythm: arrears are of no use to anybody.
-    pub(super) fn beat(&mut self, now: Instant, word: Word, heard: Vec<Hearsay>) -> Beat {
+    pub(super) fn beat(&mut self, now: Instant, content: Content) -> Beat {
         self.next = (self.next + self.pace).max(now + self.pace / 2);
         self.sequence += 1;
         if self.sent.len() == REMEMBERED {
@@ -64,7 +71,21 @@ impl Conversation {
         self.sent.push_back((self.sequence, now));
         let held = |at| micros(now.saturating_duration_since(at));
         let echo = self.received.map(|(sequence, at)| Echo { sequence, held_us: held(at) });
-        Beat { sequence: self.sequence, echo, word, heard }
+        Beat::new(self.sequence, echo, content)
+    }
+
+    /// Whether a delta for a peer that knows `mark` is worth sending: the one sent before gets
+    /// time to arrive and to be acknowledged before it is sent again.
+    pub(super) fn is_delta_due(&self, now: Instant, mark: Mark) -> bool {
+        let patience = self.pace * DELTA_BEATS;
+        self.under_way.is_none_or(|(sent, at)| sent != mark || now >= at + patience)
+    }
+
+    /// Notes that a delta for a peer that knows `mark` goes out with the next beat.
+    pub(super) fn delta_sent(&mut self, now: Instant, mark: Mark, delta: Option<&FlowDelta>) {
+        if delta.is_some() {
+            self.under_way = Some((mark, now));
+        }
     }
 
     /// Passes over a beat because the peer does not even take the last one.
@@ -107,8 +128,8 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    fn word() -> Word {
-        Word::default()
+    fn content() -> Content {
+        Content::default()
     }
 
     #[test]
@@ -116,9 +137,9 @@ mod tests {
         let start = Instant::now();
         let mut talk = Conversation::new(start, PACE);
         assert_eq!(talk.next_beat(), start);
-        talk.beat(start + ms(1), word(), Vec::new());
+        talk.beat(start + ms(1), content());
         assert_eq!(talk.next_beat(), start + ms(10), "a late one does not delay the next");
-        talk.beat(start + ms(95), word(), Vec::new());
+        talk.beat(start + ms(95), content());
         assert_eq!(talk.next_beat(), start + ms(100), "after a pause there is no burst");
     }
 
@@ -126,9 +147,9 @@ mod tests {
     fn the_round_trip_leaves_out_the_time_the_peer_held_it() {
         let start = Instant::now();
         let (mut one, mut other) = (Conversation::new(start, PACE), Conversation::new(start, PACE));
-        let there = one.beat(start, word(), Vec::new());
+        let there = one.beat(start, content());
         assert_eq!(other.take(start + ms(1), &there), Ok(None));
-        let back = other.beat(start + ms(8), word(), Vec::new());
+        let back = other.beat(start + ms(8), content());
         assert_eq!(one.take(start + ms(10), &back), Ok(Some(ms(3))));
         let invented = Beat { sequence: 9, echo: Some(Echo { sequence: 77, held_us: 0 }), ..back };
         assert_eq!(one.take(start + ms(11), &invented), Ok(None));
@@ -138,10 +159,27 @@ mod tests {
     fn a_beat_out_of_order_is_refused() {
         let start = Instant::now();
         let mut talk = Conversation::new(start, PACE);
-        let beat = |sequence| Beat { sequence, echo: None, word: word(), heard: Vec::new() };
+        let beat = |sequence| Beat::new(sequence, None, content());
         assert_eq!(talk.take(start, &beat(0)), Err(BeatError::Order { last: 0, found: 0 }));
         assert_eq!(talk.take(start, &beat(5)), Ok(None));
         assert_eq!(talk.take(start, &beat(5)), Err(BeatError::Order { last: 5, found: 5 }));
+    }
+
+    #[test]
+    fn a_delta_is_repeated_only_when_it_was_not_acknowledged() {
+        let start = Instant::now();
+        let mut talk = Conversation::new(start, PACE);
+        let mut table = crate::flows::FlowTable::new(1, 10);
+        let [server, client] = ["192.0.2.1:80", "192.0.2.2:81"].map(|end| end.parse().unwrap());
+        let kind = crate::flows::FlowKind::Client;
+        assert!(table.add(crate::flows::Flow { server, client, kind, sequence: None }));
+        let nothing = Mark::default();
+        let delta = table.delta_since(nothing).unwrap();
+        assert!(talk.is_delta_due(start, nothing));
+        talk.delta_sent(start, nothing, Some(&delta));
+        assert!(!talk.is_delta_due(start + ms(30), nothing), "it is still under way");
+        assert!(talk.is_delta_due(start + ms(30), delta.end()), "it has arrived: the next one");
+        assert!(talk.is_delta_due(start + ms(40), nothing), "it was lost");
     }
 
     #[test]
@@ -149,7 +187,7 @@ mod tests {
         let start = Instant::now();
         let mut talk = Conversation::new(start, PACE);
         assert_eq!(talk.given_up_at(), start + Duration::from_secs(1));
-        let beat = Beat { sequence: 1, echo: None, word: word(), heard: Vec::new() };
+        let beat = Beat::new(1, None, content());
         talk.take(start + ms(300), &beat).unwrap();
         assert_eq!(talk.given_up_at(), start + ms(1300));
         assert_eq!(patience(ms(500)), Duration::from_secs(10));

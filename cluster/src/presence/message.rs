@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::flows::{FlowDelta, FlowError, Mark};
 use crate::record::NodeId;
 
 /// The layout of [`Hello`] and [`Beat`] this build speaks. Raised with every change of either:
@@ -75,8 +76,6 @@ pub struct RouterWord {
     pub state: RouterState,
     /// Priority in force.
     pub priority: u8,
-    /// Where its advertisements come from.
-    pub source: Option<IpAddr>,
     /// It is about to give the addresses away.
     pub yielding: bool,
     /// Its advertisements really leave, as far as the node can tell.
@@ -127,6 +126,19 @@ pub(crate) struct Beat {
     pub(crate) echo: Option<Echo>,
     pub(crate) word: Word,
     pub(crate) heard: Vec<Hearsay>,
+    /// How much the sender knows of the receiver's flow table.
+    pub(crate) mark: Mark,
+    /// What the receiver does not know of the sender's yet.
+    pub(crate) flows: Option<FlowDelta>,
+}
+
+/// Everything in a beat but its place on the connection.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    pub(crate) word: Word,
+    pub(crate) heard: Vec<Hearsay>,
+    pub(crate) mark: Mark,
+    pub(crate) flows: Option<FlowDelta>,
 }
 
 /// Why a beat is not believed.
@@ -142,9 +154,16 @@ pub(crate) enum BeatError {
     Name(usize),
     #[error("a virtual router has {0} addresses")]
     Addresses(usize),
+    #[error(transparent)]
+    Flows(#[from] FlowError),
 }
 
 impl Beat {
+    pub(crate) fn new(sequence: u64, echo: Option<Echo>, content: Content) -> Self {
+        let Content { word, heard, mark, flows } = content;
+        Self { sequence, echo, word, heard, mark, flows }
+    }
+
     /// Checks everything a peer could have got wrong but the order.
     pub(crate) fn check(&self) -> Result<(), BeatError> {
         if self.heard.len() > MAX_HEARD {
@@ -206,7 +225,6 @@ mod tests {
             addresses,
             state: RouterState::Active,
             priority: 254,
-            source: None,
             yielding: false,
             advertising: true,
         }
@@ -242,7 +260,7 @@ mod tests {
     fn what_is_sent_is_within_what_is_accepted() {
         let many = (0..255).map(|last| IpAddr::from([192, 0, 2, last])).collect();
         let own = Word { healthy: true, routers: vec![router("é".repeat(90), many); 200] };
-        let beat = |word| Beat { sequence: 1, echo: None, word, heard: Vec::new() };
+        let beat = |word| Beat::new(1, None, Content { word, ..Content::default() });
         assert!(beat(own.clone()).check().is_err());
         assert_eq!(beat(own.bounded()).check(), Ok(()));
         let hearsay = Hearsay { node: 1, age_us: 0, word: Word::default() };
@@ -270,7 +288,8 @@ mod tests {
             let word = Word { healthy, routers };
             let echo = echo.map(|(sequence, held_us)| Echo { sequence, held_us });
             let heard = vec![Hearsay { node: 3, age_us, word: word.clone() }];
-            let beat = Beat { sequence, echo, word, heard };
+            let content = Content { word, heard, ..Content::default() };
+            let beat = Beat::new(sequence, echo, content);
             let bytes = postcard::to_stdvec(&beat).unwrap();
             prop_assert_eq!(postcard::from_bytes::<Beat>(&bytes).unwrap(), beat);
         }

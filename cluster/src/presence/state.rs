@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::message::{Beat, Hearsay, Word, bound_heard, micros};
 use crate::config::{Member, Role};
+use crate::flows::Mark;
 use crate::record::NodeId;
 
 /// Hearsay about a node nobody has heard for longer is of no use.
@@ -33,6 +34,8 @@ pub struct Peer {
     pub hears: Arc<Vec<(NodeId, Told)>>,
     /// Beats received since start.
     pub beats: u64,
+    /// How much it knows of this node's flows.
+    pub mark: Mark,
 }
 
 /// What a node said about itself, and when it was heard.
@@ -54,6 +57,7 @@ impl Heard {
                 round_trip: None,
                 hears: Arc::default(),
                 beats: 0,
+                mark: Mark::default(),
             };
             (member.id, peer)
         });
@@ -70,6 +74,11 @@ impl Heard {
     /// Whether every member was heard at least once.
     pub fn knows_all(&self) -> bool {
         self.peers.values().all(|peer| peer.last.is_some())
+    }
+
+    /// How much `node` knows of this node's flows, by its last beat.
+    pub(super) fn mark_at(&self, node: NodeId) -> Mark {
+        self.peers.get(&node).map(|peer| peer.mark).unwrap_or_default()
     }
 
     pub(super) fn set_connected(&mut self, node: NodeId, connected: bool) {
@@ -89,6 +98,7 @@ impl Heard {
         peer.last = Some(Told { at: now, word: Arc::new(beat.word) });
         peer.round_trip = round_trip.or(peer.round_trip);
         peer.beats += 1;
+        peer.mark = beat.mark;
         let hears = beat.heard.into_iter().filter(|hearsay| hearsay.node != from);
         let told = hears.filter_map(|Hearsay { node, age_us, word }| {
             let age = Duration::from_micros(age_us);
@@ -116,6 +126,7 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::Content;
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -127,7 +138,7 @@ mod tests {
 
     fn beat(heard: Vec<Hearsay>) -> Beat {
         let word = Word { healthy: true, routers: Vec::new() };
-        Beat { sequence: 1, echo: None, word, heard }
+        Beat::new(1, None, Content { word, heard, ..Content::default() })
     }
 
     #[test]

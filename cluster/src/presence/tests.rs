@@ -10,9 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::message::{Beat, Hello};
+use super::message::{Beat, Content, Hello};
 use super::{Presence, RouterState, RouterWord, Word};
 use crate::config::{Config, Member, Role, TlsFiles};
+use crate::flows::{Flow, FlowKind};
+use crate::handle::Handle;
 use crate::identity::{Authority, Identity};
 use crate::network::connection;
 use crate::network::{Answer, Envelope, Request};
@@ -62,6 +64,10 @@ impl Stage {
     }
 
     async fn start(&self, id: u64, presence: Presence) -> Node {
+        self.start_with_handle(id, presence).await.0
+    }
+
+    async fn start_with_handle(&self, id: u64, presence: Presence) -> (Node, Handle) {
         let config = Config {
             cluster_name: "stage".into(),
             listen: self.members[usize::try_from(id).unwrap() - 1].address,
@@ -69,8 +75,7 @@ impl Stage {
             tls: Some(self.files(id)),
             ..Config::single(id, self.dir.path().join(format!("state-{id}")))
         };
-        let (node, _handle) = Node::start_with(config, presence).await.unwrap();
-        node
+        Node::start_with(config, presence).await.unwrap()
     }
 
     /// A presence connection somebody opens to member 3, greeted as asked.
@@ -98,7 +103,6 @@ fn word(priority: u8) -> Word {
         addresses: vec![[192, 0, 2, 10].into()],
         state: RouterState::Active,
         priority,
-        source: None,
         yielding: false,
         advertising: true,
     };
@@ -148,11 +152,33 @@ async fn both_ends_hear_what_the_other_says_and_how_far_away_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn flows_travel_with_the_beats_piece_by_piece() {
+    let stage = Stage::new().await;
+    let [one, two] = [Presence::new(Some(PACE)), Presence::new(None)];
+    let (first, here) = stage.start_with_handle(1, one).await;
+    let (second, there) = stage.start_with_handle(2, two).await;
+    let server: SocketAddr = "192.0.2.10:8780".parse().unwrap();
+    let client = |port| SocketAddr::from(([198, 51, 100, 7], port));
+    // Three deltas' worth.
+    for port in 1..=1200 {
+        let kind = FlowKind::Client;
+        here.flows().lock().add(Flow { server, client: client(port), kind, sequence: None });
+    }
+    let heard = || there.flows().lock().of_node(1).count();
+    eventually("all flows are known there", || heard() == 1200).await;
+    here.flows().lock().remove(server, client(7));
+    eventually("one is known to have ended", || heard() == 1199).await;
+    assert!(there.flows().lock().of_node(1).all(|flow| flow.client != client(7)));
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_is_refused_and_counted_and_the_others_are_heard_all_the_while() {
     let stage = Stage::new().await;
     let [one, two] = [Presence::new(Some(PACE)), Presence::new(Some(PACE))];
     let nodes = [stage.start(1, one.clone()).await, stage.start(2, two.clone()).await];
-    let beat = |sequence, word| Beat { sequence, echo: None, word, heard: Vec::new() };
+    let beat = |sequence, word| Beat::new(sequence, None, Content { word, ..Content::default() });
     let framed = |beat: &Beat| {
         let mut bytes = postcard::to_extend(beat, vec![0; 5]).unwrap();
         let header = crate::network::frame::header(bytes.len() - 5).unwrap();

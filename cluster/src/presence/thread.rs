@@ -1,7 +1,7 @@
 //! The thread of the presence: dials the members with a higher id, takes over the connections of
 //! those with a lower one, and keeps a conversation with each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,9 +16,10 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::Presence;
 use super::conversation::{Conversation, patience};
-use super::message::{Beat, BeatError, Hello, LAYOUT, SLOWEST};
+use super::message::{Beat, BeatError, Content, Hello, LAYOUT, SLOWEST};
 use super::wire::{Wire, WireError};
-use crate::config::Member;
+use crate::config::{Member, Role};
+use crate::flows::Flows;
 use crate::identity::Identity;
 use crate::network::{Answer, Envelope, Request};
 use crate::record::NodeId;
@@ -96,9 +97,12 @@ impl Thread {
         me: NodeId,
         identity: Identity,
         members: &[Member],
+        flows: Flows,
         broken: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<(Self, Visitors)> {
         presence.begin(me, members);
+        let witnesses = members.iter().filter(|member| member.role == Role::Witness);
+        let witnesses = witnesses.map(|member| member.id).collect();
         let members: Vec<_> = members.iter().filter(|member| member.id > me).cloned().collect();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -106,7 +110,7 @@ impl Thread {
         let (visitors, waiting) = mpsc::channel(VISITORS);
         let thread = std::thread::Builder::new().name("presence".to_owned()).spawn(move || {
             prefer_this_thread();
-            let ours = Arc::new(Ours { presence, me, identity });
+            let ours = Arc::new(Ours { presence, me, identity, flows, witnesses });
             let work = std::panic::AssertUnwindSafe(|| {
                 runtime.block_on(async {
                     tokio::select! {
@@ -146,6 +150,8 @@ struct Ours {
     presence: Presence,
     me: NodeId,
     identity: Identity,
+    flows: Flows,
+    witnesses: BTreeSet<NodeId>,
 }
 
 impl Ours {
@@ -274,8 +280,17 @@ impl Ours {
             talk.skip(now);
             return Ok(());
         }
-        let gossip = self.presence.state().gossip(now, to);
-        wire.send(&talk.beat(now, self.presence.word(), gossip))?;
+        let known = self.presence.state().mark_at(to);
+        let (mark, flows) = {
+            let table = self.flows.lock();
+            // A witness never takes an address over, so it has no use for flows.
+            let due = !self.witnesses.contains(&to) && talk.is_delta_due(now, known);
+            (table.mark_of(to), due.then(|| table.delta_since(known)).flatten())
+        };
+        talk.delta_sent(now, known, flows.as_ref());
+        let heard = self.presence.state().gossip(now, to);
+        let content = Content { word: self.presence.word(), heard, mark, flows };
+        wire.send(&talk.beat(now, content))?;
         Ok(())
     }
 
@@ -288,6 +303,9 @@ impl Ours {
         while let Some(beat) = wire.message::<Beat>()? {
             let now = Instant::now();
             let round_trip = talk.take(now, &beat)?;
+            if let Some(delta) = &beat.flows {
+                self.flows.lock().apply(from, delta).map_err(BeatError::Flows)?;
+            }
             self.presence.change(|heard| heard.take(now, from, beat, round_trip));
         }
         Ok(())

@@ -1,0 +1,134 @@
+//! What a node knows about its place among the others, put together: the presence it keeps up,
+//! the second opinion its VRRP thread asks for, the lookout that notices when it is cut off.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use cluster::Presence;
+use tokio_util::sync::CancellationToken;
+
+use super::status::Speaker;
+use crate::failover::alarms::Alarm;
+use crate::failover::config::{ClaimPolicy, Config};
+use crate::failover::counsel::{self, Holds};
+use crate::failover::lookout::{AlarmBoard, Lookout, Routers};
+use crate::failover::word::Teller;
+
+/// How long a node that starts waits until it has heard every other member, before it may claim
+/// an address nobody advertises: longer than the others' pause between two tries to reach it.
+const LOOK_AROUND: Duration = Duration::from_millis(1500);
+
+/// See the front page. One per process.
+pub(super) struct Vantage {
+    config: Config,
+    routers: Vec<vrrp::RouterConfig>,
+    presence: Presence,
+    holds: Holds,
+    alarms: AlarmBoard,
+    yielding: AtomicBool,
+    /// Whether the node can serve, and whether it is cut off.
+    standing: Mutex<Standing>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Standing {
+    ready: bool,
+    isolated: bool,
+}
+
+impl Vantage {
+    /// A node with these virtual routers.
+    pub(super) fn new(config: Config, routers: &[vrrp::RouterConfig]) -> Arc<Self> {
+        Arc::new(Self {
+            presence: Presence::new(config.pace(routers)),
+            holds: Holds::new(routers),
+            routers: routers.to_vec(),
+            alarms: AlarmBoard::default(),
+            yielding: AtomicBool::new(false),
+            standing: Mutex::default(),
+            config,
+        })
+    }
+
+    /// A witness: it tells that it is there, and whom it hears.
+    pub(super) fn witness() -> Arc<Self> {
+        let vantage = Self::new(Config::default(), &[]);
+        vantage.presence.speak(|| cluster::presence::Word { healthy: true, routers: Vec::new() });
+        vantage
+    }
+
+    pub(super) fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    /// The alarms that are raised.
+    pub(super) fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.raised()
+    }
+
+    /// Whom the VRRP thread asks, if anybody.
+    pub(super) fn counsel(&self) -> Option<vrrp::Counsel> {
+        let ask = || counsel::counsel(self.presence.clone(), &self.routers, self.holds.clone());
+        (self.config.claim == ClaimPolicy::Presence).then(ask)
+    }
+
+    /// Begins to tell the others about this node, and to look out.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        speaker: &Speaker,
+        ready: CancellationToken,
+    ) -> anyhow::Result<Option<Lookout>> {
+        let teller = Mutex::new(Teller::new(&self.routers));
+        let (me, routers) = (Arc::clone(self), Arc::clone(speaker));
+        self.presence.speak(move || {
+            let states = states(&routers);
+            let yielding = me.yielding.load(Ordering::Relaxed);
+            let mut teller = teller.lock().unwrap_or_else(PoisonError::into_inner);
+            teller.word(Instant::now(), ready.is_cancelled(), yielding, &states)
+        });
+        if self.routers.is_empty() {
+            return Ok(None);
+        }
+        let (me, own) = (Arc::clone(self), Arc::clone(speaker));
+        let isolate = move |isolated| {
+            // Fails only when the thread has ended, and with it every address.
+            let _ = me.change(&own, |standing| standing.isolated = isolated);
+        };
+        let own = Arc::clone(speaker);
+        let seen = Routers { states: Box::new(move || states(&own)), isolate: Box::new(isolate) };
+        let (presence, holds) = (self.presence.clone(), self.holds.clone());
+        let lookout = Lookout::start(&self.config, presence, holds, seen, self.alarms.clone());
+        lookout.map(Some).context("the lookout thread did not start")
+    }
+
+    /// Lets every virtual router become Active, once it is known what the others do.
+    pub(super) async fn permit(&self, speaker: &Speaker) -> anyhow::Result<()> {
+        if self.config.claim == ClaimPolicy::Presence && !self.routers.is_empty() {
+            self.presence.look_around(LOOK_AROUND).await;
+        }
+        self.change(speaker, |standing| standing.ready = true)
+    }
+
+    /// Tells the others that this node is about to give its addresses away.
+    pub(super) fn yield_addresses(&self) {
+        self.yielding.store(true, Ordering::Relaxed);
+    }
+
+    fn change(&self, speaker: &Speaker, change: impl FnOnce(&mut Standing)) -> anyhow::Result<()> {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut standing);
+        if let Some(handle) = &*speaker.lock().unwrap_or_else(PoisonError::into_inner) {
+            for name in handle.names() {
+                handle.set_permission(name, standing.ready && !standing.isolated)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn states(speaker: &Speaker) -> Vec<vrrp::RouterStatus> {
+    let speaker = speaker.lock().unwrap_or_else(PoisonError::into_inner);
+    speaker.iter().flat_map(vrrp::SpeakerHandle::states).collect()
+}
