@@ -64,16 +64,18 @@ pub(super) struct Files {
     key: String,
     authority: Authority,
     advert_every: Duration,
+    preempt: bool,
 }
 
 impl Files {
     /// Makes the key and the cluster's authority; `root` is an empty private directory.
-    pub(super) fn new(root: &Path, advert_every: Duration) -> Result<Self, Error> {
+    pub(super) fn new(root: &Path, advert_every: Duration, preempt: bool) -> Result<Self, Error> {
         let files = Self {
             root: root.to_owned(),
             key: random_key(),
             authority: Authority::generate(CLUSTER)?,
             advert_every,
+            preempt,
         };
         files.write(&files.key_file(), &files.key)?;
         Ok(files)
@@ -201,11 +203,12 @@ interface = "{INTERFACE}"
 vrid = 51
 priority = {priority}
 advert_interval = "{interval}ms"
-preempt = true
+preempt = {preempt}
 addresses = ["{VIP}"]
 "#,
                 key_file = quoted(&self.key_file()),
                 interval = self.advert_every.as_millis(),
+                preempt = self.preempt,
             );
         }
         text
@@ -279,7 +282,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn files(root: &Path) -> Files {
-        Files::new(root, Duration::from_millis(30)).unwrap()
+        Files::new(root, Duration::from_millis(30), true).unwrap()
     }
 
     fn table(path: &Path) -> toml::Table {

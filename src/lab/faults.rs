@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::console::Console;
 use super::node::Node;
+use super::topology::NodeIndex;
 use super::{Error, Fault};
 
 /// How long a node may take to end after it was asked to stop.
@@ -14,9 +15,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// refused those that are not built.
 pub(super) async fn strike(
     fault: Fault,
-    active: &mut Node,
+    nodes: &mut [Node; 2],
+    struck: NodeIndex,
     moment: impl Future<Output = ()>,
 ) -> Result<Instant, Error> {
+    let active = &mut nodes[struck];
     match fault {
         Fault::Kill => {
             // Looking them up takes milliseconds, which must not lie after the moment.
@@ -38,8 +41,36 @@ pub(super) async fn strike(
             active.kill_worker()?;
             Ok(at)
         }
-        Fault::None | Fault::Isolate | Fault::SegmentCut | Fault::WitnessLoss => Ok(Instant::now()),
+        Fault::Isolate => {
+            moment.await;
+            active.host().isolate(true).map_err(Error::network("a port of the switch"))?;
+            Ok(Instant::now())
+        }
+        Fault::SegmentCut => {
+            moment.await;
+            deafen(nodes, true)?;
+            Ok(Instant::now())
+        }
+        Fault::None | Fault::WitnessLoss => Ok(Instant::now()),
     }
+}
+
+/// Mends the network, where that is what the fault broke.
+pub(super) fn heal(fault: Fault, nodes: &[Node; 2]) -> Result<(), Error> {
+    match fault {
+        Fault::SegmentCut => deafen(nodes, false),
+        Fault::Isolate => nodes.iter().try_for_each(|node| {
+            node.host().isolate(false).map_err(Error::network("a port of the switch"))
+        }),
+        Fault::None | Fault::Kill | Fault::Crash | Fault::Drain | Fault::WitnessLoss => Ok(()),
+    }
+}
+
+/// Neither node hears the other's advertisements, which are multicast; the control links are not.
+fn deafen(nodes: &[Node; 2], deaf: bool) -> Result<(), Error> {
+    nodes.iter().try_for_each(|node| {
+        node.host().deafen(deaf).map_err(Error::network("a port of the switch"))
+    })
 }
 
 /// Undoes it.

@@ -5,7 +5,7 @@
 //! measures the outage from outside. `docs/reference/lab.md` defines every figure.
 //!
 //! Start reading at [`run()`]; `topology` builds the place, `rounds` is the experiment, `moment`
-//! chooses when a fault strikes, `trace` and [`report`] are the arithmetic (sans-io). [`namespaces`], [`nextcloud`], [`exapp`],
+//! chooses when a fault strikes, `trials` follows a broken network to its end, `trace` and [`report`] are the arithmetic (sans-io). [`namespaces`], [`nextcloud`], [`exapp`],
 //! [`journal`] and [`probe`] know nothing of the lab and serve the integration tests as well.
 
 mod configs;
@@ -29,6 +29,7 @@ mod run;
 mod sockets;
 mod topology;
 pub mod trace;
+mod trials;
 mod tunnel;
 
 pub use error::Error;

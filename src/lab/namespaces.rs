@@ -167,6 +167,30 @@ impl Host {
         self.switch.ports.set(&self.name, up)
     }
 
+    /// Has the switch forward nothing from or to this host, whose carrier stays: a broken switch
+    /// rather than a pulled cable. `false` heals it.
+    ///
+    /// # Errors
+    /// `ip`'s text.
+    pub fn isolate(&self, isolated: bool) -> io::Result<()> {
+        // Blocking and forwarding, as in the spanning tree protocol.
+        self.at_the_switch(&["state", if isolated { "4" } else { "3" }])
+    }
+
+    /// Has the switch lose multicast to this host, as one whose IGMP snooping has gone wrong.
+    /// `false` heals it.
+    ///
+    /// # Errors
+    /// `ip`'s text.
+    pub fn deafen(&self, deaf: bool) -> io::Result<()> {
+        self.at_the_switch(&["mcast_flood", if deaf { "off" } else { "on" }])
+    }
+
+    fn at_the_switch(&self, option: &[&str]) -> io::Result<()> {
+        let port = ["link", "set", "dev", &self.name, "type", "bridge_slave"];
+        ip_in(&self.switch.space.name, &[&port[..], option].concat())
+    }
+
     /// Whether this host's kernel owns `address` at this moment.
     ///
     /// # Errors

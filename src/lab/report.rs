@@ -2,6 +2,7 @@
 //!
 //! The shape of the JSON is stable; `docs/reference/lab.md` defines every key.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -41,6 +42,30 @@ pub struct Round {
     pub lost: u64,
     /// Whether service came back within the limit.
     pub recovered: bool,
+    /// What else had to hold with this fault, and whether it did.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<&'static str, bool>,
+    /// When an isolated node had let go of the address, milliseconds after the fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released_ms: Option<f64>,
+}
+
+impl Round {
+    /// Whether service came back and everything else held.
+    fn is_good(&self) -> bool {
+        self.recovered && self.checks.values().all(|held| *held)
+    }
+
+    /// What the table says at the end of the line.
+    fn verdict(&self) -> String {
+        let failed = self.checks.iter().filter(|(_, held)| !**held).map(|(name, _)| *name);
+        let failed: Vec<_> = failed.collect();
+        match (self.recovered, failed.is_empty()) {
+            (false, _) => "  DID NOT COME BACK".to_owned(),
+            (true, false) => format!("  FAILED: {}", failed.join(", ")),
+            (true, true) => String::new(),
+        }
+    }
 }
 
 /// Figures over all rounds.
@@ -91,9 +116,9 @@ impl Outcome {
         Self { rounds, summary, versions }
     }
 
-    /// Whether service came back in every round: decides the exit code.
+    /// Whether service came back and all checks held in every round: decides the exit code.
     pub fn service_came_back(&self) -> bool {
-        self.rounds.iter().all(|round| round.recovered)
+        self.rounds.iter().all(Round::is_good)
     }
 
     /// The table for people, with a line that says what the columns mean.
@@ -116,7 +141,7 @@ impl Outcome {
                 round.delayed,
                 round.ws_open,
                 round.ws_reset,
-                if round.recovered { "" } else { "  DID NOT COME BACK" },
+                round.verdict(),
             );
         }
         let (vip, tunnel) = (self.summary.vip_outage_ms, self.summary.tunnel_outage_ms);
@@ -173,6 +198,8 @@ mod tests {
             ws_reset: 3,
             lost: 5,
             recovered,
+            checks: BTreeMap::new(),
+            released_ms: None,
         }
     }
 
@@ -219,6 +246,16 @@ mod tests {
         let bad = outcome(vec![round(1.0, true), round(30_000.0, false)]);
         assert!(!bad.service_came_back());
         assert!(bad.table().contains("DID NOT COME BACK"));
+    }
+
+    #[test]
+    fn a_check_that_did_not_hold_fails_the_whole_and_is_named() {
+        let checks = BTreeMap::from([("no_flap", false), ("alarm_raised", true)]);
+        let report = outcome(vec![Round { checks, ..round(1.0, true) }]);
+        assert!(!report.service_came_back());
+        assert!(report.table().contains("FAILED: no_flap\n"));
+        let value = serde_json::to_value(report).unwrap();
+        assert_eq!(value["rounds"][0]["checks"]["alarm_raised"], true);
     }
 
     #[test]

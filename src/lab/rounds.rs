@@ -12,7 +12,8 @@ use super::probe::Probe;
 use super::report::{Round, milliseconds};
 use super::topology::{Lab, NodeIndex};
 use super::trace::{Hole, Sample, largest_hole, steady};
-use super::{Error, Fault, Options, faults};
+use super::trials::Sightings;
+use super::{Error, Fault, Options, faults, trials};
 
 const VIP_PROBE_EVERY: Duration = Duration::from_millis(1);
 /// An echo reply later than this counts as missed.
@@ -47,16 +48,16 @@ pub(super) async fn run(
             lab.settle(console).await?;
         }
         console.progress(&format!(
-            "round {number} of {}: stable, node a is Active; load starts",
+            "round {number} of {}: stable, one node is Active; load starts",
             options.rounds
         ));
         let place =
             Place { round: number - 1, of: options.rounds, interval: options.advert_every() };
         let round = run_one(lab, options.fault, place, console).await?;
-        let came_back = round.recovered;
+        let came_back = round.recovered && round.checks.values().all(|held| *held);
         rounds.push(round);
         if !came_back {
-            console.progress("service did not come back; no further round");
+            console.progress("not as it must be; no further round");
             break;
         }
     }
@@ -84,12 +85,12 @@ async fn run_one(
         logs: String::new(),
     })?;
     let sockets = load.sockets_open();
-    let active = &mut lab.nodes[struck];
-    let moment = adverts.moment(active.host().address(), place);
-    let at = faults::strike(fault, active, moment).await?;
+    let moment = adverts.moment(lab.nodes[struck].host().address(), place);
+    let at = faults::strike(fault, &mut lab.nodes, struck, moment).await?;
     console.progress(&format!("fault {fault} on node {}", lab.nodes[struck].host().name()));
     let scene = Scene { probe: &probe, load: &load, fault, at, struck };
-    let Seen { recovered, moved } = scene.watch(lab, console).await?;
+    let Seen { recovered, moved, sightings } = scene.watch(lab, console).await?;
+    let findings = trials::run(fault, lab, (struck, at), sightings, console).await?;
 
     let end = Instant::now();
     let (vip, tunnel) = (probe.samples(), load.probes());
@@ -114,6 +115,8 @@ async fn run_one(
         ws_reset: harvest.sockets_broken,
         lost: tally.lost,
         recovered,
+        checks: findings.checks,
+        released_ms: findings.released_ms,
     };
     console.progress(&format!(
         "round done: VIP outage {} ms, tunnel outage {} ms, {} requests, {} failed, {} lost",
@@ -138,6 +141,8 @@ struct Seen {
     recovered: bool,
     /// When the address was first seen on the other node.
     moved: Option<Instant>,
+    /// Who held the address whenever somebody looked; with a fault that leaves it where it is.
+    sightings: Sightings,
 }
 
 impl Scene<'_> {
@@ -145,10 +150,13 @@ impl Scene<'_> {
     async fn watch(&self, lab: &Lab, console: &Console) -> Result<Seen, Error> {
         let (mut told, mut moved) = (self.at, None);
         let mut ended = self.load.ended();
+        let mut sightings = Sightings::default();
         loop {
             sleep(LOOK_EVERY).await;
             let now = Instant::now();
-            let holder = lab.holder()?;
+            let holders = lab.holders()?;
+            sightings.note(&holders, self.struck);
+            let holder = holders.first().copied().filter(|_| holders.len() == 1);
             if moved.is_none() && holder.is_some_and(|node| node != self.struck) {
                 moved = Some(now);
             }
@@ -160,10 +168,10 @@ impl Scene<'_> {
                 console.progress(&self.story(lab, holder, rate, &vip, &tunnel, now));
             }
             if self.is_back(holder, &vip, &tunnel, now) {
-                return Ok(Seen { recovered: true, moved });
+                return Ok(Seen { recovered: true, moved, sightings });
             }
             if now.duration_since(self.at) >= LIMIT {
-                return Ok(Seen { recovered: false, moved });
+                return Ok(Seen { recovered: false, moved, sightings });
             }
         }
     }

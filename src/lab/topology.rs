@@ -47,6 +47,8 @@ pub(super) struct Lab {
     pub(super) nodes: [Node; 2],
     witness: Node,
     pub(super) client: Host,
+    /// Whether node a takes the address back whenever it can.
+    preempts: bool,
     _exapp: Entered<std::io::Result<Infallible>>,
     _nextcloud: Entered<std::io::Result<Infallible>>,
     app_host: Host,
@@ -65,7 +67,7 @@ impl Lab {
         // First the network: it ends what a hard killed lab left running on its files.
         let lan = Lan::new(PREFIX).map_err(Error::network("the switch"))?;
         let directory = private_directory()?;
-        let files = Files::new(directory.path(), options.advert_every())?;
+        let files = Files::new(directory.path(), options.advert_every(), options.fault.preempts())?;
         let host = |name: &str, address| {
             lan.host(name, address).map_err(Error::network(format!("host {name}")))
         };
@@ -114,6 +116,7 @@ impl Lab {
             nodes,
             witness,
             client,
+            preempts: options.fault.preempts(),
             _exapp: exapp,
             _nextcloud: nextcloud,
             app_host,
@@ -138,20 +141,25 @@ impl Lab {
 
     /// The node whose kernel owns the virtual IP, if exactly one does.
     pub(super) fn holder(&self) -> Result<Option<NodeIndex>, Error> {
-        let mut holder = None;
-        for (index, node) in self.nodes.iter().enumerate() {
-            if node.holds(VIP)? {
-                if holder.is_some() {
-                    return Ok(None);
-                }
-                holder = Some(index);
-            }
+        match self.holders()?[..] {
+            [one] => Ok(Some(one)),
+            _ => Ok(None),
         }
-        Ok(holder)
     }
 
-    /// Waits for the state a round starts from: everything ready, a quorum, node a Active and
-    /// node b Backup, the ExApp answering steadily through the address.
+    /// All nodes whose kernels own the virtual IP.
+    pub(super) fn holders(&self) -> Result<Vec<NodeIndex>, Error> {
+        let mut holders = Vec::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if node.holds(VIP)? {
+                holders.push(index);
+            }
+        }
+        Ok(holders)
+    }
+
+    /// Waits for the state a round starts from: everything ready, a quorum, node a Active (or any
+    /// node, without preemption) and the other Backup, the ExApp answering steadily through the address.
     pub(super) async fn settle(&mut self, console: &Console) -> Result<(), Error> {
         let end = Instant::now() + SETTLE_LIMIT;
         let mut explain = Instant::now() + EXPLAIN_EVERY;
@@ -181,7 +189,9 @@ impl Lab {
 
     /// What is not yet as a round needs it.
     async fn missing(&self) -> Result<Option<String>, Error> {
-        for (node, state) in self.nodes.iter().zip(["active", "backup"]) {
+        let active = if self.preempts { Some(0) } else { self.holder()? };
+        for (index, node) in self.nodes.iter().enumerate() {
+            let state = if active == Some(index) { "active" } else { "backup" };
             let name = node.host().name();
             let Some(status) = node.status().await else {
                 return Ok(Some(format!("node {name} answering on its admin socket")));
@@ -190,8 +200,9 @@ impl Lab {
                 return Ok(Some(format!("node {name} {reason}")));
             }
         }
-        if self.holder()? != Some(0) {
-            return Ok(Some("the virtual IP held by node a alone".into()));
+        if active.is_none() || self.holder()? != active {
+            let who = if self.preempts { "node a" } else { "one node" };
+            return Ok(Some(format!("the virtual IP held by {who} alone")));
         }
         let steady = self.app_answers.is_steady();
         Ok((!steady).then(|| "the ExApp answering through the virtual IP".into()))
