@@ -20,6 +20,9 @@ use crate::failover::word::Teller;
 /// an address nobody advertises: longer than the others' pause between two tries to reach it.
 const LOOK_AROUND: Duration = Duration::from_millis(1500);
 
+/// What a virtual router of a node that is cut off suffers from.
+const ISOLATED: &str = "isolated";
+
 /// See the front page. One per process.
 pub(super) struct Vantage {
     config: Config,
@@ -28,14 +31,6 @@ pub(super) struct Vantage {
     holds: Holds,
     alarms: AlarmBoard,
     yielding: AtomicBool,
-    /// Whether the node can serve, and whether it is cut off.
-    standing: Mutex<Standing>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Standing {
-    ready: bool,
-    isolated: bool,
 }
 
 impl Vantage {
@@ -47,7 +42,6 @@ impl Vantage {
             routers: routers.to_vec(),
             alarms: AlarmBoard::default(),
             yielding: AtomicBool::new(false),
-            standing: Mutex::default(),
             config,
         })
     }
@@ -91,10 +85,10 @@ impl Vantage {
         if self.routers.is_empty() {
             return Ok(None);
         }
-        let (me, own) = (Arc::clone(self), Arc::clone(speaker));
+        let own = Arc::clone(speaker);
         let isolate = move |isolated| {
             // Fails only when the thread has ended, and with it every address.
-            let _ = me.change(&own, |standing| standing.isolated = isolated);
+            let _ = on_all(&own, |handle, name| handle.set_fault(name, ISOLATED, isolated));
         };
         let own = Arc::clone(speaker);
         let seen = Routers { states: Box::new(move || states(&own)), isolate: Box::new(isolate) };
@@ -108,24 +102,23 @@ impl Vantage {
         if self.config.claim == ClaimPolicy::Presence && !self.routers.is_empty() {
             self.presence.look_around(LOOK_AROUND).await;
         }
-        self.change(speaker, |standing| standing.ready = true)
+        Ok(on_all(speaker, |handle, name| handle.set_permission(name, true))?)
     }
 
     /// Tells the others that this node is about to give its addresses away.
     pub(super) fn yield_addresses(&self) {
         self.yielding.store(true, Ordering::Relaxed);
     }
+}
 
-    fn change(&self, speaker: &Speaker, change: impl FnOnce(&mut Standing)) -> anyhow::Result<()> {
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut standing);
-        if let Some(handle) = &*speaker.lock().unwrap_or_else(PoisonError::into_inner) {
-            for name in handle.names() {
-                handle.set_permission(name, standing.ready && !standing.isolated)?;
-            }
-        }
-        Ok(())
-    }
+/// Tells something to every virtual router.
+fn on_all(
+    speaker: &Speaker,
+    tell: impl Fn(&vrrp::SpeakerHandle, &str) -> Result<(), vrrp::Error>,
+) -> Result<(), vrrp::Error> {
+    let speaker = speaker.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(handle) = &*speaker else { return Ok(()) };
+    handle.names().iter().try_for_each(|name| tell(handle, name))
 }
 
 fn states(speaker: &Speaker) -> Vec<vrrp::RouterStatus> {

@@ -38,9 +38,10 @@ impl Holds {
         Self(Arc::new(names.map(|name| (name, ArcSwapOption::empty())).collect()))
     }
 
-    /// The last hold of a router; it may have ended since.
-    pub fn last(&self, name: &str) -> Option<Hold> {
-        self.0.get(name)?.load().as_deref().copied()
+    /// The hold of a router that lasts at `now`, or has just ended and may be renewed.
+    pub fn current(&self, name: &str, now: Instant) -> Option<Hold> {
+        let hold = self.0.get(name)?.load().as_deref().copied();
+        hold.filter(|hold| now <= hold.until + SAME)
     }
 }
 
@@ -61,8 +62,7 @@ pub fn counsel(presence: Presence, routers: &[vrrp::RouterConfig], holds: Holds)
         let (Some(router), Some(noted)) = (routers.get(name), holds.0.get(name)) else {
             return vrrp::Opinion::Claim;
         };
-        let before = noted.load().as_deref().copied().filter(|hold| now <= hold.until + SAME);
-        let since = before.map(|hold| hold.since);
+        let since = holds.current(name, now).map(|hold| hold.since);
         match opinion::judge(router, &presence.heard(), since, now) {
             Verdict::Claim => {
                 noted.store(None);
@@ -89,6 +89,6 @@ mod tests {
         let mut ask = counsel(Presence::default(), &routers, holds.clone());
         assert_eq!(ask("eth0-51", Instant::now()), vrrp::Opinion::Claim);
         assert_eq!(ask("nobody", Instant::now()), vrrp::Opinion::Claim);
-        assert_eq!(holds.last("eth0-51"), None);
+        assert_eq!(holds.current("eth0-51", Instant::now()), None);
     }
 }

@@ -129,7 +129,7 @@ impl Watch {
 
     fn segment_cut(&self, router: &RouterStatus, now: Instant) -> Option<Alarm> {
         router.hold?;
-        let hold = self.holds.last(&router.name)?;
+        let hold = self.holds.current(&router.name, now)?;
         let text = format!(
             "node {} holds the addresses and is well, but its advertisements do not arrive here: \
              look at the switch (multicast, IGMP snooping) and at firewalls (IP protocol 112); \

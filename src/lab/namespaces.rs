@@ -173,8 +173,11 @@ impl Host {
     /// # Errors
     /// `ip`'s text.
     pub fn isolate(&self, isolated: bool) -> io::Result<()> {
-        // Blocking and forwarding, as in the spanning tree protocol.
-        self.at_the_switch(&["state", if isolated { "4" } else { "3" }])
+        // Without spanning tree the bridge opens a port again that was set to blocking; one that
+        // is no port any more it leaves alone.
+        let port = ["link", "set", "dev", &self.name];
+        let change: &[&str] = if isolated { &["nomaster"] } else { &["master", "bridge"] };
+        ip_in(&self.switch.space.name, &[&port[..], change].concat())
     }
 
     /// Has the switch lose multicast to this host, as one whose IGMP snooping has gone wrong.
@@ -183,12 +186,9 @@ impl Host {
     /// # Errors
     /// `ip`'s text.
     pub fn deafen(&self, deaf: bool) -> io::Result<()> {
-        self.at_the_switch(&["mcast_flood", if deaf { "off" } else { "on" }])
-    }
-
-    fn at_the_switch(&self, option: &[&str]) -> io::Result<()> {
+        let flood = if deaf { "off" } else { "on" };
         let port = ["link", "set", "dev", &self.name, "type", "bridge_slave"];
-        ip_in(&self.switch.space.name, &[&port[..], option].concat())
+        ip_in(&self.switch.space.name, &[&port[..], &["mcast_flood", flood]].concat())
     }
 
     /// Whether this host's kernel owns `address` at this moment.

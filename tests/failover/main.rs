@@ -79,9 +79,33 @@ fn a_hand_over_and_no_fault_at_all() {
     }
 }
 
+/// The lab exits with 0 only if all of them held; this names the ones that must be there.
+fn all_held(report: &Value, checks: &[&str]) {
+    let round = &report["rounds"][0]["checks"];
+    for check in checks {
+        assert_eq!(round[check], true, "{check}: {report}");
+    }
+}
+
+#[test]
+fn advertisements_that_do_not_arrive_move_nothing_and_are_alarmed() {
+    let report = report(&["--fault", "segment-cut", "--json"]);
+    service_came_back(&report, "segment-cut", "built-in");
+    let both = ["never_two_holders", "never_without_holder"];
+    all_held(&report, &[&both[..], &["alarm_raised", "alarm_cleared", "no_flap"]].concat());
+}
+
+#[test]
+fn an_isolated_active_lets_go_before_the_network_heals_and_stays_backup() {
+    let report = report(&["--fault", "isolate", "--json"]);
+    service_came_back(&report, "isolate", "built-in");
+    all_held(&report, &["released_before_heal", "returned_as_backup", "no_flap"]);
+    assert!(report["rounds"][0]["released_ms"].is_f64(), "{report}");
+}
+
 #[test]
 fn what_is_not_built_yet_is_refused() {
-    for arguments in [&["--pair"][..], &["--fault", "isolate"], &["--fault", "earthquake"]] {
+    for arguments in [&["--pair"][..], &["--fault", "witness-loss"], &["--fault", "earthquake"]] {
         let output = lab(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");

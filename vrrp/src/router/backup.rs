@@ -150,11 +150,16 @@ impl VirtualRouter {
             && reason == Reason::ActiveSilent
             && !mutated!(OpinionIgnored)
         {
-            self.set_timer(DownTimer::Consulting);
-            self.actions.push_back(Action::Consult);
+            self.consult();
         } else {
             self.claim(now, reason);
         }
+    }
+
+    /// Asks whether the silence means anything.
+    pub(super) fn consult(&mut self) {
+        self.set_timer(DownTimer::Consulting);
+        self.actions.push_back(Action::Consult);
     }
 
     pub(super) fn take_opinion(&mut self, now: Instant, opinion: Opinion) {
