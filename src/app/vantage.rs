@@ -14,7 +14,7 @@ use crate::failover::alarms::Alarm;
 use crate::failover::config::{ClaimPolicy, Config};
 use crate::failover::counsel::{self, Holds};
 use crate::failover::lookout::{AlarmBoard, Lookout, Routers};
-use crate::failover::word::Teller;
+use crate::failover::word::{Seen, Teller};
 
 /// How long a node that starts waits until it has heard every other member, before it may claim
 /// an address nobody advertises: longer than the others' pause between two tries to reach it.
@@ -77,10 +77,10 @@ impl Vantage {
         let teller = Mutex::new(Teller::new(&self.routers));
         let (me, routers) = (Arc::clone(self), Arc::clone(speaker));
         self.presence.speak(move || {
-            let states = states(&routers);
+            let seen = states(&routers).into_iter().map(Seen::from);
             let yielding = me.yielding.load(Ordering::Relaxed);
             let mut teller = teller.lock().unwrap_or_else(PoisonError::into_inner);
-            teller.word(Instant::now(), ready.is_cancelled(), yielding, &states)
+            teller.word(Instant::now(), ready.is_cancelled(), yielding, seen)
         });
         if self.routers.is_empty() {
             return Ok(None);

@@ -119,6 +119,7 @@ mod tests {
             addresses: ours().addresses,
             state: RouterState::Active,
             priority: 254,
+            source: None,
             yielding: false,
             advertising: true,
         }

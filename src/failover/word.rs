@@ -1,6 +1,7 @@
 //! What this node tells the other members about itself with every beat. Sans-io.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,34 @@ use vrrp::{RouterStatus, State};
 /// An Active that has sent nothing for so many intervals cannot advertise: the one interval it
 /// waits anyway, and two that a busy machine may take.
 const UNSENT: u32 = 3;
+
+/// What counts of a virtual router's status.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    name: Arc<str>,
+    vrid: u8,
+    addresses: Vec<IpAddr>,
+    state: State,
+    since: Instant,
+    priority: u8,
+    source: Option<IpAddr>,
+    adverts_out: u64,
+}
+
+impl From<RouterStatus> for Seen {
+    fn from(status: RouterStatus) -> Self {
+        Self {
+            name: status.name,
+            vrid: status.vrid,
+            addresses: status.addresses,
+            state: status.state,
+            since: status.since,
+            priority: status.priority,
+            source: status.source,
+            adverts_out: status.adverts_out,
+        }
+    }
+}
 
 /// Turns the status of the virtual routers into words, and remembers when each last got an
 /// advertisement out.
@@ -35,12 +64,13 @@ impl Teller {
         now: Instant,
         healthy: bool,
         yielding: bool,
-        routers: &[RouterStatus],
+        routers: impl IntoIterator<Item = Seen>,
     ) -> Word {
-        let routers = routers.iter().map(|router| RouterWord {
+        let routers = routers.into_iter().map(|router| RouterWord {
+            advertising: self.is_advertising(now, &router),
             name: router.name.to_string(),
             vrid: router.vrid,
-            addresses: router.addresses.clone(),
+            source: router.source,
             state: match router.state {
                 State::Initialize => RouterState::Initialize,
                 State::Backup => RouterState::Backup,
@@ -48,12 +78,12 @@ impl Teller {
             },
             priority: router.priority,
             yielding,
-            advertising: self.is_advertising(now, router),
+            addresses: router.addresses,
         });
         Word { healthy, routers: routers.collect() }
     }
 
-    fn is_advertising(&mut self, now: Instant, router: &RouterStatus) -> bool {
+    fn is_advertising(&mut self, now: Instant, router: &Seen) -> bool {
         let interval = self.intervals.get(&router.name).copied().unwrap_or_default();
         let last = (router.adverts_out, now);
         let (count, at) = self.sent.entry(Arc::clone(&router.name)).or_insert(last);
@@ -70,31 +100,16 @@ impl Teller {
 mod tests {
     use super::*;
 
-    fn status(state: State, since: Instant, adverts_out: u64) -> RouterStatus {
-        RouterStatus {
+    fn seen(state: State, since: Instant, adverts_out: u64) -> Seen {
+        Seen {
             name: "web".into(),
-            interface: "eth0".into(),
             vrid: 51,
             addresses: vec![[192, 0, 2, 10].into()],
             state,
             since,
             priority: 254,
-            base_priority: 254,
-            adjustments: Vec::new(),
-            faults: Vec::new(),
-            sync_group: None,
-            permission: true,
-            held: false,
-            hold: None,
-            peer: None,
-            adverts_in: 0,
+            source: Some([192, 0, 2, 1].into()),
             adverts_out,
-            send_errors: 0,
-            address_errors: 0,
-            late: vrrp::Lateness::default(),
-            anomalies: vrrp::Anomalies::default(),
-            errors: vrrp::PacketErrors::default(),
-            last_reason: None,
         }
     }
 
@@ -106,7 +121,7 @@ mod tests {
         let router = vrrp::RouterConfig::new("eth0", 51, vec![address]).unwrap().with_name("web");
         let mut teller = Teller::new(&[router]);
         let mut says = |now, state, sent| {
-            let word = teller.word(now, true, false, &[status(state, start, sent)]);
+            let word = teller.word(now, true, false, [seen(state, start, sent)]);
             (word.routers[0].state, word.routers[0].advertising)
         };
         assert_eq!(says(at(0), State::Active, 1), (RouterState::Active, true));
@@ -120,7 +135,7 @@ mod tests {
     fn health_and_yielding_are_the_nodes_own() {
         let now = Instant::now();
         let mut teller = Teller::default();
-        let word = teller.word(now, false, true, &[status(State::Active, now, 0)]);
+        let word = teller.word(now, false, true, [seen(State::Active, now, 0)]);
         assert!(!word.healthy && word.routers[0].yielding);
     }
 }

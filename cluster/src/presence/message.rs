@@ -76,6 +76,8 @@ pub struct RouterWord {
     pub state: RouterState,
     /// Priority in force.
     pub priority: u8,
+    /// Where its advertisements come from; none while its link is down.
+    pub source: Option<IpAddr>,
     /// It is about to give the addresses away.
     pub yielding: bool,
     /// Its advertisements really leave, as far as the node can tell.
@@ -225,6 +227,7 @@ mod tests {
             addresses,
             state: RouterState::Active,
             priority: 254,
+            source: None,
             yielding: false,
             advertising: true,
         }

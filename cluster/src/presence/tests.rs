@@ -103,6 +103,7 @@ fn word(priority: u8) -> Word {
         addresses: vec![[192, 0, 2, 10].into()],
         state: RouterState::Active,
         priority,
+        source: Some([192, 0, 2, 1].into()),
         yielding: false,
         advertising: true,
     };
