@@ -2,15 +2,15 @@
 //! the tickles that wake orphaned connections, and the trackers priorities depend on. Who holds
 //! the address is decided in `vrrp`.
 
-mod pace;
-pub mod recorder;
-mod segment;
 pub mod alarms;
 pub mod config;
 pub mod counsel;
 pub mod isolation;
 pub mod lookout;
 pub mod opinion;
+mod pace;
+pub mod recorder;
+mod segment;
 pub mod takeover;
 pub mod tickle;
 pub mod trackers;

@@ -156,8 +156,18 @@ impl VirtualRouter {
         }
     }
 
+    /// The permission has come, long after the Active fell silent: another may have become Active
+    /// meanwhile without being heard here.
+    pub(super) fn claim_late(&mut self, now: Instant) {
+        if self.config.second_opinion() {
+            self.consult();
+        } else {
+            self.claim(now, Reason::PermissionGranted);
+        }
+    }
+
     /// Asks whether the silence means anything.
-    pub(super) fn consult(&mut self) {
+    fn consult(&mut self) {
         self.set_timer(DownTimer::Consulting);
         self.actions.push_back(Action::Consult);
     }

@@ -329,11 +329,8 @@ impl VirtualRouter {
 
     fn set_permission(&mut self, now: Instant, permission: bool) {
         self.standing.permission = permission;
-        if permission && self.is_held() && self.config.second_opinion() {
-            // Another may have become Active meanwhile without being heard here.
-            self.consult();
-        } else if permission && self.is_held() {
-            self.claim(now, Reason::PermissionGranted);
+        if permission && self.is_held() {
+            self.claim_late(now);
         } else if !permission && self.state() == State::Active {
             self.yield_to_others(now, Reason::PermissionWithdrawn);
         }
