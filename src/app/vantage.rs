@@ -9,6 +9,7 @@ use anyhow::Context;
 use cluster::Presence;
 use tokio_util::sync::CancellationToken;
 
+use super::privileges;
 use super::status::Speaker;
 use crate::failover::alarms::Alarm;
 use crate::failover::config::{ClaimPolicy, Config};
@@ -36,8 +37,11 @@ pub(super) struct Vantage {
 impl Vantage {
     /// A node with these virtual routers.
     pub(super) fn new(config: Config, routers: &[vrrp::RouterConfig]) -> Arc<Self> {
+        let presence = Presence::new(config.pace(routers));
+        // It reads what comes over the network.
+        presence.on_thread_start(privileges::shed);
         Arc::new(Self {
-            presence: Presence::new(config.pace(routers)),
+            presence,
             holds: Holds::new(routers),
             routers: routers.to_vec(),
             alarms: AlarmBoard::default(),

@@ -43,6 +43,7 @@ pub struct Presence {
 struct Shared {
     wanted: Option<Duration>,
     speaker: OnceLock<Box<dyn Fn() -> Word + Send + Sync>>,
+    settle: OnceLock<fn()>,
     heard: Mutex<Heard>,
     shown: ArcSwap<Heard>,
     knows_all: watch::Sender<bool>,
@@ -57,6 +58,7 @@ impl Presence {
         let shared = Shared {
             wanted,
             speaker: OnceLock::new(),
+            settle: OnceLock::new(),
             heard: Mutex::default(),
             shown: ArcSwap::default(),
             knows_all: watch::Sender::new(false),
@@ -71,6 +73,11 @@ impl Presence {
     /// serve. Only the first call counts.
     pub fn speak(&self, word: impl Fn() -> Word + Send + Sync + 'static) {
         let _ = self.shared.speaker.set(Box::new(word));
+    }
+
+    /// What the thread of the presence does first, such as giving up rights it has no use for.
+    pub fn on_thread_start(&self, settle: fn()) {
+        let _ = self.shared.settle.set(settle);
     }
 
     /// Whom this node hears. Lock-free: also for a thread that must never wait.

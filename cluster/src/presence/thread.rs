@@ -110,6 +110,9 @@ impl Thread {
         let (visitors, waiting) = mpsc::channel(VISITORS);
         let thread = std::thread::Builder::new().name("presence".to_owned()).spawn(move || {
             prefer_this_thread();
+            if let Some(settle) = presence.shared.settle.get() {
+                settle();
+            }
             let ours = Arc::new(Ours { presence, me, identity, flows, witnesses });
             let work = std::panic::AssertUnwindSafe(|| {
                 runtime.block_on(async {
