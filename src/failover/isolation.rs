@@ -151,7 +151,8 @@ mod tests {
         let start = Instant::now();
         let now = start + ms(60_000);
         // Last heard at 57.9 s means silent for 2.1 s.
-        let table: &[(&str, &[(Source, u64)], bool)] = &[
+        type Case = (&'static str, &'static [(Source, u64)], bool);
+        let table: &[Case] = &[
             ("nobody was ever heard", &[], false),
             ("single node with a gateway", &[(Gateway, 57_900)], false),
             ("pair without a gateway", &[(B, 57_900)], false),

@@ -117,7 +117,7 @@ mod tests {
     fn an_active_whose_advertisements_do_not_leave_says_so() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let address = std::net::IpAddr::from([192, 0, 2, 10]);
+        let address = IpAddr::from([192, 0, 2, 10]);
         let router = vrrp::RouterConfig::new("eth0", 51, vec![address]).unwrap().with_name("web");
         let mut teller = Teller::new(&[router]);
         let mut says = |now, state, sent| {
