@@ -26,6 +26,8 @@ zz = 1
 zz = 1
 [frp]
 zz = 1
+[failover]
+zz = 1
 [cluster]
 zz = 1
 [[cluster.members]]
