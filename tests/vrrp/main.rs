@@ -9,6 +9,7 @@ mod keepalived;
 mod lan;
 mod links;
 mod processes;
+mod reachability;
 mod strangers;
 mod takeover;
 

@@ -109,7 +109,9 @@ impl Neighbour {
 
     fn entry(&mut self) -> io::Result<Option<NeighbourMessage>> {
         let mut query = self.message();
-        query.attributes.clear();
+        // With strict checking the interface of a listing is an attribute, not part of the header.
+        query.header.ifindex = 0;
+        query.attributes = vec![NeighbourAttribute::IfIndex(self.interface)];
         let entries = self.route.dump(RouteNetlinkMessage::GetNeighbour(query))?;
         let mine = NeighbourAttribute::Destination(self.destination());
         Ok(entries.into_iter().find_map(|entry| match entry {
