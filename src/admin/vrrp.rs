@@ -1,7 +1,7 @@
 //! `trigon vrrp`: every virtual router with all that decides who holds its addresses. The same
 //! objects are in the status.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,13 @@ pub struct Router {
     pub since_seconds: u64,
     /// Why it may not take part; the state is `fault` then.
     pub faults: Vec<String>,
-    /// Priority in force.
+    /// The word it shares with the routers it moves together with.
+    pub sync_group: Option<String>,
+    /// Priority of the configuration.
+    pub base_priority: u8,
+    /// What is added to that, and why.
+    pub adjustments: Vec<Adjustment>,
+    /// Priority in force: the sum, cut to 1 to 254.
     pub priority: u8,
     /// Virtual addresses.
     pub addresses: Vec<String>,
@@ -48,12 +54,23 @@ pub struct Router {
     pub adverts_out: u64,
     /// What went wrong or was odd, by kind; only kinds that occurred.
     pub incidents: Vec<(String, u64)>,
+    /// The longest time by which this process was late, milliseconds.
+    pub longest_delay_ms: u64,
     /// Packets refused, by reason; only reasons that occurred.
     pub refused: Vec<(String, u64)>,
     /// What an admin should look into now.
     pub alarms: Vec<String>,
     /// Why it changed state last.
     pub last_reason: String,
+}
+
+/// One reason why a priority is not the configured one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adjustment {
+    /// How much it adds.
+    pub by: i32,
+    /// Why.
+    pub reason: String,
 }
 
 /// Another router of the same addresses.
@@ -93,7 +110,10 @@ impl Router {
             line(f, "ALARM", alarm)?;
         }
         line(f, "addresses", &self.addresses.join(" "))?;
-        line(f, "priority", &self.priority.to_string())?;
+        line(f, "priority", &self.arithmetic())?;
+        if let Some(group) = &self.sync_group {
+            line(f, "moves with", &format!("the sync group {group}"))?;
+        }
         if !self.permitted {
             line(f, "waits", "this node cannot serve yet")?;
         }
@@ -110,10 +130,32 @@ impl Router {
         for (what, count) in &self.incidents {
             line(f, "incidents", &format!("{count} x {what}"))?;
         }
+        if self.longest_delay_ms > 0 {
+            line(f, "latest by", &format!("{} ms", self.longest_delay_ms))?;
+        }
         for (reason, count) in &self.refused {
             line(f, "refused", &format!("{count} x {reason}"))?;
         }
         Ok(())
+    }
+
+    /// The priority, and how it comes about.
+    fn arithmetic(&self) -> String {
+        let mut text = self.priority.to_string();
+        if self.adjustments.is_empty() && self.priority == self.base_priority {
+            return text;
+        }
+        let _ = write!(text, " = {}", self.base_priority);
+        let mut sum = i32::from(self.base_priority);
+        for Adjustment { by, reason } in &self.adjustments {
+            sum = sum.saturating_add(*by);
+            let sign = if *by < 0 { '-' } else { '+' };
+            let _ = write!(text, " {sign} {} ({reason})", by.unsigned_abs());
+        }
+        if sum != i32::from(self.priority) {
+            text.push_str(", cut to 1-254");
+        }
+        text
     }
 
     /// One line for the status.
@@ -162,6 +204,8 @@ mod tests {
             family: "ipv4".into(),
             state: "backup".into(),
             since_seconds: 90_000,
+            base_priority: 254,
+            adjustments: vec![Adjustment { by: -20, reason: "script x is down".into() }],
             priority: 234,
             addresses: vec!["192.0.2.10".into(), "192.0.2.11".into()],
             permitted: true,
@@ -180,7 +224,7 @@ mod tests {
             text,
             "web  BACKUP for 1d01h  eth0 vrid 51 ipv4\n\
              \x20 addresses   192.0.2.10 192.0.2.11\n\
-             \x20 priority    234\n\
+             \x20 priority    234 = 254 - 20 (script x is down)\n\
              \x20 changed     1d01h ago: 192.0.2.2 advertises priority 254\n\
              \x20 peer        192.0.2.2 priority 254\n\
              \x20 adverts     12 in, 3 out\n"
@@ -210,6 +254,20 @@ mod tests {
         assert!(!text.contains('\x1b'), "{text}");
         for part in ["waits", "holds back  the active is well", "3 x the checksum", "1 x address"] {
             assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_priority_is_told_with_its_arithmetic() {
+        let up = |by, reason: &str| Adjustment { by, reason: reason.into() };
+        for (base, adjustments, priority, told) in [
+            (254, vec![], 254, "254"),
+            (250, vec![up(10, "a is up")], 254, "254 = 250 + 10 (a is up), cut to 1-254"),
+            (100, vec![up(5, "a"), up(-50, "b")], 55, "55 = 100 + 5 (a) - 50 (b)"),
+            (100, vec![up(-120, "b")], 1, "1 = 100 - 120 (b), cut to 1-254"),
+        ] {
+            let router = Router { base_priority: base, adjustments, priority, ..router() };
+            assert_eq!(router.arithmetic(), told);
         }
     }
 

@@ -7,6 +7,7 @@ mod reload;
 mod routers;
 mod scrape;
 mod status;
+mod trackers;
 mod vantage;
 mod watch;
 mod witness;

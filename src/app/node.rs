@@ -23,6 +23,7 @@ use super::Told;
 use super::guardian::{Guardian, View};
 use super::reload::{Parts, Running};
 use super::status::{Facts, Speaker};
+use super::trackers;
 use super::vantage::Vantage;
 use crate::config::{Node, Serve, TenantConfig};
 use crate::docker::{ClientFiles, Engines, Names};
@@ -100,6 +101,13 @@ pub(super) async fn run(
     let watch = super::watch::watch(&handle, &tunnels, sockets, &serve.routers);
     tasks.spawn(super::watch::run(watch, told, reports, stop.clone()));
     tasks.spawn(speaker_ends(speaker.clone(), stop.clone()));
+    let rooms = trackers::Rooms {
+        listeners: vec![serve.frontend.listen, serve.frp.listen],
+        nextcloud: nextcloud::Client::new(serve.nextcloud.clone())?,
+        tunnels: tunnels.clone(),
+    };
+    let watched_by = trackers::watch(serve.trackers.clone(), rooms, speaker.clone(), stop.clone());
+    spawn(&mut tasks, watched_by);
     let facts = Arc::new(Facts::node(
         node.name.clone(),
         handle.clone(),

@@ -1,23 +1,30 @@
 //! A virtual router as `trigon vrrp` shows it, from what its thread says. Sans-io.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use vrrp::{RouterStatus, State};
 
-use crate::admin::vrrp::{Peer, Router};
+use crate::admin::vrrp::{Adjustment, Peer, Router};
 
 /// `now` is when it is looked at.
 pub(super) fn shown(status: RouterStatus, now: Instant) -> Router {
     let is_v6 = status.addresses.iter().any(std::net::IpAddr::is_ipv6);
     let peer =
         status.peer.map(|peer| Peer { address: peer.source.to_string(), priority: peer.priority });
+    let adjustments = status
+        .adjustments
+        .iter()
+        .map(|adjustment| Adjustment { by: adjustment.by, reason: adjustment.cause.to_string() });
     Router {
         vrid: status.vrid,
         interface: status.interface.to_string(),
         family: if is_v6 { "ipv6" } else { "ipv4" }.to_owned(),
-        state: status.state.to_string(),
+        state: state(&status).to_owned(),
         since_seconds: now.saturating_duration_since(status.since).as_secs(),
-        faults: Vec::new(),
+        faults: status.faults.iter().map(ToString::to_string).collect(),
+        sync_group: status.sync_group.as_deref().map(str::to_owned),
+        base_priority: status.base_priority,
+        adjustments: adjustments.collect(),
         priority: status.priority,
         addresses: status.addresses.iter().map(ToString::to_string).collect(),
         permitted: status.permission,
@@ -26,6 +33,7 @@ pub(super) fn shown(status: RouterStatus, now: Instant) -> Router {
         adverts_in: status.adverts_in,
         adverts_out: status.adverts_out,
         incidents: incidents(&status),
+        longest_delay_ms: millis(status.late.longest),
         refused: occurred(status.errors.by_kind()),
         alarms: alarms(&status),
         last_reason: status.last_reason.map_or_else(String::new, |reason| reason.to_string()),
@@ -33,11 +41,26 @@ pub(super) fn shown(status: RouterStatus, now: Instant) -> Router {
     }
 }
 
+/// A router with a fault is out of the game as long as the fault is there.
+fn state(status: &RouterStatus) -> &'static str {
+    match status.state {
+        State::Initialize if !status.faults.is_empty() => "fault",
+        State::Initialize => "initialize",
+        State::Backup => "backup",
+        State::Active => "active",
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What went wrong or was odd so far.
 fn incidents(status: &RouterStatus) -> Vec<(String, u64)> {
     occurred([
         ("the kernel refused to send", status.send_errors),
         ("the kernel refused an address", status.address_errors),
+        ("this process was late", status.late.times),
         ("advertisement from our own address", status.anomalies.own_source),
         ("advertisement at another interval", status.anomalies.interval_mismatch),
         ("advertisement for other addresses", status.anomalies.address_mismatch),

@@ -87,6 +87,10 @@ fn fill_vrrp(status: &Status, sheet: &mut Sheet) {
         }
         let help = "Priority in force of a virtual router";
         sheet.count("vrrp_effective_priority", help, &labels, router.priority.into());
+        let help = "Priority of the configuration of a virtual router";
+        sheet.count("vrrp_base_priority", help, &labels, router.base_priority.into());
+        let help = "Longest time by which the VRRP thread was late, milliseconds";
+        sheet.count("vrrp_longest_delay_milliseconds", help, &labels, router.longest_delay_ms);
         let help = "Advertisements of others a virtual router has listened to";
         sheet.counter("vrrp_advertisements_received", help, &labels, router.adverts_in);
         let help = "Advertisements a virtual router has sent";

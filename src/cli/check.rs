@@ -6,7 +6,10 @@ use super::{Source, say};
 
 pub(super) fn run(source: &Source) -> ExitCode {
     match source.load() {
-        Ok((_, notes)) => {
+        Ok((config, notes)) => {
+            for hint in &config.hints {
+                say(&format!("note: {hint}"));
+            }
             for note in notes {
                 say(&format!("{}: {note}", source.name()));
             }

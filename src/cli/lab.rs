@@ -7,8 +7,8 @@ use crate::lab;
 
 pub(super) fn run(options: &lab::Options) -> ExitCode {
     match lab::run(options) {
-        Ok(outcome) if outcome.service_came_back() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+        Ok(lab::Verdict::Well) => ExitCode::SUCCESS,
+        Ok(lab::Verdict::Bad) => ExitCode::FAILURE,
         Err(error) => {
             complain(&error);
             ExitCode::from(error.exit_code())

@@ -16,6 +16,7 @@ pub struct File<'t> {
     name: &'t str,
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
+    hints: RefCell<Vec<Problem>>,
 }
 
 /// One table of the file. Keys are asked for by name; [`Section::finish`] reports the rest.
@@ -30,7 +31,7 @@ pub struct Section<'f, 't> {
 impl<'t> File<'t> {
     /// A file called `name` (for messages) holding `text`.
     pub fn new(name: &'t str, text: &'t str) -> Self {
-        Self { name, text, problems: RefCell::default() }
+        Self { name, text, problems: RefCell::default(), hints: RefCell::default() }
     }
 
     /// Parses the TOML itself.
@@ -78,6 +79,13 @@ impl<'t> File<'t> {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| problem.line);
         problems
+    }
+
+    /// What is allowed and still worth a second look, in the order of the file.
+    pub fn hints(&self) -> Vec<Problem> {
+        let mut hints = self.hints.borrow().clone();
+        hints.sort_by_key(|hint| hint.line);
+        hints
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -192,6 +200,16 @@ impl<'f, 't> Section<'f, 't> {
         let written = self.table.and_then(|table| table.get(key)).map(Spanned::span);
         let at = written.unwrap_or_else(|| self.span.clone());
         self.file.problem(&at, self.key(key), found.into(), expected.to_owned());
+    }
+
+    /// Records a sentence about a value that is allowed and still may be a mistake.
+    pub fn hint(&self, key: &str, text: String) {
+        let written = self.table.and_then(|table| table.get(key)).map(Spanned::span);
+        let at = written.unwrap_or_else(|| self.span.clone());
+        let line = if at.is_empty() { 0 } else { self.file.line(at.start) };
+        let (file, key) = (self.file.name.to_owned(), self.key(key));
+        let hint = Problem { file, line, key, found: text, expected: String::new() };
+        self.file.hints.borrow_mut().push(hint);
     }
 
     /// The same for a sentence that says what was found and what to do; `key` is dotted from the

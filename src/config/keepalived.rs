@@ -20,6 +20,7 @@ use std::fmt;
 use instance::Router;
 use syntax::Statement;
 use tracking::{Definitions, Groups};
+pub(super) use value::command;
 
 use crate::secret::Secret;
 

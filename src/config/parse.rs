@@ -26,6 +26,8 @@ pub struct Config {
     pub serve: Option<Serve>,
     /// What the file says, for comparison with a later one.
     pub written: Written,
+    /// What is allowed in it and still may be a mistake.
+    pub hints: Vec<Problem>,
 }
 
 /// Identity and places of a node.
@@ -61,7 +63,8 @@ pub fn load_routers(path: &Path) -> Result<Vec<vrrp::RouterConfig>, Problems> {
     let document = file.parse()?;
     // Neither priority nor state directory matters to addresses.
     let alone = cluster::Config::single(1, PathBuf::new());
-    let routers = routers::read(file.root(&document).sections("vrrp"), &alone);
+    let sections = file.root(&document).sections("vrrp");
+    let routers = routers::read(sections, &alone, routers::Purpose::Release).routers;
     drop(document);
     match file.into_problems() {
         problems if problems.is_empty() => Ok(routers),
@@ -100,8 +103,9 @@ pub fn parse_with_key(name: &str, text: &str, key: Option<Secret>) -> Result<Con
     let document = file.parse()?;
     let config = read(file.root(&document), key, Written::new(document.get_ref()));
     drop(document);
+    let hints = file.hints();
     match (config, file.into_problems()) {
-        (Some(config), problems) if problems.is_empty() => Ok(config),
+        (Some(config), problems) if problems.is_empty() => Ok(Config { hints, ..config }),
         (_, problems) => Err(Problems(problems)),
     }
 }
@@ -137,7 +141,8 @@ fn read(mut root: Section<'_, '_>, key: Option<Secret>, written: Written) -> Opt
         serve::read(&mut root, &cluster, key)
     };
     root.finish();
-    (witness || serve.is_some()).then_some(Config { node, log, cluster, serve, written })
+    let hints = Vec::new();
+    (witness || serve.is_some()).then_some(Config { node, log, cluster, serve, written, hints })
 }
 
 fn read_log(mut section: Section<'_, '_>) -> observe::log::Config {

@@ -1,45 +1,101 @@
 //! The sections `[[vrrp]]`: one virtual router each.
+//!
+//! `track` reads what its priority depends on, `hints` finds what is allowed and still a trap.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod hints;
+mod track;
+
+use std::net::IpAddr;
 use std::time::Duration;
 
 use vrrp::RouterConfig;
 
 use super::file::Section;
+use crate::failover::trackers;
 
-pub(super) fn read(sections: Vec<Section<'_, '_>>, cluster: &cluster::Config) -> Vec<RouterConfig> {
-    let mut routers = Vec::new();
+/// Everything the sections say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routers {
+    /// The virtual routers, in the order of the file.
+    pub(super) routers: Vec<RouterConfig>,
+    /// What their priorities depend on.
+    pub(super) trackers: Vec<trackers::Tracker>,
+}
+
+/// How much of a section counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A node that is to run.
+    Run,
+    /// Cleaning up: only where which addresses may be. It must work although a file is gone.
+    Release,
+}
+
+pub(super) fn read(
+    sections: Vec<Section<'_, '_>>,
+    cluster: &cluster::Config,
+    purpose: Purpose,
+) -> Routers {
+    let mut all = Routers::default();
     for mut section in sections {
-        let interface = section.required::<String>("interface");
-        let router = read_router(&mut section, interface, default_priority(cluster));
+        let mut sources = Vec::new();
+        let router = read_router(&mut section, default_priority(cluster), purpose, &mut sources);
         if let Some(router) = router {
-            routers.push(router);
-            if let Err(error) = vrrp::SpeakerConfig::new(routers.clone()) {
+            if purpose == Purpose::Run {
+                hints::look(&router, &section);
+            }
+            let name = router.name();
+            all.trackers.extend(sources.into_iter().map(|source| trackers::Tracker {
+                router: name.clone(),
+                name: source.name().into(),
+                source,
+            }));
+            all.routers.push(router);
+            if let Err(error) = vrrp::SpeakerConfig::new(all.routers.clone()) {
                 complain(&section, &error);
             }
         }
         section.finish();
     }
-    routers
+    all
 }
 
 fn read_router(
     section: &mut Section<'_, '_>,
-    interface: Option<String>,
-    priority: u8,
+    default_priority: u8,
+    purpose: Purpose,
+    sources: &mut Vec<trackers::Source>,
 ) -> Option<RouterConfig> {
+    let name = section.optional::<String>("name");
+    let interface = section.required::<String>("interface");
     let vrid = section.required("vrid");
-    let addresses = section.list::<Ipv4Addr>("addresses");
-    let priority = section.optional("priority").unwrap_or(priority);
+    let addresses = section.list::<IpAddr>("addresses");
+    let priority = section.optional("priority").unwrap_or(default_priority);
     let interval = section.optional("advert_interval").unwrap_or(Duration::from_millis(100));
     let preempt = section.optional("preempt").unwrap_or(true);
-    let addresses = addresses.into_iter().map(IpAddr::V4).collect();
-    let built = RouterConfig::new(&interface?, vrid?, addresses)
-        .and_then(|router| router.with_priority(priority))
-        .and_then(|router| router.with_interval(interval));
+    let delay = section.optional::<Duration>("preempt_delay").unwrap_or_default();
+    let group = section.optional::<String>("sync_group");
+    let tracks = track::read(section, purpose, sources);
+
+    let built = RouterConfig::new(&interface?, vrid?, addresses).and_then(|router| {
+        router
+            .with_priority(priority)?
+            .with_interval(interval)?
+            .with_preempt_delay(delay)?
+            .with_trackers(tracks)
+    });
     match built {
         // The address comes only once this node can serve it.
-        Ok(router) => Some(router.with_preempt(preempt).with_permission(false)),
+        Ok(router) => {
+            let mut router = router.with_preempt(preempt).with_permission(false);
+            if let Some(name) = name {
+                router = router.with_name(&name);
+            }
+            if let Some(group) = group {
+                router = router.with_sync_group(&group);
+            }
+            Some(router)
+        }
         Err(error) => {
             complain(section, &error);
             None
@@ -47,11 +103,17 @@ fn read_router(
     }
 }
 
-/// The texts of this room begin with the value they are about.
+/// Their texts begin with the value they are about.
 fn complain(section: &Section<'_, '_>, error: &vrrp::ConfigError) {
     let text = error.to_string();
-    let (key, text) = text.split_once(": ").unwrap_or(("vrid", &text));
-    let key = if key == "interval" { "advert_interval" } else { key };
+    let (about, text) = text.split_once(": ").unwrap_or(("vrid", &text));
+    let key = match about {
+        "interval" => "advert_interval",
+        "password" => "password_file",
+        "unicast peers" => "unicast_peers",
+        "unicast source" => "unicast_source",
+        key => key,
+    };
     section.wrong(key, text, "");
 }
 

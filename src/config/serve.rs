@@ -8,8 +8,9 @@ use ipnet::IpNet;
 
 use super::failover;
 use super::file::Section;
-use super::routers;
+use super::routers::{self, Purpose, Routers};
 use super::tenants::{self, TenantConfig};
+use crate::failover::trackers;
 use crate::http::tls::{Certificate, Files};
 use crate::secret::Secret;
 use crate::{docker, frontend, frp, guard, nextcloud};
@@ -35,6 +36,8 @@ pub struct Serve {
     pub failover: crate::failover::Config,
     /// Virtual routers.
     pub routers: Vec<vrrp::RouterConfig>,
+    /// What their priorities depend on.
+    pub trackers: Vec<trackers::Tracker>,
 }
 
 /// With `key`, the shared key is known already and `exapps.shared_key_file` may be left out.
@@ -58,14 +61,25 @@ pub(super) fn read(
     frontend.announced_hosts.app_ports = frp.apps.clone();
     let tenants = tenants::read(root.sections("tenants"), shared_key.as_ref());
     let failover = failover::read(root.section("failover"));
-    let routers = routers::read(root.sections("vrrp"), cluster);
+    let Routers { routers, trackers } = routers::read(root.sections("vrrp"), cluster, Purpose::Run);
     let shared_key = shared_key?;
     let keys = tenants.iter().fold(guard::SharedKeys::new(shared_key.clone()), |keys, one| {
         keys.with(one.tenant.clone(), one.shared_key.clone())
     });
     let guard = guard::Config { keys, count, window, never_ban };
     let nextcloud = nextcloud::Config::new(url?, shared_key.clone());
-    Some(Serve { guard, shared_key, nextcloud, tenants, docker, frp, frontend, failover, routers })
+    Some(Serve {
+        guard,
+        shared_key,
+        nextcloud,
+        tenants,
+        docker,
+        frp,
+        frontend,
+        failover,
+        routers,
+        trackers,
+    })
 }
 
 /// Where a Nextcloud is.

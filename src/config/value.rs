@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
+use super::keepalived::command;
 use crate::exapps::upstream::HostPattern;
 use crate::proxy::policy::StripSession;
 
@@ -42,6 +43,7 @@ macro_rules! whole_number {
     };
 }
 whole_number!(u8, "a whole number from 0 to 255");
+whole_number!(i16, "a whole number, with a minus sign or without");
 whole_number!(u16, "a whole number from 0 to 65535");
 whole_number!(u32, "a whole number from 0 to 4294967295");
 whole_number!(u64, "a whole number, 0 or more");
@@ -100,6 +102,26 @@ impl Value for String {
 
     fn read(raw: &DeValue<'_>) -> Option<Self> {
         raw.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+}
+
+/// A program and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command(pub Vec<String>);
+
+impl Value for Command {
+    const EXPECTED: &'static str = "a list of words such as [\"/usr/bin/check\", \"-q\"], or one \
+                                    text that is split at blanks as keepalived does";
+
+    fn read(raw: &DeValue<'_>) -> Option<Self> {
+        let words = match raw.as_array() {
+            Some(words) => {
+                let words = words.iter().map(|word| word.get_ref().as_str().map(str::to_owned));
+                words.collect::<Option<Vec<_>>>()?
+            }
+            None => command(raw.as_str()?),
+        };
+        words.first().is_some_and(|program| !program.is_empty()).then_some(Self(words))
     }
 }
 
@@ -183,6 +205,24 @@ mod tests {
         assert_eq!(read::<IpNet>("'10.1.2.3/8'").unwrap().to_string(), "10.0.0.0/8");
         assert_eq!(read::<IpNet>("'192.0.2.1'").unwrap().to_string(), "192.0.2.1/32");
         assert_eq!(read::<IpNet>("'example.org'"), None);
+    }
+
+    #[test]
+    fn a_command_is_a_list_of_words_or_split_into_one() {
+        let words = |words: &[&str]| Some(Command(words.iter().map(ToString::to_string).collect()));
+        for (text, expect) in [
+            ("['/bin/x', 'a b']", words(&["/bin/x", "a b"])),
+            ("\"/bin/x 'a b' c\"", words(&["/bin/x", "a b", "c"])),
+            ("[]", None),
+            ("['']", None),
+            ("''", None),
+            ("['x', 1]", None),
+            ("1", None),
+        ] {
+            assert_eq!(read::<Command>(text), expect, "{text}");
+        }
+        assert_eq!(read::<i16>("-20"), Some(-20));
+        assert_eq!(read::<i16>("40000"), None);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Looks at what the priorities of virtual routers depend on: scripts, files, and this node's own
-//! health. Interfaces are watched by the VRRP thread itself.
+//! Looks at what the priorities of virtual routers depend on: other interfaces, scripts, files, and
+//! this node's own health. The link of a router's own interface is watched by the VRRP thread.
 //!
 //! `config` says what there is, `tally` (sans-io) when a thing counts as up, `script` runs a
 //! program once. Here is one task per thing that is looked at; what a change of it does to a
@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{Health, Script, Source, Tracker, User};
 use tally::{Start, Tally};
+
+/// How often the link of an interface is looked at: one small read from the kernel.
+const LINK_EVERY: Duration = Duration::from_millis(50);
 
 /// How often a file is read.
 const FILE_EVERY: Duration = Duration::from_secs(1);
@@ -94,6 +97,7 @@ pub async fn watch(trackers: Vec<Tracker>, checks: Checks, stop: CancellationTok
         let outlet = Outlet { name: source.name(), places, checks: Arc::clone(&checks) };
         tasks.spawn(async move {
             match source {
+                Source::Interface(name) => watch_link(&name, &outlet).await,
                 Source::Script(script) => watch_script(&script, &outlet).await,
                 Source::File(path) => watch_file(&path, &outlet).await,
                 Source::Health(health) => watch_health(health, Rhythm::of(health), &outlet).await,
@@ -175,6 +179,26 @@ async fn watch_script(script: &Script, outlet: &Outlet) {
         }
         told = why;
         sleep_until(next).await;
+    }
+}
+
+async fn watch_link(name: &str, outlet: &Outlet) {
+    let carrier = Path::new("/sys/class/net").join(name).join("carrier");
+    // The file of an interface that is switched off cannot be read; that of one that is gone is
+    // not there.
+    let has_link = || std::fs::read(&carrier).is_ok_and(|text| text.starts_with(b"1"));
+    let mut told = has_link();
+    outlet.begin(up_or_down(told));
+    let mut ticks = interval(LINK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let up = has_link();
+        if up != told {
+            told = up;
+            let why = if up { "it has a link" } else { "its link is down, or it is gone" };
+            outlet.change(up_or_down(up), why).await;
+        }
     }
 }
 

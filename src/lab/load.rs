@@ -71,10 +71,15 @@ pub(super) struct Harvest {
 impl Load {
     /// Starts on the client's host.
     pub(super) fn start(client: &Host, target: Target) -> Result<Self, Error> {
+        Self::start_at(client, target, REQUEST_EVERY)
+    }
+
+    /// The same with another time between two requests.
+    pub(super) fn start_at(client: &Host, target: Target, every: Duration) -> Result<Self, Error> {
         let book = Arc::new(Book::default());
         let sockets = Arc::new(Sockets::default());
         let quit = CancellationToken::new();
-        let run = run(target, Arc::clone(&book), Arc::clone(&sockets), quit.clone());
+        let run = run(target, every, Arc::clone(&book), Arc::clone(&sockets), quit.clone());
         let thread = client
             .enter_thread(move || run)
             .map_err(Error::network("the load client could not be started"))?;
@@ -121,14 +126,20 @@ pub(super) async fn answers(target: &Target) -> bool {
     probe(target.address, &page(target, "public", false)).await
 }
 
-async fn run(target: Target, book: Arc<Book>, sockets: Arc<Sockets>, quit: CancellationToken) {
+async fn run(
+    target: Target,
+    every: Duration,
+    book: Arc<Book>,
+    sockets: Arc<Sockets>,
+    quit: CancellationToken,
+) {
     let tasks = TaskTracker::new();
     for _ in 0..WEB_SOCKETS {
         let path = format!("{}/public/ws", target.base);
         tasks.spawn(keep_open(target.address, path, Arc::clone(&sockets), quit.clone()));
     }
     tokio::join!(
-        quit.run_until_cancelled(send_requests(&target, &book, &tasks)),
+        quit.run_until_cancelled(send_requests(&target, every, &book, &tasks)),
         quit.run_until_cancelled(send_probes(&target, &book, &tasks)),
     );
     tasks.close();
@@ -136,9 +147,9 @@ async fn run(target: Target, book: Arc<Book>, sockets: Arc<Sockets>, quit: Cance
 }
 
 /// An open loop: a slow answer does not slow the next request down.
-async fn send_requests(target: &Target, book: &Arc<Book>, tasks: &TaskTracker) {
+async fn send_requests(target: &Target, every: Duration, book: &Arc<Book>, tasks: &TaskTracker) {
     let kept = Arc::new(Mutex::new(Vec::new()));
-    let mut ticks = interval(REQUEST_EVERY);
+    let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let kinds = [("user", true), ("public", false), ("public", true), ("user", false)];
     for (level, keep) in kinds.into_iter().cycle() {

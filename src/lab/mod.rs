@@ -5,7 +5,9 @@
 //! measures the outage from outside. `docs/reference/lab.md` defines every figure.
 //!
 //! Start reading at [`run()`]; `topology` builds the place, `rounds` is the experiment, `moment`
-//! chooses when a fault strikes, `trials` follows a broken network to its end, `trace` and [`report`] are the arithmetic (sans-io). [`namespaces`], [`nextcloud`], [`exapp`],
+//! chooses when a fault strikes, `trials` follows a broken network to its end, `soak` is the
+//! experiment without a fault, `trace` and [`report`] are the arithmetic (sans-io). [`namespaces`],
+//! [`nextcloud`], [`exapp`],
 //! [`journal`] and [`probe`] know nothing of the lab and serve the integration tests as well.
 
 mod configs;
@@ -15,7 +17,7 @@ pub mod exapp;
 mod faults;
 pub mod journal;
 mod load;
-mod moment;
+pub mod moment;
 pub mod namespaces;
 pub mod nextcloud;
 mod node;
@@ -26,6 +28,7 @@ pub mod report;
 mod request;
 mod rounds;
 mod run;
+mod soak;
 mod sockets;
 mod topology;
 pub mod trace;
@@ -34,5 +37,5 @@ mod tunnel;
 
 pub use error::Error;
 pub use options::{Fault, Options};
-pub use report::Outcome;
-pub use run::run;
+pub use report::{Outcome, Soak};
+pub use run::{Verdict, run};

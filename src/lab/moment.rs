@@ -22,13 +22,13 @@ const PROTOCOL: i32 = 112;
 
 /// The place of one fault among all of a run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub struct Place {
     /// Which round, from 0.
-    pub(super) round: u32,
+    pub round: u32,
     /// Of how many.
-    pub(super) of: u32,
+    pub of: u32,
     /// Between two advertisements.
-    pub(super) interval: Duration,
+    pub interval: Duration,
 }
 
 impl Place {
@@ -39,7 +39,7 @@ impl Place {
 }
 
 /// The ear for advertisements.
-pub(super) struct Adverts {
+pub struct Adverts {
     /// A raw socket; of what tokio has, a datagram socket reads it as it is.
     socket: UdpSocket,
 }
@@ -49,7 +49,7 @@ impl Adverts {
     ///
     /// # Errors
     /// The raw socket could not be made or not join the group.
-    pub(super) fn listen(host: &Host) -> io::Result<Self> {
+    pub fn listen(host: &Host) -> io::Result<Self> {
         let address = host.address();
         let socket = host.within(|| {
             let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(PROTOCOL)))?;
@@ -62,7 +62,7 @@ impl Adverts {
 
     /// Waits for the next advertisement of `active` and then for the moment at `place` after it.
     /// Returns at once if none comes within two intervals: then any moment is as good.
-    pub(super) async fn moment(&self, active: Ipv4Addr, place: Place) {
+    pub async fn moment(&self, active: Ipv4Addr, place: Place) {
         let heard = timeout(place.interval * 2, self.next_of(active)).await;
         if let Ok(Ok(heard)) = heard {
             sleep_until((heard + place.after_advert()).into()).await;

@@ -13,6 +13,9 @@ use super::Error;
 use super::namespaces::{Host, wait_until};
 use crate::admin;
 
+/// What a node logs when a virtual router has changed its state.
+const CHANGED: &str = "virtual router changed its state";
+
 /// Lines of a log shown when something went wrong.
 const TAIL: usize = 12;
 
@@ -127,6 +130,14 @@ impl Node {
         self.host.kill_all().map_err(self.network("processes"))?;
         self.reap();
         Ok(ended)
+    }
+
+    /// How often a virtual router of this node has changed its state, by its log: the status only
+    /// knows the last time.
+    pub(super) fn transitions(&self) -> u64 {
+        let log = std::fs::read(self.log()).unwrap_or_default();
+        let lines = String::from_utf8_lossy(&log);
+        lines.lines().filter(|line| line.contains(CHANGED)).count() as u64
     }
 
     /// The last lines of its log, indented, each headed by the node's name.

@@ -23,6 +23,14 @@ pub struct Options {
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(10..=40_950))]
     pub advert_interval: u64,
 
+    /// No fault: keep every processor busy for this many seconds, and see that no address moves
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["fault", "rounds", "keep"], value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub soak: Option<u32>,
+
+    /// With --soak: requests a second
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "soak", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: u32,
+
     /// A stock frpc binary as the tunnel client, instead of the built-in one
     #[arg(long, value_name = "PATH")]
     pub frpc: Option<PathBuf>,
@@ -44,6 +52,11 @@ impl Options {
     /// The advertisement interval as a duration.
     pub fn advert_every(&self) -> Duration {
         Duration::from_millis(self.advert_interval)
+    }
+
+    /// The time between two requests of `--soak`.
+    pub(super) fn request_every(&self) -> Duration {
+        Duration::from_secs(1) / self.rate
     }
 
     /// Refuses what is named but not built, before anything is touched.
@@ -137,7 +150,17 @@ mod tests {
         assert_eq!(options.fault, Fault::Kill);
         assert_eq!(options.rounds, 1);
         assert_eq!(options.advert_every(), Duration::from_millis(100));
+        assert_eq!(options.soak, None);
         assert!(options.check().is_ok());
+    }
+
+    #[test]
+    fn a_soak_has_no_fault_and_a_rate_of_its_own() {
+        let options = parse(&["--soak", "600", "--rate", "500"]);
+        assert_eq!((options.soak, options.request_every()), (Some(600), Duration::from_millis(2)));
+        for words in [&["lab", "--soak", "9", "--fault", "kill"][..], &["lab", "--rate", "9"]] {
+            assert!(Line::try_parse_from(words).is_err(), "{words:?}");
+        }
     }
 
     #[test]

@@ -68,6 +68,33 @@ impl Round {
     }
 }
 
+/// The result of `trigon lab --soak`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Soak {
+    /// How long.
+    pub seconds: u32,
+    /// HTTP requests that ended.
+    pub requests: u64,
+    /// How many of them failed.
+    pub failed: u64,
+    /// How often a virtual router changed its state.
+    pub transitions: u64,
+    /// Largest hole between answers of the virtual IP, milliseconds.
+    pub vip_outage_ms: f64,
+}
+
+impl Soak {
+    /// The result for people.
+    pub fn line(&self) -> String {
+        let Self { seconds, requests, failed, transitions, vip_outage_ms } = self;
+        format!(
+            "{seconds} s with every processor busy: {transitions} changes of state, VIP outage \
+             {vip_outage_ms} ms, {requests} requests ({} a second), {failed} failed",
+            requests / u64::from((*seconds).max(1))
+        )
+    }
+}
+
 /// Figures over all rounds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {

@@ -9,14 +9,23 @@ use super::console::Console;
 use super::report::Versions;
 use super::topology::Lab;
 use super::tunnel::Choice;
-use super::{Error, Options, Outcome, rounds};
+use super::{Error, Options, Outcome, rounds, soak};
+
+/// Whether the experiment went as it should; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Service came back in every round, or no address moved.
+    Well,
+    /// It did not, or one did.
+    Bad,
+}
 
 /// Runs the experiment and prints its report. Everything it made is gone when it returns, also
 /// after an error, Ctrl-C or a panic. Must not be called from within a tokio runtime.
 ///
 /// # Errors
-/// [`Error`]; a service that did not come back is not one, see [`Outcome::service_came_back`].
-pub fn run(options: &Options) -> Result<Outcome, Error> {
+/// [`Error`]; a service that did not come back is not one.
+pub fn run(options: &Options) -> Result<Verdict, Error> {
     options.check()?;
     let tunnel = Choice::new(options.frpc.as_deref())?;
     if !geteuid().is_root() {
@@ -34,8 +43,8 @@ pub fn run(options: &Options) -> Result<Outcome, Error> {
     runtime.block_on(async {
         let mut interrupts = Interrupts::new()?;
         let mut lab = None;
-        let outcome = tokio::select! {
-            outcome = experiment(&mut lab, options, &tunnel, &console) => outcome?,
+        let verdict = tokio::select! {
+            verdict = experiment(&mut lab, options, &tunnel, &console) => verdict?,
             name = interrupts.next() => {
                 console.progress(&format!("{name}: cleaning up"));
                 return Err(Error::Interrupted(name));
@@ -46,7 +55,7 @@ pub fn run(options: &Options) -> Result<Outcome, Error> {
             interrupts.next().await;
             console.progress("cleaning up");
         }
-        Ok(outcome)
+        Ok(verdict)
     })
 }
 
@@ -55,8 +64,14 @@ async fn experiment(
     options: &Options,
     tunnel: &Choice,
     console: &Console,
-) -> Result<Outcome, Error> {
+) -> Result<Verdict, Error> {
     let built = lab.insert(Lab::build(options, tunnel, console).await?);
+    if let Some(seconds) = options.soak {
+        let soak = soak::run(built, options, seconds, console).await?;
+        let json = || serde_json::json!({ "soak": soak }).to_string();
+        console.result(&if options.json { json() } else { soak.line() });
+        return Ok(if soak.transitions == 0 { Verdict::Well } else { Verdict::Bad });
+    }
     let rounds = rounds::run(built, options, console).await?;
     let versions =
         Versions { trigon: env!("CARGO_PKG_VERSION").into(), frpc: tunnel.version().to_owned() };
@@ -67,7 +82,7 @@ async fn experiment(
     } else {
         console.result(&outcome.table());
     }
-    Ok(outcome)
+    Ok(if outcome.service_came_back() { Verdict::Well } else { Verdict::Bad })
 }
 
 /// The signals that end the lab.

@@ -165,8 +165,7 @@ impl Lab {
         let mut explain = Instant::now() + EXPLAIN_EVERY;
         self.app_answers.begin();
         loop {
-            self.nodes.iter_mut().chain([&mut self.witness]).try_for_each(Node::check_alive)?;
-            self.tunnel.check_alive()?;
+            self.check_alive()?;
             let Some(missing) = self.missing().await? else { break };
             if Instant::now() >= end {
                 let nodes = self.nodes.iter().chain([&self.witness]);
@@ -185,6 +184,17 @@ impl Lab {
         }
         self.app_answers.pause();
         Ok(())
+    }
+
+    /// How often virtual routers have changed their state since the start.
+    pub(super) fn transitions(&self) -> u64 {
+        self.nodes.iter().map(Node::transitions).sum()
+    }
+
+    /// Fails if anything that should run has ended.
+    pub(super) fn check_alive(&mut self) -> Result<(), Error> {
+        self.nodes.iter_mut().chain([&mut self.witness]).try_for_each(Node::check_alive)?;
+        self.tunnel.check_alive()
     }
 
     /// What is not yet as a round needs it.

@@ -74,7 +74,7 @@ pub(super) fn address(text: &str) -> Option<(IpAddr, Option<u8>)> {
 }
 
 /// A command line as keepalived splits it: words, with either quote and backslashes.
-pub(super) fn command(text: &str) -> Vec<String> {
+pub(in super::super) fn command(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One thing a virtual router's priority depends on, besides interfaces, which its own thread
-/// watches.
+/// One thing a virtual router's priority depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracker {
     /// The virtual router's name.
@@ -19,6 +18,8 @@ pub struct Tracker {
 /// What is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
+    /// Whether another interface than the router's own has a link.
+    Interface(String),
     /// Whether a program ends with exit code 0.
     Script(Script),
     /// The number in a file; a missing one counts as 0.
@@ -81,6 +82,7 @@ impl Source {
     /// What it is called in logs and status.
     pub fn name(&self) -> String {
         match self {
+            Self::Interface(name) => format!("interface {name}"),
             Self::Script(script) => format!("script {}", script.command.join(" ")),
             Self::File(path) => format!("file {}", path.display()),
             Self::Health(health) => format!("health {}", health.word()),
