@@ -254,3 +254,78 @@ fn tenants_need_names_keys_and_hosts_of_their_own() {
         assert!(found.iter().any(|found| found.contains(problem)), "{problem}\n{found:#?}");
     }
 }
+
+#[test]
+fn what_is_wrong_with_a_virtual_router_is_told_by_key() {
+    for (lines, told) in [
+        ("version = 4", "vrrp[0].version: found 4, expected 2 or 3"),
+        ("version = 2", "vrrp[0].advert_interval: 100 ms is not allowed in version 2"),
+        (
+            "password_file = '/x'",
+            "vrrp[0].password_file: found a password, which version 3 does not",
+        ),
+        (
+            "version = 2\nadvert_interval = '1s'\npassword_file = '/no/such'",
+            "/no/such: No such file",
+        ),
+        (
+            "version = 2\nadvert_interval = '1s'\nchecksum = 'auto'",
+            "vrrp[0].checksum: found a choice",
+        ),
+        ("addresses = ['2001:db8::1', '192.0.2.1']", "vrrp[0].addresses: 192.0.2.1 is of another"),
+        ("addresses = ['192.0.2.1/33']", "expected an address of one host"),
+        ("extra_addresses = ['192.0.2.9']", "vrrp[0].addresses: 192.0.2.9 is listed twice"),
+        ("priority = 255", "vrrp[0].priority: 255 is not allowed"),
+        ("preempt_delay = '2h'", "vrrp[0].preempt_delay: 7200 s is not allowed"),
+        ("unicast_source = '192.0.2.1'", "vrrp[0].unicast_source: found a source without peers"),
+        ("unicast_peers = ['fe80::1']", "vrrp[0].unicast_peers: fe80::1 is not of the family"),
+        (
+            "unicast_peers = ['192.0.2.2']\nmembers = ['192.0.2.3']",
+            "vrrp[0].members: found 192.0.2.2",
+        ),
+        ("[[vrrp.track]]\nweight = 5", "vrrp[0].track[0].script: found nothing to track"),
+        ("[[vrrp.track]]\ninterface = 'a'\nfile = '/b'", "found several things to track"),
+        ("[[vrrp.track]]\nfile = 'b'", "vrrp[0].track[0].file: found \"b\", expected an absolute"),
+        ("[[vrrp.track]]\nfile = '/b'\nrise = 2", "vrrp[0].track[0].rise: found a key of scripts"),
+        ("[[vrrp.track]]\nscript = ''", "vrrp[0].track[0].script: found '', expected a list"),
+        ("[[vrrp.track]]\nscript = 'x'\nuser = 'no such'", "found \"no such\", expected a user"),
+        ("[[vrrp.track]]\nhealth = 'all'", "vrrp[0].track[0].health: found \"all\", expected"),
+        ("[[vrrp.track]]\nfile = '/b'\nweight = 300", "vrrp[0].track[0].weight: found 300"),
+        (
+            "[[vrrp.track]]\nfile = '/b'\n[[vrrp.track]]\nfile = '/b'",
+            "vrrp[0].track: file /b is tracked twice",
+        ),
+        (
+            "[[vrrp]]\ninterface = 'eth1'\nvrid = 8\naddresses = ['192.0.2.9']",
+            "vrrp[1].addresses: 192.0.2.9 is listed twice",
+        ),
+        (
+            "name = 'eth1-8'\n[[vrrp]]\ninterface = 'eth1'\nvrid = 8\naddresses = ['192.0.2.8']",
+            "vrrp[1].name: eth1-8 is used by two",
+        ),
+    ] {
+        let own = if lines.starts_with("addresses") { "" } else { "addresses = ['192.0.2.9']\n" };
+        let found = problems(&format!("[[vrrp]]\ninterface = 'eth0'\nvrid = 7\n{own}{lines}\n"));
+        assert!(found.iter().any(|problem| problem.contains(told)), "{lines}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_password_others_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pw");
+    std::fs::write(&path, "secret\n").unwrap();
+    let text = format!(
+        "[[vrrp]]\ninterface = 'eth0'\nvrid = 7\naddresses = ['192.0.2.9']\nversion = 2\n\
+         advert_interval = '1s'\npassword_file = '{}'\n",
+        path.display()
+    );
+    let about = || problems(&text).into_iter().find(|problem| problem.contains("password_file"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(about().unwrap().contains("found") && about().unwrap().contains("mode 0640"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(about(), None);
+    std::fs::write(&path, "ninechars").unwrap();
+    assert!(about().unwrap().contains("9 octets found"));
+}

@@ -227,3 +227,57 @@ async fn w23_changed_variables_are_in_force_after_a_restart() {
     assert!(log.contains("HP_SPOA_ADDRESS"), "{log}");
     assert!(!log.contains(KEY), "{log}");
 }
+
+/// Everything else a configuration needs.
+fn base(dir: &Path) -> String {
+    let key = dir.join("shared.key");
+    std::fs::write(&key, KEY).unwrap();
+    format!(
+        "[nextcloud]\nurl = 'http://nc.example'\n[exapps]\nshared_key_file = '{}'\n",
+        key.display()
+    )
+}
+
+#[test]
+fn a_keepalived_conf_becomes_sections_that_check_accepts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/keepalived/keepalived.conf");
+    let out = path("vrrp.toml");
+    let import = ["import", "keepalived", sample, "--config-id", "lb1", "--out", &out];
+    let (code, said) = trigon(&import, &[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("keepalived.conf: line 18: `include`: the file is not followed"),
+        "{said}"
+    );
+    assert!(!said.contains("s3cr"), "{said}");
+
+    let password = dir.path().join("vrrp-LEGACY.password");
+    assert_eq!(std::fs::read_to_string(&password).unwrap(), "s3cr#t-a\n");
+    assert_eq!(password.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+
+    let config = path("trigon.toml");
+    let text = base(dir.path()) + &std::fs::read_to_string(&out).unwrap();
+    std::fs::write(&config, text).unwrap();
+    let (code, checked) = trigon(&["check", "--config", &config], &[]);
+    assert_eq!(code, 0, "{checked}");
+    // Traps are told, and are no problem.
+    assert!(checked.contains("note: ") && checked.contains("51 is what routers and"), "{checked}");
+    assert!(checked.contains("trackers can lower it from 150 to"), "{checked}");
+
+    let (code, said) = trigon(&import, &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("exists already"), "{said}");
+}
+
+#[test]
+fn a_file_without_a_virtual_router_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keepalived.conf");
+    std::fs::write(&file, "vrrp_instance V {\n priority 1\n}\n").unwrap();
+    let (code, said) = trigon(&["import", "keepalived", file.to_str().unwrap()], &[]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("line 1: `vrrp_instance`: V lacks virtual_router_id"), "{said}");
+    assert!(said.contains("no usable vrrp_instance"), "{said}");
+}

@@ -26,6 +26,10 @@ pub struct Router {
     pub interface: String,
     /// `ipv4` or `ipv6`.
     pub family: String,
+    /// Version of the protocol, 2 or 3.
+    pub version: u8,
+    /// Where its advertisements come from; none while it cannot send.
+    pub source: Option<String>,
     /// `initialize`, `fault`, `backup` or `active`.
     pub state: String,
     /// Seconds in that state.
@@ -80,6 +84,10 @@ pub struct Peer {
     pub address: String,
     /// Priority as last advertised; 0 after it said goodbye.
     pub priority: u8,
+    /// How many of its advertisements were heard.
+    pub adverts: u64,
+    /// Milliseconds since the last of them.
+    pub heard_ms_ago: u64,
 }
 
 impl fmt::Display for Vrrp {
@@ -99,10 +107,10 @@ impl fmt::Display for Vrrp {
 
 impl Router {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, vrid, interface, family, .. } = self;
+        let Self { name, vrid, interface, family, version, .. } = self;
         let since = span(self.since_seconds);
         let state = self.state.to_uppercase();
-        writeln!(f, "{name}  {state} for {since}  {interface} vrid {vrid} {family}")?;
+        writeln!(f, "{name}  {state} for {since}  {interface} vrid {vrid} {family} v{version}")?;
         for cause in &self.faults {
             line(f, "fault", cause)?;
         }
@@ -123,10 +131,20 @@ impl Router {
         if !self.last_reason.is_empty() {
             line(f, "changed", &format!("{since} ago: {}", self.last_reason))?;
         }
-        for peer in &self.peers {
-            line(f, "peer", &format!("{} priority {}", peer.address, peer.priority))?;
+        for Peer { address, priority, adverts, heard_ms_ago } in &self.peers {
+            let ago = match heard_ms_ago {
+                0..10_000 => format!("{heard_ms_ago} ms"),
+                long => span(long / 1000),
+            };
+            let says = match priority {
+                0 => "said goodbye".to_owned(),
+                priority => format!("priority {priority}"),
+            };
+            line(f, "peer", &format!("{address} {says}, heard {adverts} times, last {ago} ago"))?;
         }
-        line(f, "adverts", &format!("{} in, {} out", self.adverts_in, self.adverts_out))?;
+        let from =
+            self.source.as_ref().map_or_else(String::new, |source| format!(" from {source}"));
+        line(f, "adverts", &format!("{} in, {} out{from}", self.adverts_in, self.adverts_out))?;
         for (what, count) in &self.incidents {
             line(f, "incidents", &format!("{count} x {what}"))?;
         }
@@ -202,6 +220,8 @@ mod tests {
             vrid: 51,
             interface: "eth0".into(),
             family: "ipv4".into(),
+            version: 3,
+            source: Some("192.0.2.1".into()),
             state: "backup".into(),
             since_seconds: 90_000,
             base_priority: 254,
@@ -209,7 +229,12 @@ mod tests {
             priority: 234,
             addresses: vec!["192.0.2.10".into(), "192.0.2.11".into()],
             permitted: true,
-            peers: vec![Peer { address: "192.0.2.2".into(), priority: 254 }],
+            peers: vec![Peer {
+                address: "192.0.2.2".into(),
+                priority: 254,
+                adverts: 12,
+                heard_ms_ago: 40,
+            }],
             adverts_in: 12,
             adverts_out: 3,
             last_reason: "192.0.2.2 advertises priority 254".into(),
@@ -222,12 +247,12 @@ mod tests {
         let text = Vrrp(vec![router()]).to_string();
         assert_eq!(
             text,
-            "web  BACKUP for 1d01h  eth0 vrid 51 ipv4\n\
+            "web  BACKUP for 1d01h  eth0 vrid 51 ipv4 v3\n\
              \x20 addresses   192.0.2.10 192.0.2.11\n\
              \x20 priority    234 = 254 - 20 (script x is down)\n\
              \x20 changed     1d01h ago: 192.0.2.2 advertises priority 254\n\
-             \x20 peer        192.0.2.2 priority 254\n\
-             \x20 adverts     12 in, 3 out\n"
+             \x20 peer        192.0.2.2 priority 254, heard 12 times, last 40 ms ago\n\
+             \x20 adverts     12 in, 3 out from 192.0.2.1\n"
         );
     }
 

@@ -2,15 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use vrrp::{RouterStatus, State};
+use vrrp::{RouterStatus, State, Version};
 
 use crate::admin::vrrp::{Adjustment, Peer, Router};
 
 /// `now` is when it is looked at.
 pub(super) fn shown(status: RouterStatus, now: Instant) -> Router {
     let is_v6 = status.addresses.iter().any(std::net::IpAddr::is_ipv6);
-    let peer =
-        status.peer.map(|peer| Peer { address: peer.source.to_string(), priority: peer.priority });
+    let peers = status.peers.iter().map(|peer| Peer {
+        address: peer.source.to_string(),
+        priority: peer.priority,
+        adverts: peer.adverts,
+        heard_ms_ago: millis(now.saturating_duration_since(peer.last_heard)),
+    });
     let adjustments = status
         .adjustments
         .iter()
@@ -29,7 +33,12 @@ pub(super) fn shown(status: RouterStatus, now: Instant) -> Router {
         addresses: status.addresses.iter().map(ToString::to_string).collect(),
         permitted: status.permission,
         holds_back: status.hold.map(str::to_owned),
-        peers: peer.into_iter().collect(),
+        peers: peers.collect(),
+        version: match status.version {
+            Version::V2 => 2,
+            Version::V3 => 3,
+        },
+        source: status.source.map(|source| source.to_string()),
         adverts_in: status.adverts_in,
         adverts_out: status.adverts_out,
         incidents: incidents(&status),
@@ -60,6 +69,9 @@ fn incidents(status: &RouterStatus) -> Vec<(String, u64)> {
     occurred([
         ("the kernel refused to send", status.send_errors),
         ("the kernel refused an address", status.address_errors),
+        ("an address taken away by somebody else and put back", status.removals),
+        ("another host had one of the addresses", status.duplicates),
+        ("storm of refused packets", status.storms),
         ("this process was late", status.late.times),
         ("advertisement from our own address", status.anomalies.own_source),
         ("advertisement at another interval", status.anomalies.interval_mismatch),
@@ -75,6 +87,14 @@ fn alarms(status: &RouterStatus) -> Vec<String> {
             "somebody else uses vrid {} on {} for other addresses",
             status.vrid, status.interface
         ));
+    }
+    if let Some(mac) = status.duplicate {
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        alarms.push(format!("the host with the MAC address {mac} has one of the addresses too"));
+    }
+    let strangers = |(kind, count): (&str, u64)| kind == "stranger" && count > 0;
+    if status.errors.by_kind().into_iter().any(strangers) {
+        alarms.push("a host that is no member sends advertisements; they are refused".to_owned());
     }
     if status.anomalies.own_source > 0 {
         alarms.push(

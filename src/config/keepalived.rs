@@ -126,7 +126,6 @@ impl Imported {
 #[derive(Debug, Default)]
 struct Globals {
     version: Option<u8>,
-    garp_refresh: Option<std::time::Duration>,
     interface: Option<String>,
     script_user: Option<String>,
 }
@@ -139,7 +138,6 @@ impl Globals {
         {
             match one.word() {
                 "vrrp_version" => globals.version = value::version(one, notes),
-                "vrrp_garp_master_refresh" => globals.garp_refresh = value::refresh(one, notes),
                 "default_interface" => globals.interface = Some(one.value().to_owned()),
                 "script_user" => globals.script_user = Some(one.value().to_owned()),
                 _ if told.insert(one.word()) => left_out::in_globals(one, notes),

@@ -1,14 +1,16 @@
 //! The sections `[[vrrp]]`: one virtual router each.
 //!
-//! `track` reads what its priority depends on, `hints` finds what is allowed and still a trap.
+//! `dialect` reads how it talks and to whom, `track` what its priority depends on, `hints` finds
+//! what is allowed and still a trap.
 
+mod dialect;
 mod hints;
 mod track;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vrrp::RouterConfig;
+use vrrp::{RouterConfig, VirtualAddress};
 
 use super::file::Section;
 use crate::failover::trackers;
@@ -69,19 +71,27 @@ fn read_router(
     let name = section.optional::<String>("name");
     let interface = section.required::<String>("interface");
     let vrid = section.required("vrid");
-    let addresses = section.list::<IpAddr>("addresses");
+    let addresses = section.list::<VirtualAddress>("addresses");
+    let extra = section.list::<VirtualAddress>("extra_addresses");
     let priority = section.optional("priority").unwrap_or(default_priority);
     let interval = section.optional("advert_interval").unwrap_or(Duration::from_millis(100));
     let preempt = section.optional("preempt").unwrap_or(true);
     let delay = section.optional::<Duration>("preempt_delay").unwrap_or_default();
     let group = section.optional::<String>("sync_group");
+    let dialect = dialect::read(section, purpose);
     let tracks = track::read(section, purpose, sources);
 
-    let built = RouterConfig::new(&interface?, vrid?, addresses).and_then(|router| {
+    let only: Vec<IpAddr> = addresses.iter().map(VirtualAddress::address).collect();
+    let built = RouterConfig::new(&interface?, vrid?, only).and_then(|mut router| {
+        for address in addresses.iter().filter(|address| !address.is_host()) {
+            router = router.with_prefix_length(address.address(), address.prefix())?;
+        }
         router
+            .with_extra_addresses(extra)?
             .with_priority(priority)?
             .with_interval(interval)?
             .with_preempt_delay(delay)?
+            .with_dialect(dialect?)?
             .with_trackers(tracks)
     });
     match built {

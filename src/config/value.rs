@@ -1,13 +1,14 @@
 //! Single values of the configuration file: how each type is written and what to tell when it
 //! is not. Sans-io.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::de::DeValue;
+use vrrp::VirtualAddress;
 
 use super::keepalived::command;
 use crate::exapps::upstream::HostPattern;
@@ -61,7 +62,10 @@ macro_rules! parsed_text {
     };
 }
 parsed_text!(IpAddr, "an IP address such as \"192.0.2.10\"");
-parsed_text!(Ipv4Addr, "an IPv4 address such as \"192.0.2.10\"");
+parsed_text!(
+    VirtualAddress,
+    "an address of one host, such as \"192.0.2.10\", \"192.0.2.10/24\" or \"2001:db8::10\""
+);
 parsed_text!(SocketAddr, "an address and port such as \"0.0.0.0:8780\" or \"[::]:8780\"");
 
 impl Value for IpNet {

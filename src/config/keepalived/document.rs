@@ -64,9 +64,6 @@ fn write_router(router: &Router, directory: &str, text: &mut String) {
         let path = format!("{}/{}", directory.trim_end_matches('/'), password_file(&router.name));
         key("password_file", path.into());
     }
-    if let Some(refresh) = router.garp_refresh {
-        key("garp_refresh", written(refresh));
-    }
     if let Some(group) = &router.sync_group {
         key("sync_group", group.as_str().into());
     }

@@ -31,7 +31,6 @@ pub(super) struct Router {
     pub(super) unicast_source: Option<IpAddr>,
     pub(super) unicast_peers: Vec<IpAddr>,
     pub(super) password: Option<Secret>,
-    pub(super) garp_refresh: Option<Duration>,
     pub(super) sync_group: Option<String>,
     pub(super) tracks: Vec<Track>,
 }
@@ -74,7 +73,6 @@ impl Router {
             unicast_source: None,
             unicast_peers: Vec::new(),
             password: None,
-            garp_refresh: context.globals.garp_refresh,
             sync_group: None,
             tracks: Vec::new(),
         };
@@ -111,7 +109,6 @@ impl Router {
             "preempt_delay" => {
                 self.preempt_delay = value::seconds(one, notes).unwrap_or_default();
             }
-            "garp_master_refresh" => self.garp_refresh = value::refresh(one, notes),
             "unicast_src_ip" | "mcast_src_ip" => match one.value().parse() {
                 Ok(source) => self.unicast_source = Some(source),
                 Err(_) => value::wrong(one, "an address", notes),
@@ -220,6 +217,11 @@ impl Router {
         self.version = if is_v6 { 3 } else { wanted };
         self.advert_interval = self.interval(draft.interval, notes);
         self.authenticate(draft.password, notes);
+        if self.unicast_peers.is_empty() && self.unicast_source.take().is_some() {
+            let text = "a source is taken over with unicast peers only; multicast is sent from the \
+                        first address of the interface";
+            notes.push(Note::new(self.line, &self.name, text));
+        }
         // The own interface is watched in any case.
         self.tracks.retain(|track| match &track.subject {
             Subject::Interface(name) => *name != self.interface || track.weight != 0,

@@ -11,8 +11,8 @@ const SCRIPTS: &str = "no program is run on a change of state; follow the log, `
                        or the metric trigon_vrrp_transitions_total";
 const MAIL: &str = "no mail is sent; let the monitoring alarm on the metrics";
 const LVS: &str = "load balancing by LVS is not carried over: Trigon itself carries the requests";
-const ANNOUNCE: &str = "announcements follow a fixed plan: at once, after 0.2, 1 and 5 s, and \
-                        whenever another router has to be told";
+const ANNOUNCE: &str = "announcements follow a fixed plan: at once, again within seconds, every \
+                        60 s, and whenever another router has to be told";
 const INCLUDE: &str = "the file is not followed; import it too, or paste it in here";
 
 /// Words at the top of the file.
@@ -73,6 +73,7 @@ const GLOBALS: &[Row] = &[
         &[
             "vrrp_garp_master_delay",
             "vrrp_garp_master_repeat",
+            "vrrp_garp_master_refresh",
             "vrrp_garp_master_refresh_repeat",
             "vrrp_garp_lower_prio_delay",
             "vrrp_garp_lower_prio_repeat",
@@ -151,10 +152,9 @@ const INSTANCE: &[Row] = &[
     (&["smtp_alert"], MAIL),
     (
         &["use_vmac", "vmac_xmit_base", "use_vmac_addr"],
-        "set virtual_mac = true by hand, on all \
-        nodes: the interface keeps its own MAC address without it",
+        "the interface keeps its own MAC address; gratuitous ARP tells \
+        everybody who moved",
     ),
-    (&["use_ipvlan", "vrf"], "the address is put on the interface itself"),
     (&["dont_track_primary"], "the link of the router's own interface always counts"),
     (&["no_accept", "strict_mode"], "the address is always served"),
     (&["virtual_routes", "virtual_rules"], "routes and rules do not move with the address"),
@@ -163,6 +163,7 @@ const INSTANCE: &[Row] = &[
         &[
             "garp_master_delay",
             "garp_master_repeat",
+            "garp_master_refresh",
             "garp_master_refresh_repeat",
             "garp_lower_prio_delay",
             "garp_lower_prio_repeat",

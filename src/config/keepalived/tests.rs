@@ -69,7 +69,7 @@ fn keepaliveds_defaults_are_written_out() {
     ] {
         assert_eq!(key(&made, name).as_deref(), Some(value), "{name}");
     }
-    for absent in ["preempt_delay", "unicast_peers", "garp_refresh", "password_file", "track"] {
+    for absent in ["preempt_delay", "unicast_peers", "password_file", "track"] {
         assert_eq!(key(&made, absent), None, "{absent}");
     }
 }
@@ -83,8 +83,7 @@ fn each_keyword_becomes_its_key() {
         ("advert_int 2", "advert_interval", "\"2s\""),
         ("nopreempt", "preempt", "false"),
         ("preempt_delay 1.5", "preempt_delay", "\"1500ms\""),
-        ("garp_master_refresh 30", "garp_refresh", "\"30s\""),
-        ("unicast_src_ip 192.0.2.1", "unicast_source", "\"192.0.2.1\""),
+        ("unicast_src_ip 192.0.2.1\nunicast_peer { 192.0.2.2 }", "unicast_source", "\"192.0.2.1\""),
         ("unicast_peer { 192.0.2.2 }", "unicast_peers", "[\"192.0.2.2\"]"),
         (
             "unicast_peer {\n192.0.2.2 min_ttl 254\n192.0.2.3\n}",
@@ -117,7 +116,7 @@ fn each_keyword_becomes_its_key() {
 #[test]
 fn what_is_not_carried_over_is_named_by_line_with_the_reason() {
     for (lines, expect) in [
-        ("use_vmac", "line 6: `use_vmac`: set virtual_mac = true by hand"),
+        ("use_vmac", "line 6: `use_vmac`: the interface keeps its own MAC"),
         ("notify_master /bin/x", "line 6: `notify_master`: no program is run"),
         ("smtp_alert", "line 6: `smtp_alert`: no mail is sent"),
         (

@@ -42,11 +42,6 @@ pub(super) fn version(one: &Statement, notes: &mut Vec<Note>) -> Option<u8> {
     number(one, 2, 3, notes)
 }
 
-/// The time between repeated announcements; zero is keepalived's "off" and Trigon's default holds.
-pub(super) fn refresh(one: &Statement, notes: &mut Vec<Note>) -> Option<Duration> {
-    seconds(one, notes).filter(|time| !time.is_zero())
-}
-
 /// A weight, and whether it stands reversed.
 pub(super) struct Weight {
     pub(super) weight: i32,

@@ -18,7 +18,13 @@ async fn an_undisturbed_service_fails_nothing() {
     assert!(answers(&target).await);
     let (book, sockets) = (Arc::new(Book::default()), Arc::new(Sockets::default()));
     let quit = CancellationToken::new();
-    let running = tokio::spawn(run(target, Arc::clone(&book), Arc::clone(&sockets), quit.clone()));
+    let running = tokio::spawn(run(
+        target,
+        REQUEST_EVERY,
+        Arc::clone(&book),
+        Arc::clone(&sockets),
+        quit.clone(),
+    ));
     let (window, settle) = (Duration::from_millis(300), Duration::from_millis(300));
     while sockets.opened() < WEB_SOCKETS as u64
         || lock(&book.records).len() < 20
