@@ -78,6 +78,7 @@ fn read_router(
     let preempt = section.optional("preempt").unwrap_or(true);
     let delay = section.optional::<Duration>("preempt_delay").unwrap_or_default();
     let group = section.optional::<String>("sync_group");
+    let virtual_mac = section.optional("virtual_mac").unwrap_or(false);
     let dialect = dialect::read(section, purpose);
     let tracks = track::read(section, purpose, sources);
 
@@ -97,7 +98,8 @@ fn read_router(
     match built {
         // The address comes only once this node can serve it.
         Ok(router) => {
-            let mut router = router.with_preempt(preempt).with_permission(false);
+            let router = router.with_preempt(preempt).with_virtual_mac(virtual_mac);
+            let mut router = router.with_permission(false);
             if let Some(name) = name {
                 router = router.with_name(&name);
             }

@@ -152,8 +152,8 @@ const INSTANCE: &[Row] = &[
     (&["smtp_alert"], MAIL),
     (
         &["use_vmac", "vmac_xmit_base", "use_vmac_addr"],
-        "the interface keeps its own MAC address; gratuitous ARP tells \
-        everybody who moved",
+        "set virtual_mac = true by hand, on all \
+            nodes: the interface keeps its own MAC address without it",
     ),
     (&["dont_track_primary"], "the link of the router's own interface always counts"),
     (&["no_accept", "strict_mode"], "the address is always served"),

@@ -116,7 +116,7 @@ fn each_keyword_becomes_its_key() {
 #[test]
 fn what_is_not_carried_over_is_named_by_line_with_the_reason() {
     for (lines, expect) in [
-        ("use_vmac", "line 6: `use_vmac`: the interface keeps its own MAC"),
+        ("use_vmac", "line 6: `use_vmac`: set virtual_mac = true by hand"),
         ("notify_master /bin/x", "line 6: `notify_master`: no program is run"),
         ("smtp_alert", "line 6: `smtp_alert`: no mail is sent"),
         (
