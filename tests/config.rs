@@ -98,7 +98,7 @@ fn a_wrong_value_is_told_with_file_line_key_found_and_expected() {
         ),
         (
             "[[vrrp]]\ninterface = 'eth0'\nvrid = 1\naddresses = ['192.0.2']\n",
-            "trigon.toml:8: vrrp[0].addresses: found '192.0.2', expected an IPv4 address",
+            "trigon.toml:8: vrrp[0].addresses: found '192.0.2', expected an address of one host",
         ),
         (
             "[[vrrp]]\ninterface='eth0'\nvrid=1\npriority=255\naddresses=['192.0.2.1']\n",
@@ -281,7 +281,7 @@ fn what_is_wrong_with_a_virtual_router_is_told_by_key() {
         ("unicast_peers = ['fe80::1']", "vrrp[0].unicast_peers: fe80::1 is not of the family"),
         (
             "unicast_peers = ['192.0.2.2']\nmembers = ['192.0.2.3']",
-            "vrrp[0].members: found 192.0.2.2",
+            "vrrp[0].members: 192.0.2.2 is a unicast peer and no member",
         ),
         ("[[vrrp.track]]\nweight = 5", "vrrp[0].track[0].script: found nothing to track"),
         ("[[vrrp.track]]\ninterface = 'a'\nfile = '/b'", "found several things to track"),
