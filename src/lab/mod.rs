@@ -7,8 +7,8 @@
 //! Start reading at [`run()`]; `topology` builds the place, `rounds` is the experiment, `moment`
 //! chooses when a fault strikes, `trials` follows a broken network to its end, `soak` is the
 //! experiment without a fault, `trace` and [`report`] are the arithmetic (sans-io). [`namespaces`],
-//! [`nextcloud`], [`exapp`],
-//! [`journal`] and [`probe`] know nothing of the lab and serve the integration tests as well.
+//! [`nextcloud`], [`exapp`], [`journal`] and [`probe`] know nothing of the lab and serve the
+//! integration tests as well.
 
 mod configs;
 mod console;
