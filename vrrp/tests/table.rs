@@ -319,9 +319,8 @@ fn a_second_opinion_delays_a_takeover_and_silence_of_the_adviser_ends_the_delay(
 fn a_permission_that_comes_after_the_silence_needs_a_second_opinion_too() {
     let (mut router, started) = router_in(Backup, config().with_second_opinion(true));
     router.handle(started, Event::SetPermission(false));
-    let due = router.poll_timeout().unwrap();
-    router.handle_timeout(due);
-    assert_eq!((drain(&mut router), router.is_held()), (vec![], true));
+    let (due, actions) = fire(&mut router);
+    assert_eq!((actions, router.is_held()), (vec![], true));
     let later = due + Duration::from_secs(1);
     router.handle(later, Event::SetPermission(true));
     assert_eq!((drain(&mut router), router.state()), (vec![Consult], Backup));
