@@ -17,7 +17,7 @@ fuzz_target!(|input: (bool, &str)| {
         Ok(config) => {
             if let Some(serve) = config.serve {
                 assert!(!serve.frp.apps.is_empty() && !serve.frp.engines.is_empty());
-                for router in serve.speakers.values().flatten() {
+                for router in &serve.routers {
                     assert!(!router.addresses().is_empty() && !router.permission());
                 }
             }
