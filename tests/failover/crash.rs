@@ -2,6 +2,7 @@
 //! that stopped in order.
 
 use rustix::process::Signal;
+use trigon::admin::Status;
 
 use super::two::{self, VIP, guardian, signal};
 
@@ -20,6 +21,32 @@ async fn a_killed_worker_is_followed_like_one_that_said_goodbye() {
     assert!(!a.host.holds(VIP).unwrap());
     assert!(a.log().contains(ACTED), "{}", a.log());
     assert!(b.host.holds(VIP).unwrap());
+}
+
+#[tokio::test]
+async fn every_router_of_a_killed_worker_is_followed_whatever_its_family() {
+    let more = "extra_addresses = ['10.68.0.101/24', 'fd68::101']\n\
+         [[vrrp]]\n\
+         interface = 'eth0'\n\
+         vrid = 68\n\
+         priority = PRIORITY\n\
+         addresses = ['fe80::68:1', 'fd68::100']\n";
+    let moved =
+        ["10.68.0.100/32", "10.68.0.101/24", "fd68::101/128", "fe80::68:1/128", "fd68::100/128"];
+    let [mut a, b] = two::start(more).await;
+    let held = a.addresses();
+    for address in moved {
+        assert!(held.iter().any(|found| found == address), "{address}: {held:?}");
+    }
+    a.end(Signal::KILL);
+    let all_active = |status: &Status| status.vrrp.iter().all(|router| router.state == "active");
+    let status = b.until("b is Active for both", all_active).await;
+    for router in status.vrrp {
+        assert_eq!(router.last_reason, LEFT, "{}\n{}", router.name, a.log());
+    }
+    a.is_empty().await;
+    let left = a.addresses();
+    assert!(!left.iter().any(|found| moved.contains(&found.as_str())), "{left:?}");
 }
 
 #[tokio::test]

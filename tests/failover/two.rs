@@ -22,7 +22,8 @@ pub(crate) struct Node {
     process: Option<Child>,
 }
 
-/// Both, started; the first one is Active, the other Backup. `extra` are lines for `[[vrrp]]`.
+/// Both, started; the first one is Active, the other Backup. `extra` are lines for `[[vrrp]]`, and
+/// may begin further sections, in which PRIORITY stands for what the node has.
 pub(crate) async fn start(extra: &str) -> [Node; 2] {
     let lan = Lan::new("trigon-two").unwrap();
     let node = |name, last| Node::new(lan.host(name, Ipv4Addr::new(10, 68, 0, last)).unwrap());
@@ -32,7 +33,8 @@ pub(crate) async fn start(extra: &str) -> [Node; 2] {
         node.start();
         let state = if priority == 254 { "active" } else { "backup" };
         node.until("the first states", |status| {
-            status.ready && status.vrrp[0].state == state && guardian(status).is_some()
+            let settled = status.vrrp.iter().all(|router| router.state == state);
+            status.ready && settled && guardian(status).is_some()
         })
         .await;
     }
@@ -56,6 +58,7 @@ impl Node {
 
     fn configure(&self, priority: u8, extra: &str) {
         let dir = self.dir.path().display();
+        let extra = extra.replace("PRIORITY", &priority.to_string());
         std::fs::write(self.dir.path().join("key"), "a-key-for-two").unwrap();
         let text = format!(
             "node = {{ state_dir = '{dir}/state', admin_socket = '{dir}/admin.sock' }}\n\
@@ -117,6 +120,18 @@ impl Node {
     pub(crate) async fn holds(&self, wanted: bool) {
         let done = wait_until(LIMIT, || self.host.holds(VIP).map(|holds| holds == wanted)).await;
         assert!(done.unwrap(), "the address stays away or there\n{}", self.log());
+    }
+
+    /// Every address of the interface with its prefix length.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let mut command = self.host.command("ip");
+        let output = command.args(["-j", "address", "show", "dev", INTERFACE]).output().unwrap();
+        let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = listed[0]["addr_info"].as_array().unwrap().iter();
+        let text = |one: &serde_json::Value| {
+            format!("{}/{}", one["local"].as_str().unwrap(), one["prefixlen"])
+        };
+        found.map(text).collect()
     }
 
     /// Waits until nothing runs on this machine any more.
