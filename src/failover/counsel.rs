@@ -1,4 +1,4 @@
-//! Carries the question of the VRRP thread to [`opinion`](super::opinion): everything it needs is
+//! Carries the question of the VRRP thread to [`opinion`]: everything it needs is
 //! read from memory, without a lock anybody else holds for more than a moment.
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! How long a power cut lasts depends on how long ago the Active was last heard, so a handful of
 //! faults at random moments says little about the middle. The rounds share one interval evenly
-//! instead. [`after_advert`] is the arithmetic; the rest is one raw socket on the client's host,
+//! instead. `after_advert` is the arithmetic; the rest is one raw socket on the client's host,
 //! which hears what the switch floods.
 
 use std::io;

@@ -1,7 +1,7 @@
 //! Deliberate errors of the state machine, to prove that the tests would notice them.
 //!
 //! Compiled only with the feature `mutants`, which nothing but this crate's own tests switches on,
-//! and even then nothing is mutated outside of [`with`].
+//! and even then nothing is mutated outside of `with`.
 
 #[cfg(feature = "mutants")]
 use std::cell::Cell;
