@@ -7,16 +7,17 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::ServerState;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 use crate::batch::Batcher;
 use crate::config::{Config, Role};
 use crate::fatal::Fatal;
 use crate::network::{Peers, ServerStats};
-use crate::record::NodeId;
+use crate::record::{Millis, NodeId};
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
 use crate::types::{Metrics, Raft};
 use crate::view::View;
@@ -32,6 +33,8 @@ pub(crate) struct Engine {
     pub(crate) view: Arc<View>,
     pub(crate) fatal: Fatal,
     pub(crate) stats: Arc<ServerStats>,
+    /// Wall-clock milliseconds.
+    pub(crate) clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     /// How often this node has started.
     pub(crate) boot: u64,
     /// Proposals made since then.
@@ -68,8 +71,10 @@ impl Engine {
         view: Arc<View>,
         fatal: Fatal,
         boot: u64,
+        clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     ) -> Self {
         Self {
+            clock,
             config,
             raft,
             peers,

@@ -49,6 +49,8 @@ mod state;
 mod state_store;
 mod status;
 mod story;
+mod tls_transport;
+mod transport;
 mod types;
 mod view;
 
@@ -62,3 +64,4 @@ pub use presence::Presence;
 pub use record::NodeId;
 pub use state::State;
 pub use status::{ClusterStatus, RaftState, VoterStatus};
+pub use transport::{Arrival, Boxed, Dialler, Door, Guest, PeerStream, Stream, World};

@@ -19,6 +19,8 @@ use crate::log_store::LogStore;
 use crate::network::{PeerClients, Peers, Server};
 use crate::presence::{Presence, Thread};
 use crate::state_store::StateStore;
+use crate::tls_transport::{TlsDialler, TlsDoor};
+use crate::transport::{Door, Nowhere, World};
 use crate::types::Raft;
 use crate::view::View;
 
@@ -52,18 +54,42 @@ impl Node {
         config: Config,
         presence: Presence,
     ) -> Result<(Self, Handle), StartError> {
+        let clock = Arc::new(crate::clock::now);
         let problems = config.problems();
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
         }
+        let Some((listener, identity)) = open_port(&config).await? else {
+            let dialler = Arc::new(Nowhere);
+            return Self::start_in(World { dialler, door: None, clock }, config, None).await;
+        };
+        let door: Arc<dyn Door> = Arc::new(TlsDoor { listener, identity: identity.clone() });
+        let world =
+            World { dialler: Arc::new(TlsDialler(identity.clone())), door: Some(door), clock };
+        Self::start_in(world, config, Some((presence, identity))).await
+    }
+
+    /// The same in a world that is not this machine's: how simulations start the real thing.
+    ///
+    /// # Errors
+    /// [`StartError`] names what to change.
+    pub async fn start_in_world(
+        world: World,
+        config: Config,
+    ) -> Result<(Self, Handle), StartError> {
+        Self::start_in(world, config, None).await
+    }
+
+    async fn start_in(
+        world: World,
+        config: Config,
+        presence: Option<(Presence, Identity)>,
+    ) -> Result<(Self, Handle), StartError> {
         if config.members.len() == 2 {
             tracing::warn!(
                 "two voters: a change needs both of them; add a witness to go on with either"
             );
         }
-        let port = open_port(&config).await?;
-        let identity = port.as_ref().map(|(_, identity)| identity);
-
         let dir = config.state_dir.clone();
         let (cluster, node_id) = (config.cluster_name.clone(), config.node_id);
         let fatal = Fatal::new();
@@ -81,30 +107,31 @@ impl Node {
         let log_closed = log.closed();
 
         let addresses = config.members.iter().map(|member| (member.id, member.address));
-        let peers = Arc::new(Peers::new(node_id, identity, addresses));
+        let peers = Arc::new(Peers::new(node_id, &world.dialler, addresses));
         let clients = PeerClients(Arc::clone(&peers));
         let raft = Raft::new(node_id, raft_config(&config)?, clients, log, states)
             .await
             .map_err(|error| StartError::Engine(error.to_string()))?;
 
-        let engine = Arc::new(Engine::new(config, raft, peers, view, fatal, boot));
+        let engine = Arc::new(Engine::new(config, raft, peers, view, fatal, boot, world.clock));
         let handle = Handle::of(Arc::clone(&engine));
         let mut tasks = JoinSet::new();
-        let mut presence_thread = None;
-        if let Some((listener, identity)) = port {
-            let members = &engine.config.members;
+        let (mut presence_thread, mut visited) = (None, None);
+        if let Some((presence, identity)) = presence {
             let fatal = engine.fatal.clone();
             let broken = move || fatal.raise("the presence thread broke".to_owned());
-            let flows = handle.flows().clone();
-            let own = identity.clone();
-            let started = Thread::start(presence.clone(), node_id, own, members, flows, broken);
+            let (flows, members) = (handle.flows().clone(), &engine.config.members);
+            let started =
+                Thread::start(presence.clone(), node_id, identity, members, flows, broken);
             let (thread, visitors) = started.map_err(StartError::Presence)?;
             presence_thread = Some(thread);
-            let peers = members.iter().map(|member| member.id);
+            visited = Some((presence, visitors));
+        }
+        if let Some(door) = world.door {
+            let peers = engine.config.members.iter().map(|member| member.id);
             let (service, stats) = (Arc::clone(&engine), Arc::clone(&engine.stats));
-            let presence = (presence, visitors);
-            let server = Server::new(node_id, identity, peers, service, presence, stats);
-            tasks.spawn(server.run(listener));
+            let server = Server::new(node_id, peers, service, visited, stats);
+            tasks.spawn(server.run(door));
         }
         tasks.spawn(Arc::clone(&engine).run_formation());
         tasks.spawn(Arc::clone(&engine).run_sharing());

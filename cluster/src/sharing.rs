@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
-use crate::clock;
 use crate::command::{Command, Soft, SoftBatch};
 use crate::engine::{Engine, Standing};
 use crate::network::{Answer, Request, Unconfirmed};
@@ -55,7 +54,7 @@ impl Engine {
             }
             loop {
                 let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
-                let Some(batch) = self.queue().take(clock::now()) else { break };
+                let Some(batch) = self.queue().take((self.clock)()) else { break };
                 tokio::spawn(Arc::clone(&self).send(batch, permit));
             }
         }

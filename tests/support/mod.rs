@@ -25,7 +25,8 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut probe: impl FnMut() -> F,
 ) -> T {
-    let limit = Instant::now() + Duration::from_secs(40);
+    // A disk that has to swallow somebody else's gigabytes may take most of a minute to sync.
+    let limit = Instant::now() + Duration::from_secs(120);
     loop {
         if let Some(value) = probe().await {
             return value;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::AnyError;
 use openraft::error::{InstallSnapshotError, RPCError, RaftError, Unreachable};
@@ -17,15 +17,13 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     VoteRequest, VoteResponse,
 };
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::time::Instant;
 
 use super::connection::{self, ConnectionError};
 use super::message::{Answer, Envelope, Request, snapshot_answer};
-use crate::identity::Identity;
 use crate::record::NodeId;
+use crate::transport::{Dialler, Stream};
 use crate::types::Types;
 
 /// Connections kept open per peer: replication, votes, forwarded changes.
@@ -66,8 +64,6 @@ impl CallError {
     }
 }
 
-type Stream = TlsStream<TcpStream>;
-
 /// The way to every peer.
 pub(crate) struct Peers {
     me: NodeId,
@@ -77,7 +73,7 @@ pub(crate) struct Peers {
 struct Peer {
     id: NodeId,
     address: SocketAddr,
-    identity: Identity,
+    dialler: Arc<dyn Dialler>,
     kept: Mutex<Vec<(Stream, Instant)>>,
     dialling: Arc<Semaphore>,
     answered: Mutex<Option<Instant>>,
@@ -87,18 +83,17 @@ impl Peers {
     /// Knows the peers; connects when first asked. Never holds a way to this node itself.
     pub(crate) fn new(
         me: NodeId,
-        identity: Option<&Identity>,
+        dialler: &Arc<dyn Dialler>,
         addresses: impl IntoIterator<Item = (NodeId, SocketAddr)>,
     ) -> Self {
         let peers = addresses
             .into_iter()
             .filter(|(id, _)| *id != me)
-            .filter_map(|(id, address)| Some((id, address, identity?.clone())))
-            .map(|(id, address, identity)| {
+            .map(|(id, address)| {
                 let peer = Peer {
                     id,
                     address,
-                    identity,
+                    dialler: Arc::clone(dialler),
                     kept: Mutex::default(),
                     dialling: Arc::new(Semaphore::new(DIALLING)),
                     answered: Mutex::default(),
@@ -194,7 +189,8 @@ impl Peer {
         let (give, wait) = tokio::sync::oneshot::channel();
         let peer = Arc::clone(self);
         tokio::spawn(async move {
-            let dialled = tokio::time::timeout(DIAL_LIMIT, peer.handshake()).await;
+            let dialled =
+                tokio::time::timeout(DIAL_LIMIT, peer.dialler.dial(peer.id, peer.address)).await;
             let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
             // Nobody waits any more: the next request will use it.
             if let Err(Ok(stream)) = give.send(dialled) {
@@ -204,20 +200,6 @@ impl Peer {
         });
         let dialled = wait.await.map_err(|error| failed(error.to_string()))?;
         dialled.map_err(CallError::Dial)
-    }
-
-    async fn handshake(&self) -> std::io::Result<Stream> {
-        let name = self.identity.name_of(self.id).ok_or(std::io::ErrorKind::InvalidInput)?;
-        let stream = TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
-        let connector = TlsConnector::from(Arc::clone(&self.identity.client));
-        let stream = connector.connect(name, stream).await?;
-        let (_, session) = stream.get_ref();
-        // The name was checked by rustls; this also refuses a certificate with several names.
-        if self.identity.node_of(session.peer_certificates()) != Some(self.id) {
-            return Err(std::io::Error::other(format!("{} is not node {}", self.address, self.id)));
-        }
-        Ok(stream)
     }
 }
 

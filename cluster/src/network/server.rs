@@ -8,20 +8,17 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio::time::{Instant, timeout};
 
 use super::connection::{self, ConnectionError};
 use super::message::{Answer, Envelope, Request};
-use crate::identity::Identity;
 use crate::presence::{Hello, LAYOUT, Presence, Visitor, Visitors};
 use crate::record::NodeId;
+use crate::transport::{Boxed, Door, Guest, Stream};
 
 /// Handshakes at once; more are closed unanswered.
 const HANDSHAKES: usize = 64;
@@ -73,9 +70,8 @@ impl ServerStats {
 /// The accept loop and what it needs.
 pub(crate) struct Server<S> {
     me: NodeId,
-    identity: Identity,
     service: Arc<S>,
-    presence: (Presence, Visitors),
+    presence: Option<(Presence, Visitors)>,
     stats: Arc<ServerStats>,
     handshakes: Arc<Semaphore>,
     per_peer: BTreeMap<NodeId, Arc<Semaphore>>,
@@ -84,10 +80,9 @@ pub(crate) struct Server<S> {
 impl<S: Service> Server<S> {
     pub(crate) fn new(
         me: NodeId,
-        identity: Identity,
         peers: impl IntoIterator<Item = NodeId>,
         service: Arc<S>,
-        presence: (Presence, Visitors),
+        presence: Option<(Presence, Visitors)>,
         stats: Arc<ServerStats>,
     ) -> Self {
         let per_peer = peers
@@ -96,24 +91,24 @@ impl<S: Service> Server<S> {
             .map(|id| (id, Arc::new(Semaphore::new(PER_PEER))))
             .collect();
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-        Self { me, identity, service, presence, stats, handshakes, per_peer }
+        Self { me, service, presence, stats, handshakes, per_peer }
     }
 
     /// Serves until dropped; dropping closes every connection.
-    pub(crate) async fn run(self, listener: TcpListener) {
+    pub(crate) async fn run(self, door: Arc<dyn Door>) {
         let server = Arc::new(self);
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = door.accept() => accepted,
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
-                Ok((stream, address)) => {
+                Ok(arrival) => {
                     let server = Arc::clone(&server);
                     connections.spawn(async move {
-                        if let Err(reason) = server.connection(stream).await {
-                            server.stats.refuse(address, &reason);
+                        if let Err(reason) = server.connection(arrival.greet).await {
+                            server.stats.refuse(arrival.address, &reason);
                         }
                     });
                 }
@@ -127,10 +122,10 @@ impl<S: Service> Server<S> {
     }
 
     /// One connection from handshake to end; the error is why it was refused.
-    async fn connection(&self, stream: TcpStream) -> Result<(), String> {
-        let (from, mut stream) = {
+    async fn connection(&self, greet: Boxed<'static, Result<Guest, String>>) -> Result<(), String> {
+        let Guest { from, mut stream } = {
             let _permit = self.handshakes.try_acquire().map_err(|_| "too many handshakes")?;
-            let greeted = timeout(HANDSHAKE_LIMIT, self.handshake(stream)).await;
+            let greeted = timeout(HANDSHAKE_LIMIT, greet).await;
             greeted.map_err(|_| "no handshake in time")??
         };
         let permits = self.per_peer.get(&from).ok_or_else(|| {
@@ -177,29 +172,19 @@ impl<S: Service> Server<S> {
         &self,
         from: NodeId,
         hello: Hello,
-        mut stream: TlsStream<TcpStream>,
+        mut stream: Stream,
     ) -> Result<(), String> {
-        let (presence, visitors) = &self.presence;
+        let (presence, visitors) = self.presence.as_ref().ok_or("there is no presence here")?;
         let answer = Answer::Presence(presence.hello());
         match timeout(WRITE_LIMIT, connection::write(&mut stream, &answer)).await {
             Ok(Ok(())) => {}
             Err(_) | Ok(Err(ConnectionError::Io(_))) => return Ok(()),
             Ok(Err(error)) => return Err(error.to_string()),
         }
-        let (tcp, tls) = stream.into_inner();
+        let (tcp, tls) = stream.into_accepted().ok_or("not a connection of the network")?;
         let tcp = tcp.into_std().map_err(|error| error.to_string())?;
         // Full or closed: the peer dials again in a moment, or this node stops.
         let _ = visitors.try_send(Visitor { from, hello, tcp, tls });
         Ok(())
-    }
-
-    async fn handshake(&self, stream: TcpStream) -> Result<(NodeId, TlsStream<TcpStream>), String> {
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.identity.server));
-        let stream = acceptor.accept(stream).await.map_err(|error| error.to_string())?;
-        let (_, session) = stream.get_ref();
-        let from = self.identity.node_of(session.peer_certificates());
-        let from = from.ok_or("the certificate does not name one node of this cluster")?;
-        Ok((from, stream))
     }
 }

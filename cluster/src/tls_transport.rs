@@ -1,0 +1,73 @@
+//! The peer port on the network: TCP, TLS 1.3 both ways, and a certificate that names the node.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConnection;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+use crate::identity::Identity;
+use crate::record::NodeId;
+use crate::transport::{Arrival, Boxed, Dialler, Door, Guest, PeerStream, Stream};
+
+impl PeerStream for client::TlsStream<TcpStream> {
+    fn into_accepted(self: Box<Self>) -> Option<(TcpStream, ServerConnection)> {
+        None
+    }
+}
+
+impl PeerStream for server::TlsStream<TcpStream> {
+    fn into_accepted(self: Box<Self>) -> Option<(TcpStream, ServerConnection)> {
+        Some(self.into_inner())
+    }
+}
+
+/// Dials members with this node's certificate.
+pub(crate) struct TlsDialler(pub(crate) Identity);
+
+impl Dialler for TlsDialler {
+    fn dial(&self, to: NodeId, address: SocketAddr) -> Boxed<'static, io::Result<Stream>> {
+        let identity = self.0.clone();
+        Box::pin(async move {
+            let name = identity.name_of(to).ok_or(io::ErrorKind::InvalidInput)?;
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let connector = TlsConnector::from(Arc::clone(&identity.client));
+            let stream = connector.connect(name, stream).await?;
+            let (_, session) = stream.get_ref();
+            // The name was checked by rustls; this also refuses a certificate with several names.
+            if identity.node_of(session.peer_certificates()) != Some(to) {
+                return Err(io::Error::other(format!("{address} is not node {to}")));
+            }
+            Ok(Box::new(stream) as Stream)
+        })
+    }
+}
+
+/// The listening peer port.
+pub(crate) struct TlsDoor {
+    pub(crate) listener: TcpListener,
+    pub(crate) identity: Identity,
+}
+
+impl Door for TlsDoor {
+    fn accept(&self) -> Boxed<'_, io::Result<Arrival>> {
+        Box::pin(async move {
+            let (stream, address) = self.listener.accept().await?;
+            let greet = Box::pin(greet(self.identity.clone(), stream));
+            Ok(Arrival { address, greet })
+        })
+    }
+}
+
+async fn greet(identity: Identity, stream: TcpStream) -> Result<Guest, String> {
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let acceptor = TlsAcceptor::from(Arc::clone(&identity.server));
+    let stream = acceptor.accept(stream).await.map_err(|error| error.to_string())?;
+    let (_, session) = stream.get_ref();
+    let from = identity.node_of(session.peer_certificates());
+    let from = from.ok_or("the certificate does not name one node of this cluster")?;
+    Ok(Guest { from, stream: Box::new(stream) })
+}
