@@ -128,6 +128,15 @@ impl Handle {
         }
     }
 
+    /// What the engine reports, and the view with the number of entries in it.
+    #[cfg(feature = "sim")]
+    pub(crate) fn engine_metrics(&self) -> Option<(crate::types::Metrics, (Arc<State>, u64))> {
+        match &self.backend {
+            Backend::Memory { .. } => None,
+            Backend::Engine(engine) => Some((engine.metrics(), self.view.load_counted())),
+        }
+    }
+
     fn apply(&self, write: &Mutex<u64>, command: &Command) -> Reply {
         let mut applied = write.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = State::clone(&self.view.load());

@@ -26,6 +26,7 @@ pub mod record;
 mod batch;
 mod codec;
 mod config;
+mod dice;
 mod dto;
 mod engine;
 mod error;
@@ -44,6 +45,8 @@ pub mod presence;
 mod propose;
 mod service;
 mod sharing;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod snapshot;
 mod state;
 mod state_store;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Reply};
+use crate::dice::Runtime;
 use crate::record::NodeId;
 use crate::state::Ticket;
 
@@ -16,6 +17,7 @@ openraft::declare_raft_types!(
         R = Reply,
         NodeId = NodeId,
         Node = (),
+        AsyncRuntime = Runtime,
 );
 
 /// What a log entry carries.

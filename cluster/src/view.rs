@@ -43,6 +43,12 @@ impl View {
         self.applied.send_replace(applied);
     }
 
+    /// The state and how many entries it contains.
+    #[cfg(feature = "sim")]
+    pub(crate) fn load_counted(&self) -> (Arc<State>, u64) {
+        (self.load(), *self.applied.borrow())
+    }
+
     /// Waits until entry `index` is part of the view.
     pub(crate) async fn wait_for(&self, index: u64) {
         // The sender lives as long as self, so this ends only when the entry is there.
