@@ -10,6 +10,21 @@ use crate::dice::Runtime;
 use crate::record::NodeId;
 use crate::state::Ticket;
 
+/// A member as the raft group knows it: its number, and in the upper half how often it came back
+/// with an empty log by consent of the cluster. Only the engine, what it stores and what it sends
+/// know these ids; everything else knows numbers.
+pub type RaftId = u64;
+
+/// The raft id of a member.
+pub const fn raft_id(number: NodeId, incarnation: u32) -> RaftId {
+    number + ((incarnation as u64) << 32)
+}
+
+/// The number of the member behind a raft id.
+pub const fn number_of(id: RaftId) -> NodeId {
+    id & 0xffff_ffff
+}
+
 openraft::declare_raft_types!(
     /// Members are bare ids: where a member listens is configuration, not replicated state.
     pub(crate) Types:
@@ -40,3 +55,15 @@ pub(crate) type StorageError = openraft::StorageError<NodeId>;
 pub(crate) type StorageIOError = openraft::StorageIOError<NodeId>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, ()>;
 pub(crate) type Snapshot = openraft::Snapshot<Types>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_comes_back_empty_has_another_raft_id_and_the_same_number() {
+        assert_eq!(raft_id(3, 0), 3);
+        assert_eq!(raft_id(3, 2), 0x2_0000_0003);
+        assert_eq!(number_of(raft_id(3, 2)), 3);
+    }
+}

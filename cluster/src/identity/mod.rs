@@ -10,9 +10,38 @@ mod tls;
 pub use authority::{Authority, AuthorityError};
 pub use tls::{ALPN, Identity, IdentityError};
 
+use std::io;
+use std::path::Path;
+
 use x509_parser::pem::parse_x509_pem;
 
+use crate::config::TlsFiles;
+use crate::files;
 use crate::record::NodeId;
+use crate::seal::Secret;
+
+/// Where the certificates of the peer port lie below a state directory. Certificate and key share
+/// a file, so that no power cut can part them.
+pub fn link_files(state_dir: &Path) -> TlsFiles {
+    let dir = state_dir.join("link");
+    let node = dir.join("node.pem");
+    TlsFiles { ca: dir.join("authority.pem"), certificate: node.clone(), key: node }
+}
+
+/// Writes them: whom to trust, this node's certificate with that of its issuer, and its key.
+pub(crate) fn store(
+    state_dir: &Path,
+    authorities: &str,
+    certificate: &str,
+    key: &Secret,
+) -> io::Result<()> {
+    let to = link_files(state_dir);
+    files::private_dir(&state_dir.join("link"))?;
+    files::write_private(&to.ca, authorities.as_bytes())?;
+    let mut node = certificate.as_bytes().to_vec();
+    node.extend_from_slice(key.expose());
+    files::write_private(&to.certificate, &node)
+}
 
 /// The DNS name that stands for a node in its certificate.
 pub fn node_name(node_id: NodeId, cluster_name: &str) -> String {
