@@ -19,6 +19,7 @@
 
 pub mod clock;
 pub mod command;
+pub mod disk;
 pub mod flows;
 pub mod identity;
 pub mod record;

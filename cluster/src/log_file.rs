@@ -1,7 +1,6 @@
 //! The log file: its tables, whom it belongs to, and what is found in it at start.
 
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
@@ -9,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
+use crate::disk::Disk;
 use crate::dto::{EntryDto, LogIdDto, VoteDto};
 use crate::error::StartError;
 use crate::log_store::meta;
@@ -31,8 +31,8 @@ pub(crate) mod key {
     pub(crate) const PURGED: &str = "purged";
 }
 
-/// Memory redb may use for pages; the log is read from the decoded tail anyway.
-const CACHE_BYTES: usize = 8 << 20;
+/// The file in a node's directory.
+const FILE: &str = "raft.redb";
 
 /// Whom the file belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,26 +56,22 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// The directory belongs to someone else, is in use, or cannot be read or written.
-pub(crate) fn open(dir: &Path, cluster: &str, node: NodeId) -> Result<Opened, StartError> {
-    private_dir(dir)?;
-    let path = dir.join("raft.redb");
-    let database = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create(&path)
-        .map_err(|error| refused(&path, &error))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-        .map_err(|error| unusable(&path, error))?;
-    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| unusable(dir, error))?;
-    let broken = |error: redb::Error| unusable(&path, error);
-
-    let transaction = begin(&database).map_err(broken)?;
-    transaction.open_table(LOG).map_err(|error| broken(error.into()))?;
-    transaction.open_table(META).map_err(|error| broken(error.into()))?;
-    transaction.commit().map_err(|error| broken(error.into()))?;
-
+pub(crate) fn open(
+    disk: &Disk,
+    dir: &Path,
+    cluster: &str,
+    node: NodeId,
+) -> Result<Opened, StartError> {
+    disk.create_dir(dir).map_err(|error| unusable(dir, error))?;
+    let path = dir.join(FILE);
     let owner = Owner { cluster: cluster.to_owned(), node };
+    if !disk.exists(&path).map_err(|error| unusable(&path, error))? {
+        make(disk, dir, &path, &owner)?;
+    }
+    let database = disk.database(&path).map_err(|error| refused(&path, &error))?;
     match row::<Owner>(&database, &path, key::OWNER)? {
-        Some(found) if found != owner => {
+        Some(found) if found == owner => {}
+        Some(found) => {
             return Err(StartError::Foreign {
                 dir: dir.to_owned(),
                 found_node: found.node,
@@ -84,24 +80,15 @@ pub(crate) fn open(dir: &Path, cluster: &str, node: NodeId) -> Result<Opened, St
                 cluster: owner.cluster,
             });
         }
-        _ => {}
+        None => return Err(unusable(&path, "it does not say whose log it is")),
     }
     let boot = row::<u64>(&database, &path, key::BOOTS)?.unwrap_or(0) + 1;
-    let transaction = begin(&database).map_err(broken)?;
-    {
-        let mut table = transaction.open_table(META).map_err(|error| broken(error.into()))?;
-        for (key, bytes) in
-            [(key::OWNER, codec::encode(&owner)), (key::BOOTS, codec::encode(&boot))]
-        {
-            let bytes = bytes.map_err(|error| unusable(&path, error))?;
-            table.insert(key, bytes.as_slice()).map_err(|error| broken(error.into()))?;
-        }
-    }
-    transaction.commit().map_err(|error| broken(error.into()))?;
+    let bytes = codec::encode(&boot).map_err(|error| unusable(&path, error))?;
+    set_row(&database, key::BOOTS, &bytes).map_err(|error| unusable(&path, error))?;
 
     let purged = row::<LogIdDto>(&database, &path, key::PURGED)?.map(LogId::from);
     let expected = purged.map_or(0, |id| id.index + 1);
-    if let Some(first) = first_index(&database).map_err(broken)?
+    if let Some(first) = first_index(&database).map_err(|error| unusable(&path, error))?
         && first != expected
     {
         return Err(unusable(
@@ -118,6 +105,33 @@ pub(crate) fn open(dir: &Path, cluster: &str, node: NodeId) -> Result<Opened, St
         boot,
         database,
     })
+}
+
+/// Makes an empty log under another name first, so that a power cut leaves no half of one.
+fn make(disk: &Disk, dir: &Path, path: &Path, owner: &Owner) -> Result<(), StartError> {
+    let aside = path.with_extension("part");
+    match disk.remove(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(unusable(&aside, error));
+        }
+        _ => {}
+    }
+    let database = disk.database(&aside).map_err(|error| refused(&aside, &error))?;
+    let bytes = codec::encode(owner).map_err(|error| unusable(&aside, error))?;
+    set_row(&database, key::OWNER, &bytes).map_err(|error| unusable(&aside, error))?;
+    database.close().map_err(|error| refused(&aside, &error))?;
+    disk.rename(&aside, path)
+        .and_then(|()| disk.sync_dir(dir))
+        .map_err(|error| unusable(path, error))
+}
+
+/// Writes one row, and makes the tables if they are not there.
+fn set_row(database: &Database, key: &str, bytes: &[u8]) -> Result<(), redb::Error> {
+    let transaction = begin(database)?;
+    transaction.open_table(LOG)?;
+    transaction.open_table(META)?.insert(key, bytes)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 fn first_index(database: &Database) -> Result<Option<u64>, redb::Error> {
@@ -145,15 +159,6 @@ fn row<T: DeserializeOwned>(
         return Ok(None);
     };
     codec::decode(key, &bytes).map(Some).map_err(|error| unusable(path, error))
-}
-
-/// Makes a directory only this user may enter.
-fn private_dir(dir: &Path) -> Result<(), StartError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| unusable(dir, error))
 }
 
 fn refused(path: &Path, error: &DatabaseError) -> StartError {

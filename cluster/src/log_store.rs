@@ -1,7 +1,7 @@
 //! The log, the vote and the commit mark on disk, as the engine wants them.
 //!
-//! Reads come from memory (the decoded tail) or a read transaction; all writes go through one
-//! thread in `log_writer`. A read or write that fails, or an entry this build cannot decode,
+//! Reads come from memory (the decoded tail) or a read transaction; all writes go through
+//! `log_writer`, one after the other. A read or write that fails, or an entry this build cannot decode,
 //! raises [`Fatal`]: the engine must never see a gap.
 
 use std::collections::VecDeque;
@@ -15,6 +15,7 @@ use redb::{Database, ReadableDatabase};
 use tokio::sync::oneshot;
 
 use crate::codec;
+use crate::disk::Disk;
 use crate::dto::{EntryDto, LogIdDto, VoteDto};
 use crate::fatal::Fatal;
 use crate::log_file::{LOG, META, Opened, key};
@@ -34,6 +35,7 @@ const BATCH_BYTES: usize = 2 << 20;
 #[derive(Clone)]
 pub(crate) struct LogStore {
     database: Arc<LogDatabase>,
+    disk: Disk,
     tail: Arc<RwLock<Tail>>,
     writer: Writer,
     fatal: Fatal,
@@ -54,7 +56,7 @@ struct Tail {
 
 impl LogStore {
     /// Takes over an opened file.
-    pub(crate) fn new(opened: Opened, fatal: Fatal) -> Self {
+    pub(crate) fn new(disk: Disk, opened: Opened, fatal: Fatal) -> Self {
         let database = Arc::new(LogDatabase::new(opened.database));
         let tail = Tail {
             purged: opened.purged,
@@ -63,8 +65,9 @@ impl LogStore {
             ..Tail::default()
         };
         Self {
-            writer: Writer::spawn(Arc::clone(&database), fatal.clone()),
+            writer: Writer::new(&disk, Arc::clone(&database), fatal.clone()),
             database,
+            disk,
             tail: Arc::new(RwLock::new(tail)),
             fatal,
             vote: opened.vote,
@@ -83,6 +86,7 @@ impl LogStore {
         make: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Write,
     ) -> Result<(), String> {
         let (done, written) = oneshot::channel();
+        self.disk.ready().await;
         self.writer.send(make(done))?;
         written.await.unwrap_or_else(|_| Err("the log writer has stopped".to_owned()))
     }
@@ -102,9 +106,7 @@ impl LogStore {
                 (start, end)
             };
             let database = Arc::clone(&self.database);
-            let read = tokio::task::spawn_blocking(move || {
-                read_disk(&database.database, start, end, budget)
-            });
+            let read = self.disk.work(move || read_disk(&database.database, start, end, budget));
             let found = read.await.unwrap_or_else(|error| Err(error.to_string()));
             match found {
                 Ok(entries) => return Ok(entries),
@@ -298,6 +300,7 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let failed = |text: String| StorageIOError::write_logs(AnyError::error(text));
+        self.disk.ready().await;
         let mut encoded = Vec::new();
         for entry in entries {
             let bytes =

@@ -1,16 +1,17 @@
-//! The one thread that writes the log file: every write is a durable transaction, in the order
-//! the engine asked for.
+//! The one who writes the log file: every write is a durable transaction, in the order the engine
+//! asked for. On a disk that waits it is a thread, on one that does not it writes at once.
 //!
 //! After a failed write nothing else is written: what is on disk is then unknown, and only a
 //! restart can find out.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::storage::LogFlushed;
 use redb::{Database, Durability, WriteTransaction};
 use tokio::sync::{oneshot, watch};
 
+use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::log_file::{LOG, META, key};
 use crate::types::Types;
@@ -44,34 +45,66 @@ pub(crate) enum Write {
 
 /// Where writes are handed in. The thread ends with its last clone.
 #[derive(Clone)]
-pub(crate) struct Writer {
-    queue: Sender<Write>,
+pub(crate) enum Writer {
+    /// To the thread.
+    Thread(Sender<Write>),
+    /// At once, as long as none has failed.
+    Immediate(Arc<Mutex<Pen>>),
+}
+
+/// Who writes, one at a time.
+pub(crate) struct Pen {
+    database: Arc<LogDatabase>,
+    fatal: Fatal,
+    failed: bool,
 }
 
 impl Writer {
-    pub(crate) fn spawn(database: Arc<LogDatabase>, fatal: Fatal) -> Self {
-        let (queue, writes) = channel();
-        let thread = std::thread::Builder::new().name("cluster-log".to_owned());
-        let failed = fatal.clone();
-        if let Err(error) = thread.spawn(move || run(&database.database, &writes, &fatal)) {
-            failed.raise(format!("the log writer thread cannot be started: {error}"));
+    pub(crate) fn new(disk: &Disk, database: Arc<LogDatabase>, fatal: Fatal) -> Self {
+        let mut pen = Pen { database, fatal: fatal.clone(), failed: false };
+        if disk.is_immediate() {
+            return Self::Immediate(Arc::new(Mutex::new(pen)));
         }
-        Self { queue }
+        let (queue, writes): (_, Receiver<Write>) = channel();
+        let thread = std::thread::Builder::new().name("cluster-log".to_owned());
+        let run = move || {
+            for write in writes {
+                if !pen.write(write) {
+                    return;
+                }
+            }
+        };
+        if let Err(error) = thread.spawn(run) {
+            fatal.raise(format!("the log writer thread cannot be started: {error}"));
+        }
+        Self::Thread(queue)
     }
 
     pub(crate) fn send(&self, write: Write) -> Result<(), String> {
-        self.queue.send(write).map_err(|_| "the log writer has stopped".to_owned())
+        let stopped = || "the log writer has stopped".to_owned();
+        match self {
+            Self::Thread(queue) => queue.send(write).map_err(|_| stopped()),
+            Self::Immediate(pen) => {
+                let mut pen = pen.lock().unwrap_or_else(PoisonError::into_inner);
+                if pen.failed {
+                    return Err(stopped());
+                }
+                pen.write(write);
+                Ok(())
+            }
+        }
     }
 }
 
-fn run(database: &Database, writes: &Receiver<Write>, fatal: &Fatal) {
-    for write in writes {
-        let result = carry_out(database, &write).map_err(|error| {
+impl Pen {
+    /// Carries out one write and tells who asked for it. No more may follow after `false`.
+    fn write(&mut self, write: Write) -> bool {
+        let result = carry_out(&self.database.database, &write).map_err(|error| {
             let text = format!("the log cannot be written: {error}; check the disk of state_dir");
-            fatal.raise(text.clone());
+            self.fatal.raise(text.clone());
             text
         });
-        let failed = result.is_err();
+        self.failed = result.is_err();
         match write {
             Write::Append { done, .. } => {
                 done.log_io_completed(result.map_err(std::io::Error::other));
@@ -81,9 +114,7 @@ fn run(database: &Database, writes: &Receiver<Write>, fatal: &Fatal) {
                 let _ = done.send(result);
             }
         }
-        if failed {
-            return;
-        }
+        !self.failed
     }
 }
 

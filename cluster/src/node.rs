@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::config::{Config, Role};
+use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::error::StartError;
 use crate::fatal::Fatal;
@@ -61,11 +62,20 @@ impl Node {
         }
         let Some((listener, identity)) = open_port(&config).await? else {
             let dialler = Arc::new(Nowhere);
-            return Self::start_in(World { dialler, door: None, clock }, config, None).await;
+            return Self::start_in(
+                World { dialler, door: None, clock, disk: Disk::Files },
+                config,
+                None,
+            )
+            .await;
         };
         let door: Arc<dyn Door> = Arc::new(TlsDoor { listener, identity: identity.clone() });
-        let world =
-            World { dialler: Arc::new(TlsDialler(identity.clone())), door: Some(door), clock };
+        let world = World {
+            dialler: Arc::new(TlsDialler(identity.clone())),
+            door: Some(door),
+            clock,
+            disk: Disk::Files,
+        };
         Self::start_in(world, config, Some((presence, identity))).await
     }
 
@@ -94,15 +104,16 @@ impl Node {
         let (cluster, node_id) = (config.cluster_name.clone(), config.node_id);
         let fatal = Fatal::new();
         let view = Arc::new(View::new());
-        let opened = {
-            let (dir, cluster) = (dir.clone(), cluster.clone());
-            blocking(move || log_file::open(&dir, &cluster, node_id)).await?
+        let found = {
+            let (disk, dir, cluster) = (world.disk.clone(), dir.clone(), cluster.clone());
+            opened(&world.disk, move || log_file::open(&disk, &dir, &cluster, node_id)).await?
         };
-        let (boot, purged) = (opened.boot, opened.purged);
-        let log = LogStore::new(opened, fatal.clone());
+        let (boot, purged) = (found.boot, found.purged);
+        let log = LogStore::new(world.disk.clone(), found, fatal.clone());
         let states = {
-            let (view, fatal) = (Arc::clone(&view), fatal.clone());
-            blocking(move || StateStore::open(&dir, &cluster, purged, view, fatal)).await?
+            let (disk, view, fatal) = (world.disk.clone(), Arc::clone(&view), fatal.clone());
+            let open = move || StateStore::open(disk, &dir, &cluster, purged, view, fatal);
+            opened(&world.disk, open).await?
         };
         let log_closed = log.closed();
 
@@ -256,10 +267,11 @@ async fn final_snapshot(engine: &Engine) {
     let _ = metrics.wait_for(|metrics| metrics.snapshot >= now.last_applied).await;
 }
 
-async fn blocking<T: Send + 'static>(
+async fn opened<T: Send + 'static>(
+    disk: &Disk,
     work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
 ) -> Result<T, StartError> {
-    match tokio::task::spawn_blocking(work).await {
+    match disk.work(work).await {
         Ok(result) => result,
         Err(error) => Err(StartError::Engine(error.to_string())),
     }

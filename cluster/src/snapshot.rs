@@ -3,15 +3,13 @@
 //! The same bytes travel to a peer. Encoding and checking is pure; `SnapshotDir` below keeps the
 //! files: written aside, synced, renamed, directory synced, the newest two kept.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
+use crate::disk::Disk;
 use crate::dto::SnapshotMetaDto;
 use crate::state::State;
 use crate::types::SnapshotMeta;
@@ -91,16 +89,21 @@ pub(crate) fn decode(cluster: &str, bytes: &[u8]) -> Result<Content, SnapshotErr
 /// The files of one node.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotDir {
+    disk: Disk,
     dir: PathBuf,
     cluster: String,
 }
 
 impl SnapshotDir {
     /// The directory inside `state_dir`, made when missing.
-    pub(crate) fn open(state_dir: &Path, cluster: &str) -> std::io::Result<Self> {
+    pub(crate) fn open(disk: Disk, state_dir: &Path, cluster: &str) -> std::io::Result<Self> {
         let dir = state_dir.join("snapshots");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        Ok(Self { dir, cluster: cluster.to_owned() })
+        disk.create_dir(&dir)?;
+        Ok(Self { disk, dir, cluster: cluster.to_owned() })
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -113,24 +116,15 @@ impl SnapshotDir {
 
     /// Files from the newest to the oldest; names begin with the log index.
     pub(crate) fn files(&self) -> std::io::Result<Vec<PathBuf>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "snapshot") {
-                files.push(path);
-            }
-        }
-        files.sort();
+        let mut files = self.disk.list(&self.dir)?;
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "snapshot"));
         files.reverse();
         Ok(files)
     }
 
     /// Reads and checks one file.
     pub(crate) fn read(&self, path: &Path) -> Result<(Vec<u8>, Content), SnapshotError> {
-        if fs::metadata(path)?.len() > MAX_SNAPSHOT as u64 {
-            return Err(SnapshotError::Magic);
-        }
-        let bytes = fs::read(path)?;
+        let bytes = self.disk.read(path, MAX_SNAPSHOT as u64)?;
         let content = decode(&self.cluster, &bytes)?;
         Ok((bytes, content))
     }
@@ -141,17 +135,10 @@ impl SnapshotDir {
         let index = meta.last_log_id.map_or(0, |id| id.index);
         let term = meta.last_log_id.map_or(0, |id| id.leader_id.term);
         let path = self.dir.join(format!("{index:020}-{term:010}.snapshot"));
-        let aside = path.with_extension("part");
-        // Records hold the secrets of ExApps.
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&aside, &path)?;
-        File::open(&self.dir)?.sync_all()?;
+        // Records hold the secrets of ExApps: nobody else may read it.
+        self.disk.store(&path, bytes)?;
         for old in self.files()?.into_iter().skip(KEPT) {
-            fs::remove_file(old)?;
+            self.disk.remove(&old)?;
         }
         Ok(())
     }
@@ -159,7 +146,7 @@ impl SnapshotDir {
     /// Moves a damaged file out of the way, kept for whoever wants to look at it.
     pub(crate) fn set_aside(&self, path: &Path) {
         let aside = path.with_extension("damaged");
-        if let Err(error) = fs::rename(path, &aside) {
+        if let Err(error) = self.disk.rename(path, &aside) {
             tracing::warn!(path = %path.display(), %error, "damaged snapshot cannot be moved aside");
         }
     }
@@ -228,7 +215,7 @@ mod tests {
     #[test]
     fn only_the_newest_two_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = SnapshotDir::open(dir.path(), "alpha").unwrap();
+        let snapshots = SnapshotDir::open(Disk::Files, dir.path(), "alpha").unwrap();
         for index in [5, 900, 10_000] {
             let last = openraft::LogId::new(openraft::CommittedLeaderId::new(1, 1), index);
             let meta = SnapshotMeta { last_log_id: Some(last), ..SnapshotMeta::default() };

@@ -11,6 +11,7 @@ use openraft::storage::RaftStateMachine;
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use crate::command::Reply;
+use crate::disk::Disk;
 use crate::error::StartError;
 use crate::fatal::Fatal;
 use crate::log_file::unusable;
@@ -38,13 +39,14 @@ impl StateStore {
     /// No snapshot is sound that reaches as far as the beginning of the log: the records between
     /// are lost on this node.
     pub(crate) fn open(
+        disk: Disk,
         state_dir: &Path,
         cluster: &str,
         purged: Option<LogId>,
         view: Arc<View>,
         fatal: Fatal,
     ) -> Result<Self, StartError> {
-        let snapshots = SnapshotDir::open(state_dir, cluster)
+        let snapshots = SnapshotDir::open(disk, state_dir, cluster)
             .map_err(|error| unusable(&state_dir.join("snapshots"), error))?;
         let files = snapshots.files().map_err(|error| unusable(snapshots.path(), error))?;
         let mut store = Self {
@@ -128,7 +130,8 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, StorageError> {
         let (meta, state, snapshots) =
             (self.meta.clone(), self.state.clone(), self.snapshots.clone());
-        let made = blocking(&self.fatal, "the snapshot cannot be written", move || {
+        let disk = snapshots.disk().clone();
+        let made = stored(&disk, &self.fatal, "the snapshot cannot be written", move || {
             let bytes = snapshot::encode(snapshots.cluster(), &meta, &state)
                 .map_err(|error| error.to_string())?;
             snapshots.store(&meta, &bytes).map_err(|error| error.to_string())?;
@@ -191,15 +194,17 @@ impl RaftStateMachine<Types> for StateStore {
     ) -> Result<(), StorageError> {
         let bytes = snapshot.into_inner();
         let (snapshots, expected) = (self.snapshots.clone(), meta.clone());
-        let content = blocking(&self.fatal, "the received snapshot cannot be stored", move || {
-            let content =
-                snapshot::decode(snapshots.cluster(), &bytes).map_err(|error| error.to_string())?;
-            if content.meta.last_log_id != expected.last_log_id {
-                return Err("it covers another part of the log than announced".to_owned());
-            }
-            snapshots.store(&content.meta, &bytes).map_err(|error| error.to_string())?;
-            Ok(content)
-        });
+        let disk = snapshots.disk().clone();
+        let content =
+            stored(&disk, &self.fatal, "the received snapshot cannot be stored", move || {
+                let content = snapshot::decode(snapshots.cluster(), &bytes)
+                    .map_err(|error| error.to_string())?;
+                if content.meta.last_log_id != expected.last_log_id {
+                    return Err("it covers another part of the log than announced".to_owned());
+                }
+                snapshots.store(&content.meta, &bytes).map_err(|error| error.to_string())?;
+                Ok(content)
+            });
         let content = content.await.map_err(|text| {
             StorageError::from(StorageIOError::write_snapshot(
                 Some(meta.signature()),
@@ -216,7 +221,8 @@ impl RaftStateMachine<Types> for StateStore {
     /// made again from memory.
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
         let snapshots = self.snapshots.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let disk = snapshots.disk().clone();
+        let read = disk.work(move || {
             let path = snapshots.files()?.into_iter().next();
             path.map(|path| snapshots.read(&path)).transpose()
         });
@@ -235,12 +241,13 @@ impl RaftStateMachine<Types> for StateStore {
 }
 
 /// Disk work off the engine's tasks; a failure stops the node.
-async fn blocking<T: Send + 'static>(
+async fn stored<T: Send + 'static>(
+    disk: &Disk,
     fatal: &Fatal,
     what: &str,
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
-    let result = match tokio::task::spawn_blocking(work).await {
+    let result = match disk.work(work).await {
         Ok(result) => result,
         Err(error) => Err(error.to_string()),
     };

@@ -1,6 +1,6 @@
-//! How bytes get from node to node, and what time it is: all the engine needs from the world
-//! besides its disk. Two implementations each: `tls_transport` over the network,
-//! and the simulation of `tests/simulation`, whose network and clock are its own.
+//! How bytes get from node to node, what time it is and where things are kept: all the engine
+//! needs from the world. Two implementations each: `tls_transport` over the network and the file
+//! system, and the simulation of `tests/simulation`, whose network, clock and disk are its own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::disk::Disk;
 use crate::record::{Millis, NodeId};
 
 /// A future that is handed around.
@@ -63,6 +64,8 @@ pub struct World {
     pub door: Option<Arc<dyn Door>>,
     /// Wall-clock milliseconds since the Unix epoch.
     pub clock: Arc<dyn Fn() -> Millis + Send + Sync>,
+    /// What `state_dir` is on.
+    pub disk: Disk,
 }
 
 /// The way out of a node without peers.

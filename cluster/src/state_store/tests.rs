@@ -6,22 +6,27 @@ use openraft::{CommittedLeaderId, RaftLogReader};
 
 use super::*;
 use crate::command::{Command, SoftBatch};
+use crate::disk::{Fault, MemoryDisk};
 use crate::log_file;
 use crate::log_store::LogStore;
 use crate::types::Proposal;
 
-struct OnDisk;
-
 fn open(dir: &Path) -> (LogStore, StateStore) {
+    open_on(&Disk::Files, dir)
+}
+
+fn open_on(disk: &Disk, dir: &Path) -> (LogStore, StateStore) {
     let fatal = Fatal::new();
-    let opened = log_file::open(dir, "alpha", 1).unwrap();
-    let purged = opened.purged;
-    let log = LogStore::new(opened, fatal.clone());
-    let state = StateStore::open(dir, "alpha", purged, Arc::new(View::new()), fatal).unwrap();
+    let opened = log_file::open(disk, dir, "alpha", 1).unwrap();
+    let (purged, view) = (opened.purged, Arc::new(View::new()));
+    let log = LogStore::new(disk.clone(), opened, fatal.clone());
+    let state = StateStore::open(disk.clone(), dir, "alpha", purged, view, fatal).unwrap();
     (log, state)
 }
 
-impl StoreBuilder<Types, LogStore, StateStore, tempfile::TempDir> for OnDisk {
+struct OnFiles;
+
+impl StoreBuilder<Types, LogStore, StateStore, tempfile::TempDir> for OnFiles {
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateStore), StorageError> {
         let dir = tempfile::tempdir().unwrap();
         let (log, state) = open(dir.path());
@@ -29,9 +34,19 @@ impl StoreBuilder<Types, LogStore, StateStore, tempfile::TempDir> for OnDisk {
     }
 }
 
+struct InMemory;
+
+impl StoreBuilder<Types, LogStore, StateStore> for InMemory {
+    async fn build(&self) -> Result<((), LogStore, StateStore), StorageError> {
+        let (log, state) = open_on(&Disk::Memory(MemoryDisk::default()), Path::new("/state"));
+        Ok(((), log, state))
+    }
+}
+
 #[test]
-fn the_engines_own_suite_passes_on_the_stores() {
-    Suite::test_all(OnDisk).unwrap();
+fn the_engines_own_suite_passes_on_both_disks() {
+    Suite::test_all(OnFiles).unwrap();
+    Suite::test_all(InMemory).unwrap();
 }
 
 fn entry(index: u64) -> Entry {
@@ -63,9 +78,9 @@ async fn the_log_is_the_same_after_a_restart_and_beyond_the_tail() {
     closed(log).await;
 
     let fatal = Fatal::new();
-    let opened = log_file::open(dir.path(), "alpha", 1).unwrap();
+    let opened = log_file::open(&Disk::Files, dir.path(), "alpha", 1).unwrap();
     assert_eq!(opened.boot, 2);
-    let mut log = LogStore::new(opened, fatal);
+    let mut log = LogStore::new(Disk::Files, opened, fatal);
     let state = log.get_log_state().await.unwrap();
     assert_eq!(state.last_purged_log_id.unwrap().index, 9);
     assert_eq!(state.last_log_id.unwrap().index, 4990);
@@ -82,10 +97,10 @@ async fn indexes(log: &mut LogStore, range: std::ops::Range<u64>) -> Vec<u64> {
 async fn a_directory_of_another_node_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(dir.path());
-    let busy = log_file::open(dir.path(), "alpha", 1).err().unwrap().to_string();
+    let busy = log_file::open(&Disk::Files, dir.path(), "alpha", 1).err().unwrap().to_string();
     assert!(busy.contains("another trigon runs on this directory"), "{busy}");
     closed(log).await;
-    let foreign = log_file::open(dir.path(), "alpha", 2).err().unwrap().to_string();
+    let foreign = log_file::open(&Disk::Files, dir.path(), "alpha", 2).err().unwrap().to_string();
     assert!(foreign.contains("belongs to node 1 of cluster \"alpha\""), "{foreign}");
 }
 
@@ -103,7 +118,11 @@ async fn an_entry_of_a_newer_build_stops_the_node() {
         transaction.commit().unwrap();
     }
     let fatal = Fatal::new();
-    let mut log = LogStore::new(log_file::open(dir.path(), "alpha", 1).unwrap(), fatal.clone());
+    let mut log = LogStore::new(
+        Disk::Files,
+        log_file::open(&Disk::Files, dir.path(), "alpha", 1).unwrap(),
+        fatal.clone(),
+    );
     log.try_get_log_entries(0..2).await.unwrap_err();
     let reason = fatal.raised().await;
     assert!(reason.contains("entry 0: log entry has format version 9"), "{reason}");
@@ -125,8 +144,8 @@ async fn with_two_snapshots(purged: u64) -> (tempfile::TempDir, Vec<PathBuf>) {
 }
 
 fn reopen(dir: &Path) -> Result<StateStore, StartError> {
-    let opened = log_file::open(dir, "alpha", 1).unwrap();
-    StateStore::open(dir, "alpha", opened.purged, Arc::new(View::new()), Fatal::new())
+    let opened = log_file::open(&Disk::Files, dir, "alpha", 1).unwrap();
+    StateStore::open(Disk::Files, dir, "alpha", opened.purged, Arc::new(View::new()), Fatal::new())
 }
 
 #[tokio::test]
@@ -157,54 +176,17 @@ async fn a_damaged_snapshot_falls_back_to_the_older_when_the_log_still_reaches_i
     }
 }
 
-/// Memory that stops accepting syncs, as a dying disk does.
-#[derive(Debug, Default)]
-struct DyingDisk {
-    memory: redb::backends::InMemoryBackend,
-    dead: Arc<std::sync::atomic::AtomicBool>,
-}
-
-impl redb::StorageBackend for DyingDisk {
-    fn len(&self) -> std::io::Result<u64> {
-        self.memory.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        self.memory.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.memory.set_len(len)
-    }
-    fn sync_data(&self) -> std::io::Result<()> {
-        if self.dead.load(std::sync::atomic::Ordering::Relaxed) {
-            return Err(std::io::Error::other("no more syncs"));
-        }
-        self.memory.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.memory.write(offset, data)
-    }
-}
-
 #[tokio::test]
 async fn a_failed_sync_is_never_reported_as_stored_and_stops_the_node() {
-    let disk = DyingDisk::default();
-    let dead = Arc::clone(&disk.dead);
-    let database = redb::Database::builder().create_with_backend(disk).unwrap();
-    let opened = log_file::Opened {
-        database,
-        vote: None,
-        committed: None,
-        purged: None,
-        last: None,
-        boot: 1,
-    };
+    let memory = MemoryDisk::default();
+    let disk = Disk::Memory(memory.clone());
+    let opened = log_file::open(&disk, Path::new("/state"), "alpha", 1).unwrap();
     let fatal = Fatal::new();
-    let mut log = LogStore::new(opened, fatal.clone());
+    let mut log = LogStore::new(disk, opened, fatal.clone());
     log.blocking_append([entry(0)]).await.unwrap();
-    dead.store(true, std::sync::atomic::Ordering::Relaxed);
+    memory.plan(memory.points() + 1, Fault::SyncFails);
     log.blocking_append([entry(1)]).await.unwrap_err();
     assert!(fatal.raised().await.contains("the log cannot be written"));
-    dead.store(false, std::sync::atomic::Ordering::Relaxed);
     log.blocking_append([entry(1)]).await.unwrap_err();
     log.save_vote(&crate::types::Vote::new(3, 1)).await.unwrap_err();
 }
@@ -213,8 +195,8 @@ async fn a_failed_sync_is_never_reported_as_stored_and_stops_the_node() {
 async fn a_reader_that_comes_after_a_truncation_or_purge_gets_what_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let fatal = Fatal::new();
-    let opened = log_file::open(dir.path(), "alpha", 1).unwrap();
-    let mut log = LogStore::new(opened, fatal.clone());
+    let opened = log_file::open(&Disk::Files, dir.path(), "alpha", 1).unwrap();
+    let mut log = LogStore::new(Disk::Files, opened, fatal.clone());
     log.blocking_append((0..10).map(entry)).await.unwrap();
     let mut reader = log.get_log_reader().await;
     log.truncate(entry(5).log_id).await.unwrap();
