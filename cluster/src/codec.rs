@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The layout this build reads and writes.
-pub(crate) const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 3;
 
 /// Why bytes were not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

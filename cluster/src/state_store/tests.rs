@@ -1,3 +1,6 @@
+mod crash;
+mod model;
+
 use std::path::PathBuf;
 
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
