@@ -1,9 +1,11 @@
 //! What can be asked of the replicated state, and what it answers. Sans-io.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::record::{
-    Ban, ExApp, FrpPki, Millis, Session, SessionKey, Strike, Subnet, Tenant, Tunnel,
+    Ban, ExApp, FrpPki, Millis, NodeId, SessionKey, Strike, Subnet, Tenant, Tunnel, User,
 };
 
 /// A change of the replicated state. A command this build does not know stops the node; it is
@@ -59,22 +61,61 @@ pub enum Command {
     },
 }
 
-/// Coalesced soft changes.
+/// What several nodes collected, in one log entry. One without parts is a tick: it only moves the
+/// cluster's clock.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SoftBatch {
-    /// Wall-clock milliseconds when the batch was closed: the state forgets what expired before.
-    pub now: u64,
+    /// The leader's stamp. The cluster's clock moves here, never back, and with it the state
+    /// forgets what has expired.
+    pub now: Millis,
+    /// At most one entry's worth.
+    pub parts: Vec<SoftPart>,
+}
+
+/// What one node collected. Applied the first time its name (origin, boot, seq) is seen, so it may
+/// be sent again when nobody knows what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SoftPart {
+    /// The node that collected it.
+    pub origin: NodeId,
+    /// How often that node has started.
+    pub boot: u64,
+    /// Counts its parts since then.
+    pub seq: u64,
+    /// The node's wall clock when it was sent.
+    pub sent: Millis,
     /// Validated sessions.
-    pub sessions: Vec<(SessionKey, Session)>,
+    pub sessions: Vec<SessionPut>,
     /// Failures.
     pub strikes: Vec<Strike>,
+}
+
+/// A validated session on its way. Ages instead of moments, because only the cluster's clock says
+/// when something expires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionPut {
+    /// Which.
+    pub key: SessionKey,
+    /// Whom the credentials belong to.
+    pub user: User,
+    /// Milliseconds since Nextcloud said so.
+    pub age: u32,
+    /// Milliseconds it holds from then on.
+    pub lifetime: u32,
 }
 
 /// One soft change, handed to [`Handle::share`](crate::Handle::share).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Soft {
-    /// A session was validated.
-    Session(SessionKey, Session),
+    /// A session was validated just now.
+    Session {
+        /// Which.
+        key: SessionKey,
+        /// Whom the credentials belong to.
+        user: User,
+        /// How long it holds.
+        lifetime: Duration,
+    },
     /// A client failed.
     Strike(Strike),
 }
@@ -94,7 +135,7 @@ pub enum Reply {
 mod tests {
     use super::*;
     use crate::codec;
-    use crate::record::{AccessLevel, Route, User};
+    use crate::record::{AccessLevel, Route};
 
     /// One of each command, in the order of the enum.
     fn every_command() -> Vec<Command> {
@@ -130,7 +171,7 @@ mod tests {
             client_key: Vec::new(),
         };
         let user = User { id: "alice".into(), level: AccessLevel::Admin };
-        let session = Session { user, validated_at: 1000, expires_at: 4000 };
+        let session = SessionPut { key: SessionKey([7; 16]), user, age: 40, lifetime: 3000 };
         let strike = Strike { node: 3, address: "192.0.2.7".parse().unwrap(), at: 999 };
         vec![
             Command::PushExApp { tenant: Tenant::default(), record: record.clone() },
@@ -141,8 +182,14 @@ mod tests {
             Command::InitPki(pki),
             Command::Soft(SoftBatch {
                 now: 1001,
-                sessions: vec![(SessionKey([7; 16]), session)],
-                strikes: vec![strike],
+                parts: vec![SoftPart {
+                    origin: 3,
+                    boot: 2,
+                    seq: 300,
+                    sent: 1000,
+                    sessions: vec![session],
+                    strikes: vec![strike],
+                }],
             }),
             Command::SetBan(Ban {
                 subnet: "10.1.0.0/16".parse().unwrap(),

@@ -14,11 +14,15 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::batch::Batcher;
+use crate::clock::millis;
 use crate::config::{Config, Role};
 use crate::fatal::Fatal;
+use crate::merge::Merger;
 use crate::network::{Peers, ServerStats};
-use crate::record::{Millis, NodeId};
+use crate::record::{Millis, Moment, NodeId};
+use crate::sharing::Outcome;
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
+use crate::timekeeper::Timekeeper;
 use crate::types::{Metrics, Raft};
 use crate::view::View;
 
@@ -42,11 +46,14 @@ pub(crate) struct Engine {
     pub(crate) own_open: Semaphore,
     pub(crate) forwarded_open: Semaphore,
     pub(crate) wake_sharing: Notify,
+    pub(crate) wake_merging: Notify,
     /// Set while a witness lets go of leadership: it still leads but accepts nothing.
     pub(crate) letting_go: AtomicBool,
     /// Set once somebody who may take nodes in was told that this one is new.
     pub(crate) known_as_new: AtomicBool,
     queue: Mutex<Batcher>,
+    merger: Mutex<Merger<Outcome>>,
+    timekeeper: Mutex<Timekeeper>,
     heard_leader: Mutex<Option<Instant>>,
 }
 
@@ -73,6 +80,7 @@ impl Engine {
         boot: u64,
         clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     ) -> Self {
+        let queue = Mutex::new(Batcher::new(config.node_id, boot));
         Self {
             clock,
             config,
@@ -86,9 +94,12 @@ impl Engine {
             own_open: Semaphore::new(MAX_OPEN),
             forwarded_open: Semaphore::new(MAX_OPEN),
             wake_sharing: Notify::new(),
+            wake_merging: Notify::new(),
             letting_go: AtomicBool::new(false),
             known_as_new: AtomicBool::new(false),
-            queue: Mutex::default(),
+            queue,
+            merger: Mutex::default(),
+            timekeeper: Mutex::default(),
             heard_leader: Mutex::default(),
         }
     }
@@ -124,6 +135,26 @@ impl Engine {
         let lease = u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX);
         !self.letting_go.load(Ordering::Relaxed)
             && metrics.millis_since_quorum_ack.is_some_and(|since| since < lease)
+    }
+
+    /// What time it is here.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { wall: (self.clock)(), local: self.view.local() }
+    }
+
+    pub(crate) fn merger(&self) -> MutexGuard<'_, Merger<Outcome>> {
+        self.merger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Up to date with what the peers say about the time.
+    pub(crate) fn timekeeper(&self) -> MutexGuard<'_, Timekeeper> {
+        let mut keeper = self.timekeeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let Moment { wall, local } = self.moment();
+        for (peer, clock, ago) in self.peers.clocks() {
+            let ago = millis(ago);
+            keeper.hear(peer, clock.saturating_add(ago), wall, local.saturating_sub(ago));
+        }
+        keeper
     }
 
     pub(crate) fn queue(&self) -> MutexGuard<'_, Batcher> {

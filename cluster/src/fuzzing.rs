@@ -51,7 +51,9 @@ pub fn envelope(bytes: &[u8]) -> Option<Vec<u8>> {
 /// The same for an answer.
 pub fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
     let answer = match decode("answer", bytes).ok()? {
-        Answer::Append(dto) => Answer::Append(AppendEntriesResponse::from(dto).into()),
+        Answer::Append { answer, clock } => {
+            Answer::Append { answer: AppendEntriesResponse::from(answer).into(), clock }
+        }
         Answer::Vote(dto) => Answer::Vote(VoteResponse::from(dto).into()),
         Answer::Snapshot(dto) => Answer::Snapshot(VoteDto::from(Vote::from(dto))),
         other => other,

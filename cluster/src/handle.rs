@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::command::{Command, Reply, Soft, SoftBatch};
+use crate::command::{Command, Reply, SessionPut, Soft, SoftBatch, SoftPart};
 use crate::config::Role;
 use crate::engine::Engine;
 use crate::error::ProposeError;
 use crate::flows::{FlowTable, Flows, MAX_CLIENT_FLOWS};
-use crate::record::NodeId;
+use crate::record::{Millis, Moment, NodeId, SessionKey, User};
 use crate::state::State;
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
 use crate::view::View;
@@ -78,6 +78,17 @@ impl Handle {
         self.view.read(read)
     }
 
+    /// Whom a session belongs to that some node has validated, while that may be believed here.
+    pub fn session(&self, key: &SessionKey) -> Option<User> {
+        let at = match &self.backend {
+            Backend::Memory { .. } => {
+                Moment { wall: crate::clock::now(), local: self.view.local() }
+            }
+            Backend::Engine(engine) => engine.moment(),
+        };
+        self.view.read(|state| state.session(key, at).map(|session| session.user.clone()))
+    }
+
     /// Wakes whenever the local view has changed; the value is the number of the change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.view.changes()
@@ -99,19 +110,22 @@ impl Handle {
     /// counted.
     pub fn share(&self, soft: Soft) {
         match &self.backend {
-            Backend::Memory { write, .. } => {
-                // The change's own time is taken for the time of the log, so that a test chooses it.
-                let batch = match soft {
-                    Soft::Session(key, session) => SoftBatch {
-                        now: session.validated_at,
-                        sessions: vec![(key, session)],
-                        ..SoftBatch::default()
-                    },
+            Backend::Memory { node, write } => {
+                let mut part = SoftPart { origin: *node, ..SoftPart::default() };
+                // A strike's own time is taken for the time of the log, so that a test chooses it.
+                let now = match soft {
+                    Soft::Session { key, user, lifetime } => {
+                        let lifetime = u32::try_from(lifetime.as_millis()).unwrap_or(u32::MAX);
+                        part.sessions.push(SessionPut { key, user, age: 0, lifetime });
+                        crate::clock::now()
+                    }
                     Soft::Strike(strike) => {
-                        SoftBatch { now: strike.at, strikes: vec![strike], ..SoftBatch::default() }
+                        part.strikes.push(strike);
+                        strike.at
                     }
                 };
-                self.apply(write, &Command::Soft(batch));
+                part.sent = now;
+                self.apply_soft(write, now, part);
             }
             Backend::Engine(engine) => engine.share(soft),
         }
@@ -139,7 +153,19 @@ impl Handle {
 
     fn apply(&self, write: &Mutex<u64>, command: &Command) -> Reply {
         let mut applied = write.lock().unwrap_or_else(PoisonError::into_inner);
+        self.apply_next(&mut applied, command)
+    }
+
+    /// The number of the change is the name of the part: each is a new one.
+    fn apply_soft(&self, write: &Mutex<u64>, now: Millis, part: SoftPart) {
+        let mut applied = write.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = SoftPart { seq: *applied, ..part };
+        self.apply_next(&mut applied, &Command::Soft(SoftBatch { now, parts: vec![part] }));
+    }
+
+    fn apply_next(&self, applied: &mut u64, command: &Command) -> Reply {
         let mut state = State::clone(&self.view.load());
+        state.begin(self.view.local());
         let reply = state.apply(command);
         *applied += 1;
         self.view.publish(state, *applied);

@@ -1,4 +1,5 @@
-//! A witness that came to lead lets go as soon as a serving node can take over.
+//! A witness that came to lead lets go as soon as a serving node can take over, and so does a node
+//! whose clock is off: its stamps decide when things expire.
 //!
 //! The engine has no transfer of leadership: the witness stops its heartbeats and does not stand
 //! for election until it sees another leader. It must stay electable otherwise, because it may be
@@ -24,27 +25,40 @@ const CLOSE: u64 = 16;
 const PATIENCE: u32 = 6;
 
 impl Engine {
-    /// Watches until dropped; only for witnesses.
+    /// Watches until dropped.
     pub(crate) async fn run_handover(self: Arc<Self>) {
         loop {
             sleep(PAUSE).await;
-            if self.standing() == Standing::Leads && self.has_heir() {
-                self.let_go().await;
+            if self.standing() != Standing::Leads {
+                continue;
+            }
+            let Some(reason) = self.reason_to_go() else { continue };
+            if self.has_heir() {
+                self.let_go(reason).await;
             }
         }
     }
 
-    /// Whether a serving node is reachable and caught up.
+    fn reason_to_go(&self) -> Option<&'static str> {
+        if self.config.role() == Role::Witness {
+            return Some("a witness leads and a node is ready");
+        }
+        let local = self.view.local();
+        self.timekeeper().error(local).map(|_| "the clock of the leader is off")
+    }
+
+    /// Whether another serving node is reachable and caught up.
     fn has_heir(&self) -> bool {
         self.status().voters.iter().any(|voter| {
-            voter.role == Role::Node
+            voter.id != self.config.node_id
+                && voter.role == Role::Node
                 && voter.reachable == Some(true)
                 && voter.lag.is_some_and(|lag| lag <= CLOSE)
         })
     }
 
-    async fn let_go(&self) {
-        tracing::info!("witness leads and a node is ready, handing leadership over");
+    async fn let_go(&self, reason: &str) {
+        tracing::info!(reason, "handing leadership over");
         // New entries would go out like heartbeats and renew the leases.
         self.letting_go.store(true, Ordering::Relaxed);
         self.raft.runtime_config().heartbeat(false);

@@ -13,7 +13,7 @@
 //! How a change travels: `propose` finds the leader (`network/client` to `network/server` and
 //! `service` when it is another node) → the raft engine → `log_store` and `log_writer` on every
 //! voter → `state_store` applies it to [`State`] → `view` shows it. Pure and without I/O:
-//! `record`, `command`, `state`, `batch`, `codec`, `dto`, `config`, `network/frame` and
+//! `record`, `command`, `state`, `batch`, `merge`, `timekeeper`, `codec`, `dto`, `config`, `network/frame` and
 //! `network/message`, `flows`. The engine's types stay inside `types`, `dto`, the stores, `network` and
 //! `engine` with its neighbours; no other crate sees them.
 
@@ -43,6 +43,7 @@ mod handover;
 mod log_file;
 mod log_store;
 mod log_writer;
+mod merge;
 mod network;
 mod node;
 mod passport;
@@ -58,12 +59,13 @@ mod state;
 mod state_store;
 mod status;
 mod story;
+mod timekeeper;
 mod tls_transport;
 mod transport;
 mod types;
 mod view;
 
-pub use command::{Command, Reply, Soft, SoftBatch};
+pub use command::{Command, Reply, SessionPut, Soft, SoftBatch, SoftPart};
 pub use config::{Config, Member, Problem, Role, Timers, TlsFiles};
 pub use error::{ProposeError, StartError};
 pub use flows::{Flow, FlowKind, FlowTable, Flows};

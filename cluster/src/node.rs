@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::error::StartError;
@@ -146,12 +146,12 @@ impl Node {
         }
         tasks.spawn(Arc::clone(&engine).run_formation());
         tasks.spawn(Arc::clone(&engine).run_sharing());
+        tasks.spawn(Arc::clone(&engine).run_merging());
+        tasks.spawn(Arc::clone(&engine).run_clock_alarm());
         tasks.spawn(Arc::clone(&engine).run_story());
         tasks.spawn(run_snapshots(Arc::clone(&engine)));
         tasks.spawn(run_fatal(Arc::clone(&engine)));
-        if engine.config.role() == Role::Witness {
-            tasks.spawn(Arc::clone(&engine).run_handover());
-        }
+        tasks.spawn(Arc::clone(&engine).run_handover());
         let log_closed = Box::pin(log_closed);
         Ok((Self { engine, log_closed, tasks, presence: presence_thread }, handle))
     }

@@ -37,7 +37,7 @@ impl Engine {
                         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
                             self.heard_leader();
                         }
-                        Answer::Append(answer.into())
+                        Answer::Append { answer: answer.into(), clock: (self.clock)() }
                     }
                     Err(error) => Answer::Refused(error.to_string()),
                 }
@@ -83,12 +83,14 @@ impl Engine {
                     Err(reason) => Answer::Unconfirmed(reason),
                 }
             }
-            Request::Share(batch) => {
-                if self.standing() != Standing::Leads {
-                    return Answer::Unconfirmed(Unconfirmed::NotLeader);
+            Request::Share(part) => {
+                if part.origin != from || part.strikes.iter().any(|strike| strike.node != from) {
+                    return Answer::Refused("soft changes must be their sender's own".to_owned());
                 }
-                self.share_batch(batch);
-                Answer::Shared
+                match self.merge(part).await {
+                    Ok(()) => Answer::Shared,
+                    Err(reason) => Answer::Unconfirmed(reason),
+                }
             }
             Request::Established => {
                 let established = self.is_established();

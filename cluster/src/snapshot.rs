@@ -177,14 +177,14 @@ mod tests {
             .step_by(2)
             .map(|at| u8::from_str_radix(&golden[at..at + 2], 16).unwrap())
             .collect();
-        let content = decode("alpha", &bytes).unwrap();
-        assert_eq!(content.state, sample().1);
         let (meta, state) = sample();
         assert_eq!(encode("alpha", &meta, &state).unwrap(), bytes, "and written alike");
+        let content = decode("alpha", &bytes).unwrap();
+        assert_eq!(content.state, state);
     }
 
     fn sample() -> (SnapshotMeta, State) {
-        use crate::command::{Command, SoftBatch};
+        use crate::command::{Command, SoftBatch, SoftPart};
         use crate::record::{Strike, Tenant};
         use crate::types::{LogId, Membership, StoredMembership};
         use std::collections::BTreeSet;
@@ -196,11 +196,9 @@ mod tests {
             &Command::DeleteExApp { tenant: Tenant::new("second"), id: "app".into() },
         );
         let strike = Strike { node: 1, address: [192, 0, 2, 7].into(), at: 900 };
-        state.apply(&Command::Soft(SoftBatch {
-            now: 1000,
-            strikes: vec![strike],
-            ..SoftBatch::default()
-        }));
+        let part =
+            SoftPart { origin: 1, boot: 2, seq: 3, strikes: vec![strike], ..SoftPart::default() };
+        state.apply(&Command::Soft(SoftBatch { now: 1000, parts: vec![part] }));
         let id = |index| LogId::new(openraft::CommittedLeaderId::new(5, 1), index);
         let voters = BTreeSet::from([1, 2, 3]);
         let membership = Membership::new(vec![voters.clone()], voters);

@@ -162,6 +162,7 @@ impl RaftStateMachine<Types> for StateStore {
         I::IntoIter: OptionalSend,
     {
         let mut replies = Vec::new();
+        self.state.begin(self.view.local());
         for entry in entries {
             self.last_applied = Some(entry.log_id);
             replies.push(match entry.payload {

@@ -4,11 +4,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::clock::millis;
+use crate::record::Millis;
 use crate::state::State;
 
 /// Written by whoever applies commands, read by everyone.
 pub(crate) struct View {
+    /// Where this node's monotonic clock starts.
+    started: Instant,
     state: ArcSwap<State>,
     changed: watch::Sender<u64>,
     /// Index of the last applied entry plus one; zero while there is none.
@@ -18,6 +23,7 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn new() -> Self {
         Self {
+            started: Instant::now(),
             state: ArcSwap::default(),
             changed: watch::Sender::new(0),
             applied: watch::Sender::new(0),
@@ -30,6 +36,11 @@ impl View {
 
     pub(crate) fn read<R>(&self, read: impl FnOnce(&State) -> R) -> R {
         read(&self.state.load())
+    }
+
+    /// This node's monotonic clock; it goes on through everything but the end of the process.
+    pub(crate) fn local(&self) -> Millis {
+        millis(self.started.elapsed())
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {

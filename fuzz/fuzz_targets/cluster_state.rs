@@ -3,10 +3,10 @@
 
 #![no_main]
 
-use cluster::command::SoftBatch;
+use cluster::command::{SessionPut, SoftBatch, SoftPart};
 use cluster::fuzzing::{VERSION, command, command_bytes, restore, snapshot};
 use cluster::record::{
-    AccessLevel, Ban, ExApp, FrpPki, MAX_STRIKES_PER_KEY, Session, SessionKey, Strike, Subnet,
+    AccessLevel, Ban, ExApp, FrpPki, MAX_STRIKES_PER_KEY, Moment, SessionKey, Strike, Subnet,
     Tenant, Tunnel, User,
 };
 use cluster::{Command, State};
@@ -33,6 +33,7 @@ enum Step<'a> {
     },
     Pki(u8),
     Soft {
+        seq: u8,
         now: u32,
         sessions: Vec<(u8, u32)>,
         strikes: Vec<(u8, u8, u32)>,
@@ -85,11 +86,12 @@ fn check(state: &State, step: &Step<'_>) {
             let left = state.tunnel(&Tenant::default(), (*port).into());
             assert!(left.is_none_or(|tunnel| tunnel.run_id != run.to_string()));
         }
-        Step::Soft { now, sessions, strikes } => {
-            let now = u64::from(*now);
+        Step::Soft { now, sessions, strikes, .. } => {
+            assert!(state.clock() >= u64::from(*now));
+            let at = Moment { wall: (*now).into(), local: 0 };
             for (key, _) in sessions {
-                let found = state.session(&SessionKey([*key; 16]), now);
-                assert!(found.is_none_or(|session| session.expires_at > now));
+                let found = state.session(&SessionKey([*key; 16]), at);
+                assert!(found.is_none_or(|session| session.expires_at > state.clock()));
             }
             for (node, address, _) in strikes {
                 let address = [192, 0, 2, *address].into();
@@ -140,21 +142,24 @@ fn command_for(state: &State, step: &Step<'_>) -> Option<Command> {
             client_certificate: String::new(),
             client_key: Vec::new(),
         }),
-        Step::Soft { now, sessions, strikes } => Command::Soft(SoftBatch {
-            now: (*now).into(),
-            sessions: sessions
-                .iter()
-                .map(|(key, expires_at)| (SessionKey([*key; 16]), session((*expires_at).into())))
-                .collect(),
-            strikes: strikes
-                .iter()
-                .map(|(node, address, at)| Strike {
-                    node: (*node).into(),
-                    address: [192, 0, 2, *address].into(),
-                    at: (*at).into(),
-                })
-                .collect(),
-        }),
+        Step::Soft { seq, now, sessions, strikes } => soft(
+            *now,
+            SoftPart {
+                origin: 1,
+                boot: 1,
+                seq: (*seq).into(),
+                sent: (*now).into(),
+                sessions: sessions.iter().map(|(key, lifetime)| put(*key, *lifetime)).collect(),
+                strikes: strikes
+                    .iter()
+                    .map(|(node, address, at)| Strike {
+                        node: (*node).into(),
+                        address: [192, 0, 2, *address].into(),
+                        at: (*at).into(),
+                    })
+                    .collect(),
+            },
+        ),
         Step::Ban { address, since, until } => Command::SetBan(Ban {
             subnet: Subnet::of([192, 0, 2, *address].into()),
             since: (*since).into(),
@@ -180,7 +185,11 @@ fn record(id: u8) -> ExApp {
     }
 }
 
-fn session(expires_at: u64) -> Session {
+fn soft(now: u32, part: SoftPart) -> Command {
+    Command::Soft(SoftBatch { now: now.into(), parts: vec![part] })
+}
+
+fn put(key: u8, lifetime: u32) -> SessionPut {
     let user = User { id: "alice".into(), level: AccessLevel::User };
-    Session { user, validated_at: 0, expires_at }
+    SessionPut { key: SessionKey([key; 16]), user, age: 0, lifetime }
 }

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use cluster::clock::{millis, now};
-use cluster::record::{MAX_SESSIONS, Session, SessionKey, User};
+use cluster::record::{MAX_SESSIONS, SessionKey, User};
 use cluster::{Handle, Soft};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
@@ -97,9 +96,7 @@ impl Sessions {
             self.lookups.here.inc();
             return Ok(Some(user));
         }
-        let shared =
-            self.cluster.read(|state| state.session(&key, now()).map(|held| held.user.clone()));
-        if let Some(user) = shared {
+        if let Some(user) = self.cluster.session(&key) {
             self.lookups.cluster.inc();
             return Ok(Some(user));
         }
@@ -125,10 +122,8 @@ impl Sessions {
     }
 
     fn share(&self, key: SessionKey, user: &User) {
-        let validated_at = now();
-        let expires_at = validated_at.saturating_add(millis(self.lifetime));
-        let session = Session { user: user.clone(), validated_at, expires_at };
-        self.cluster.share(Soft::Session(key, session));
+        let (user, lifetime) = (user.clone(), self.lifetime);
+        self.cluster.share(Soft::Session { key, user, lifetime });
     }
 
     /// `None` for visitors without a passphrase cookie, who are never remembered.

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::connection::{self, ConnectionError};
 use super::message::{Answer, Envelope, Request, snapshot_answer};
-use crate::record::NodeId;
+use crate::record::{Millis, NodeId};
 use crate::transport::{Dialler, Stream};
 use crate::types::Types;
 
@@ -57,13 +57,6 @@ pub(crate) enum CallError {
     Refused(String),
 }
 
-impl CallError {
-    /// Whether the request surely never reached the peer.
-    pub(crate) fn is_undelivered(&self) -> bool {
-        matches!(self, Self::NotAPeer(_) | Self::Dial(_))
-    }
-}
-
 /// The way to every peer.
 pub(crate) struct Peers {
     me: NodeId,
@@ -77,6 +70,8 @@ struct Peer {
     kept: Mutex<Vec<(Stream, Instant)>>,
     dialling: Arc<Semaphore>,
     answered: Mutex<Option<Instant>>,
+    /// What it said the time was, and when.
+    clock: Mutex<Option<(Millis, Instant)>>,
 }
 
 impl Peers {
@@ -97,6 +92,7 @@ impl Peers {
                     kept: Mutex::default(),
                     dialling: Arc::new(Semaphore::new(DIALLING)),
                     answered: Mutex::default(),
+                    clock: Mutex::default(),
                 };
                 (id, Arc::new(peer))
             })
@@ -112,6 +108,21 @@ impl Peers {
     pub(crate) fn silent_for(&self, id: NodeId) -> Option<Duration> {
         let answered = *lock(&self.peers.get(&id)?.answered);
         answered.map(|at| at.elapsed())
+    }
+
+    /// What time each peer said it was, and how long ago.
+    pub(crate) fn clocks(&self) -> impl Iterator<Item = (NodeId, Millis, Duration)> {
+        let told = |peer: &Arc<Peer>| {
+            let (clock, at) = (*lock(&peer.clock))?;
+            Some((peer.id, clock, at.elapsed()))
+        };
+        self.peers.values().filter_map(told)
+    }
+
+    fn hear_clock(&self, id: NodeId, clock: Millis) {
+        if let Some(peer) = self.peers.get(&id) {
+            *lock(&peer.clock) = Some((clock, Instant::now()));
+        }
     }
 
     /// Asks a peer and waits at most `within`.
@@ -251,7 +262,10 @@ impl RaftNetwork<Types> for PeerClient {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, RPCError<NodeId, (), RaftError<NodeId>>> {
         match self.ask(Request::Append((&request).into()), &option).await? {
-            Answer::Append(answer) => Ok(answer.into()),
+            Answer::Append { answer, clock } => {
+                self.peers.hear_clock(self.target, clock);
+                Ok(answer.into())
+            }
             other => Err(unexpected(&other).into()),
         }
     }

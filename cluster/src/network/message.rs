@@ -6,11 +6,11 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Reply, SoftBatch};
+use crate::command::{Reply, SoftPart};
 use crate::dto::{EntryDto, LogIdDto, SnapshotMetaDto, VoteDto};
 use crate::error::ProposeError;
 use crate::presence::Hello;
-use crate::record::NodeId;
+use crate::record::{Millis, NodeId};
 use crate::types::{Entry, LogId, Proposal, Types, Vote};
 
 /// One request, from the node the certificate names to the node that is asked.
@@ -33,7 +33,7 @@ pub(crate) enum Request {
         within_ms: u64,
     },
     /// A follower hands soft changes to the leader.
-    Share(SoftBatch),
+    Share(SoftPart),
     /// Whether the asked node already belongs to a cluster that once had a leader.
     Established,
     /// The connection is for presence from here on: beats both ways instead of questions.
@@ -43,7 +43,11 @@ pub(crate) enum Request {
 /// What can be answered. Variants are only ever added at the end.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    Append(AppendAnswerDto),
+    Append {
+        answer: AppendAnswerDto,
+        /// The wall clock of whoever answers.
+        clock: Millis,
+    },
     Vote(VoteAnswerDto),
     Snapshot(VoteDto),
     /// The proposal was applied as the entry `index`.
@@ -53,7 +57,7 @@ pub(crate) enum Answer {
     },
     /// The proposal was not confirmed.
     Unconfirmed(Unconfirmed),
-    /// Soft changes were taken over.
+    /// Soft changes were applied.
     Shared,
     Established(bool),
     /// The request was not carried out.

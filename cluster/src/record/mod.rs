@@ -16,9 +16,11 @@ pub use ban::{
 };
 pub use exapp::{AccessLevel, ExApp, MAX_EXAPPS, Route};
 pub use pki::FrpPki;
-pub use session::{MAX_SESSIONS, Session, SessionKey, User};
+pub use session::{
+    MAX_LIFETIME, MAX_SESSIONS, MAX_USER_ID, Moment, SLACK, Session, SessionKey, User,
+};
 pub use tenant::Tenant;
-pub use tunnel::{Tunnel, TunnelKey};
+pub use tunnel::{MAX_TUNNELS, Tunnel, TunnelKey};
 
 /// Identifies a node for ever: never reused after a wipe or a removal.
 pub type NodeId = u64;

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Millis, NodeId, Tenant};
 
+/// Most registrations kept; further ones are refused, because each is a tunnel that is in use.
+pub const MAX_TUNNELS: usize = 4096;
+
 /// One tcp proxy of one frpc, as every node knows it. A port that is registered but not live on
 /// the node that is asked means "wait a moment", an unregistered one means "fail at once".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

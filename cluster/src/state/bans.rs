@@ -43,6 +43,13 @@ impl Bans {
         self.set.len() < before
     }
 
+    /// When the first ban or pardon has had its time.
+    pub(super) fn next_expiry(&self) -> Option<Millis> {
+        let bans = self.set.values().filter_map(|ban| ban.until);
+        let pardons = self.pardons.values().map(|at| at.saturating_add(MAX_STRIKE_AGE + 1));
+        bans.chain(pardons).min()
+    }
+
     /// Drops bans that have ended, and pardons older than any failure that still counts.
     pub(super) fn forget(&mut self, now: Millis) {
         remove(&mut self.set, |_, ban| !ban.is_in_force(now));

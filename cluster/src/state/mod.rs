@@ -3,12 +3,16 @@
 //!
 //! Every table has a hard limit and one rule for what makes room, so no log can grow it without
 //! bound: [`exapps`], [`strikes`], [`bans`], [`sessions`]. [`once`] keeps a repeated proposal from being
-//! applied twice.
+//! applied twice, [`parts`] does it for soft changes.
+//!
+//! Time is the cluster's clock: the stamps leaders put on soft batches, never going back. What
+//! expires is forgotten by it, and only while a command is applied, so on every node alike.
 
 mod bans;
 mod by_tenant;
 mod exapps;
 mod once;
+mod parts;
 mod sessions;
 mod strikes;
 mod table;
@@ -20,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Reply, SoftBatch};
 use crate::record::{
-    Ban, ExApp, FrpPki, MAX_REASON, Millis, NodeId, Session, SessionKey, Strike, Tenant, Tunnel,
+    Ban, ExApp, FrpPki, MAX_REASON, MAX_TUNNELS, Millis, Moment, NodeId, SLACK, Session,
+    SessionKey, Strike, Tenant, Tunnel,
 };
 
 use bans::Bans;
@@ -28,6 +33,7 @@ use by_tenant::ByTenant;
 use exapps::ExApps;
 use once::Once;
 pub(crate) use once::{Ticket, WINDOW};
+use parts::Parts;
 use sessions::Sessions;
 use strikes::Strikes;
 
@@ -40,12 +46,36 @@ pub struct State {
     strikes: Strikes,
     bans: Bans,
     once: Once,
+    parts: Parts,
+    /// The cluster's clock.
+    clock: Millis,
+    /// This node's monotonic clock when it began to apply, see [`Self::begin`].
+    #[serde(skip)]
+    local: Millis,
     /// Left out of snapshots: a replica without them only asks Nextcloud again.
     #[serde(skip)]
     sessions: Sessions,
 }
 
 impl State {
+    /// Says what time it is on this node's monotonic clock while the next commands are applied.
+    /// It decides nothing that is replicated; readers compare with it (`Session::is_usable`).
+    pub(crate) fn begin(&mut self, local: Millis) {
+        self.local = local;
+    }
+
+    /// The cluster's clock: the newest stamp of a leader.
+    pub fn clock(&self) -> Millis {
+        self.clock
+    }
+
+    /// When the first thing expires that only a later stamp removes.
+    pub(crate) fn next_expiry(&self) -> Option<Millis> {
+        let expiries =
+            [self.sessions.next_expiry(), self.strikes.next_expiry(), self.bans.next_expiry()];
+        expiries.into_iter().flatten().min()
+    }
+
     /// Carries out one command.
     pub fn apply(&mut self, command: &Command) -> Reply {
         match command {
@@ -58,6 +88,10 @@ impl State {
             }
             Command::DeleteExApp { tenant, id } => done_if(self.exapps.delete(tenant, id)),
             Command::TunnelUp(tunnel) => {
+                let known = self.tunnels.get(&tunnel.tenant, &tunnel.port).is_some();
+                if !known && self.tunnels.len() >= MAX_TUNNELS {
+                    return Reply::Full;
+                }
                 self.tunnels.insert(&tunnel.tenant, tunnel.port, Arc::new(tunnel.clone()));
                 Reply::Done
             }
@@ -78,14 +112,14 @@ impl State {
                 Reply::Done
             }
             Command::SetBan(ban) => {
-                self.bans.forget(ban.since);
+                self.bans.forget(self.clock);
                 if ban.reason.len() > MAX_REASON {
                     return Reply::Nothing;
                 }
                 if self.bans.set(ban) { Reply::Done } else { Reply::Full }
             }
             Command::Pardon { subnet, at } => {
-                self.bans.forget(*at);
+                self.bans.forget(self.clock);
                 let struck = self.strikes.pardon(subnet, *at);
                 done_if(self.bans.pardon(*subnet, *at) || struck)
             }
@@ -146,9 +180,9 @@ impl State {
         self.pki.as_ref()
     }
 
-    /// A session that is still valid at `now`.
-    pub fn session(&self, key: &SessionKey, now: Millis) -> Option<&Arc<Session>> {
-        self.sessions.get(key).filter(|session| now < session.expires_at)
+    /// A session that may still be believed on the node where it is `at`.
+    pub fn session(&self, key: &SessionKey, at: Moment) -> Option<&Arc<Session>> {
+        self.sessions.get(key).filter(|session| session.is_usable(self.clock, at))
     }
 
     /// How often `address` (through [`ban_key`](crate::record::ban_key)) failed after `since` on
@@ -179,18 +213,30 @@ impl State {
     }
 
     fn apply_soft(&mut self, batch: &SoftBatch) {
-        self.sessions.forget(batch.now);
-        for (key, session) in &batch.sessions {
-            self.sessions.insert(*key, session, batch.now);
-        }
-        for strike in &batch.strikes {
-            // One that was under way when its client was pardoned.
-            if self.bans.pardoned(strike.address).is_none_or(|pardoned| strike.at > pardoned) {
-                self.strikes.insert(strike, batch.now);
+        self.clock = self.clock.max(batch.now);
+        let now = self.clock;
+        self.sessions.forget(now);
+        for part in &batch.parts {
+            if !self.parts.admit(part) {
+                continue;
+            }
+            // A part that was sent long ago, or by a clock that is off: how old its sessions are
+            // cannot be believed.
+            if part.sent.abs_diff(now) < SLACK {
+                let on_its_way = now.saturating_sub(part.sent);
+                for put in &part.sessions {
+                    self.sessions.put(put, on_its_way, now, self.local);
+                }
+            }
+            for strike in &part.strikes {
+                // One that was under way when its client was pardoned.
+                if self.bans.pardoned(strike.address).is_none_or(|pardoned| strike.at > pardoned) {
+                    self.strikes.insert(strike, now);
+                }
             }
         }
-        self.strikes.forget(batch.now);
-        self.bans.forget(batch.now);
+        self.strikes.forget(now);
+        self.bans.forget(now);
     }
 }
 

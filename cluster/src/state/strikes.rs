@@ -31,10 +31,14 @@ impl Strikes {
             .sum()
     }
 
+    /// When the first of them is out of every window's reach.
+    pub(super) fn next_expiry(&self) -> Option<Millis> {
+        self.by_age.get_min().map(|(newest, ..)| newest.saturating_add(MAX_STRIKE_AGE + 1))
+    }
+
     /// Drops what no window can reach any more.
     pub(super) fn forget(&mut self, now: Millis) {
-        let oldest_kept = now.saturating_sub(MAX_STRIKE_AGE);
-        while self.by_age.get_min().is_some_and(|(newest, ..)| *newest < oldest_kept) {
+        while self.next_expiry().is_some_and(|expires_at| expires_at <= now) {
             self.evict();
         }
     }

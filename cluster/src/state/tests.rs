@@ -1,12 +1,14 @@
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::codec;
+use crate::command::{SessionPut, SoftPart};
 use crate::record::{
-    AccessLevel, MAX_BANS, MAX_EXAPPS, MAX_PARDONS, MAX_SESSIONS, MAX_STRIKE_AGE, MAX_STRIKE_KEYS,
-    MAX_STRIKES_PER_KEY, Subnet, Tenant, User,
+    AccessLevel, MAX_BANS, MAX_EXAPPS, MAX_LIFETIME, MAX_PARDONS, MAX_SESSIONS, MAX_STRIKE_AGE,
+    MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, MAX_TUNNELS, MAX_USER_ID, Subnet, Tenant, User,
 };
 
 fn ours() -> Tenant {
@@ -65,13 +67,32 @@ fn key(n: u64) -> SessionKey {
     SessionKey(u128::from(n).to_be_bytes())
 }
 
-fn session(expires_at: Millis) -> Session {
+fn put(n: u64, lifetime: u32) -> SessionPut {
     let user = User { id: "alice".into(), level: AccessLevel::User };
-    Session { user, validated_at: 0, expires_at }
+    SessionPut { key: key(n), user, age: 0, lifetime }
 }
 
-fn soft(now: Millis, sessions: Vec<(SessionKey, Session)>, strikes: Vec<Strike>) -> Command {
-    Command::Soft(SoftBatch { now, sessions, strikes })
+/// One part each, never the same twice.
+fn soft(now: Millis, sessions: Vec<SessionPut>, strikes: Vec<Strike>) -> Command {
+    static SEQ: AtomicU64 = AtomicU64::new(0);
+    let seq = SEQ.fetch_add(1, Ordering::Relaxed);
+    let part = SoftPart { origin: 1, boot: 1, seq, sent: now, sessions, strikes };
+    Command::Soft(SoftBatch { now, parts: vec![part] })
+}
+
+fn tick(now: Millis) -> Command {
+    Command::Soft(SoftBatch { now, parts: Vec::new() })
+}
+
+/// A node whose clocks are right.
+fn at(now: Millis) -> Moment {
+    Moment { wall: now, local: 0 }
+}
+
+/// Whether nothing is left but the time and who was heard.
+fn is_empty(state: &State) -> bool {
+    let State { clock, ref parts, .. } = *state;
+    *state == State { clock, parts: parts.clone(), ..State::default() }
 }
 
 fn run(commands: &[Command]) -> (State, Vec<Reply>) {
@@ -145,7 +166,7 @@ fn old_strikes_are_forgotten_and_a_pair_keeps_the_newest() {
     let (mut state, _) = run(&[soft(100, vec![], many)]);
     assert_eq!(state.strikes(address(7), 0, 1), MAX_STRIKES_PER_KEY);
     state.apply(&soft(MAX_STRIKE_AGE + 65, vec![], vec![]));
-    assert_eq!(state, State::default());
+    assert!(is_empty(&state), "{state:?}");
 }
 
 #[test]
@@ -183,13 +204,8 @@ fn a_pardoned_network_is_pardoned_whole() {
     let host = |last: u8| IpAddr::from([192, 0, 2, last]);
     let struck = |last| Strike { node: 2, address: host(last), at: 10 };
     let outside = Strike { node: 2, address: [192, 0, 3, 1].into(), at: 10 };
-    let batch = SoftBatch {
-        now: 10,
-        strikes: vec![struck(1), struck(250), outside],
-        ..SoftBatch::default()
-    };
     let (mut state, _) = run(&[
-        Command::Soft(batch),
+        soft(10, vec![], vec![struck(1), struck(250), outside]),
         set_ban(net("192.0.2.128/25"), 10, None),
         set_ban(net("192.0.0.0/16"), 10, None),
     ]);
@@ -230,6 +246,8 @@ fn bans_are_refused_when_there_is_no_room_and_pardons_make_their_own() {
     }
     assert_eq!(state.apply(&set_ban(subnet(MAX_BANS), 10, None)), Reply::Full);
     assert_eq!(state.apply(&set_ban(subnet(0), 10, None)), Reply::Done, "replaced");
+    assert_eq!(state.apply(&set_ban(subnet(MAX_BANS), 50, None)), Reply::Full, "a fast clock");
+    state.apply(&tick(50));
     assert_eq!(state.apply(&set_ban(subnet(MAX_BANS), 50, None)), Reply::Done, "others ended");
     assert_eq!(state.bans().count(), 2);
     let wordy = Ban {
@@ -246,23 +264,70 @@ fn bans_are_refused_when_there_is_no_room_and_pardons_make_their_own() {
     assert_eq!(state.pardoned(address(0)), None, "the oldest made room");
     assert_eq!(state.pardoned(address(1)), Some(101));
     state.apply(&soft(MAX_STRIKE_AGE + 100_000, vec![], vec![]));
-    assert_eq!(state, State::default(), "nothing is kept for ever");
+    assert!(is_empty(&state), "nothing is kept for ever: {state:?}");
 }
 
 #[test]
 fn w12_a_session_is_valid_until_it_expires_and_the_first_to_expire_makes_room() {
-    let (mut state, _) =
-        run(&[soft(0, vec![(key(1), session(10)), (key(2), session(20))], vec![])]);
-    assert!(state.session(&key(1), 9).is_some());
-    assert!(state.session(&key(1), 10).is_none());
-    let fill = (0..MAX_SESSIONS as u64 - 1).map(|n| (key(1000 + n), session(1000))).collect();
-    state.apply(&soft(5, fill, vec![]));
-    assert!(state.session(&key(1), 5).is_none());
-    assert!(state.session(&key(2), 5).is_some());
-    state.apply(&soft(6, vec![(key(2), session(2000))], vec![]));
-    assert!(state.session(&key(2), 1500).is_some(), "renewed");
-    state.apply(&soft(3000, vec![], vec![]));
-    assert_eq!(state, State::default());
+    let (mut state, _) = run(&[soft(0, vec![put(1, 10), put(2, 20)], vec![])]);
+    assert!(state.session(&key(1), at(9)).is_some());
+    state.apply(&tick(10));
+    assert!(state.session(&key(1), at(9)).is_none());
+    assert!(state.session(&key(2), at(10)).is_some());
+    let fill = (0..MAX_SESSIONS as u64).map(|n| put(1000 + n, 1000)).collect();
+    state.apply(&soft(11, fill, vec![]));
+    assert!(state.session(&key(2), at(11)).is_none());
+    assert!(state.session(&key(1000), at(11)).is_some());
+    let endless = SessionPut { lifetime: u32::MAX, ..put(2, 0) };
+    state.apply(&soft(12, vec![endless], vec![]));
+    assert!(state.session(&key(1000), at(12)).is_none());
+    assert_eq!(state.session(&key(2), at(12)).unwrap().expires_at, 12 + MAX_LIFETIME);
+    let wordy = User { id: "x".repeat(MAX_USER_ID + 1), level: AccessLevel::User };
+    state.apply(&soft(13, vec![SessionPut { user: wordy, ..put(3, 1000) }], vec![]));
+    assert!(state.session(&key(3), at(13)).is_none());
+    state.apply(&tick(12 + MAX_LIFETIME));
+    assert!(is_empty(&state), "{state:?}");
+}
+
+#[test]
+fn the_clock_never_goes_back_and_says_when_something_is_due() {
+    let (mut state, _) = run(&[tick(1000), soft(900, vec![put(1, 200)], vec![strike(2, 7, 950)])]);
+    assert_eq!((state.clock(), state.next_expiry()), (1000, Some(1100)));
+    state.apply(&set_ban(net("10.0.0.7"), 0, Some(1050)));
+    assert_eq!(state.next_expiry(), Some(1050));
+    state.apply(&tick(1100));
+    assert_eq!(state.next_expiry(), Some(950 + MAX_STRIKE_AGE + 1));
+    state.apply(&pardon(Subnet::of(address(7)), 1000));
+    assert_eq!(state.next_expiry(), Some(1000 + MAX_STRIKE_AGE + 1));
+    state.apply(&tick(1000 + MAX_STRIKE_AGE + 1));
+    assert_eq!(state.next_expiry(), None);
+}
+
+#[test]
+fn a_part_that_is_sent_again_strikes_once() {
+    let part = |seq| {
+        let strikes = vec![strike(1, 7, 90)];
+        SoftPart { origin: 1, boot: 3, seq, sent: 100, strikes, ..SoftPart::default() }
+    };
+    let batch = |seqs: &[u64]| {
+        Command::Soft(SoftBatch { now: 100, parts: seqs.iter().copied().map(part).collect() })
+    };
+    let (state, _) = run(&[batch(&[1]), batch(&[0, 1]), batch(&[0, 2, 2])]);
+    assert_eq!(state.strikes(address(7), 0, 9), 3);
+}
+
+#[test]
+fn registrations_have_a_limit_that_refuses_and_never_takes_one_that_is_there() {
+    let mut state = State::default();
+    let up = |n: usize| Command::TunnelUp(tunnel(u16::try_from(n).unwrap(), "run"));
+    for n in 0..MAX_TUNNELS {
+        assert_eq!(state.apply(&up(n)), Reply::Done);
+    }
+    assert_eq!(state.apply(&up(MAX_TUNNELS)), Reply::Full);
+    assert_eq!(state.apply(&up(0)), Reply::Done, "registered again");
+    let down = Command::TunnelDown { tenant: ours(), port: 1, run_id: "run".into() };
+    assert_eq!(state.apply(&down), Reply::Done);
+    assert_eq!(state.apply(&up(MAX_TUNNELS)), Reply::Done);
 }
 
 #[test]
@@ -315,8 +380,8 @@ fn a_map_that_claims_countless_entries_is_refused_and_not_reserved_for() {
         let bytes = [&empty[..at], &claim, &empty[at + 1..]].concat();
         refused += usize::from(codec::decode::<State>("state", &bytes).is_err());
     }
-    // All but the two counters, which may be that high.
-    assert_eq!(refused, empty.len() - 1 - 2);
+    // All but the two counters and the clock, which may be that high.
+    assert_eq!(refused, empty.len() - 1 - 3);
 }
 
 fn wide(host: u32, prefix: u8) -> Subnet {
@@ -346,11 +411,11 @@ fn any_command() -> impl Strategy<Value = Command> {
         (
             0..3 * MAX_STRIKE_AGE,
             prop::collection::vec((1..3u64, 0..3u32, 0..3 * MAX_STRIKE_AGE), 0..4),
-            prop::collection::vec((0..4u64, 0..3 * MAX_STRIKE_AGE), 0..4),
+            prop::collection::vec((0..4u64, 0..12_000u32), 0..4),
         )
             .prop_map(|(now, strikes, sessions)| soft(
                 now,
-                sessions.into_iter().map(|(n, at)| (key(n), session(at))).collect(),
+                sessions.into_iter().map(|(n, lifetime)| put(n, lifetime)).collect(),
                 strikes.into_iter().map(|(node, host, at)| strike(node, host, at)).collect(),
             )),
     ]

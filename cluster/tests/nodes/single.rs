@@ -1,8 +1,9 @@
 //! A cluster of one.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use cluster::record::{AccessLevel, Session, SessionKey, Strike, User};
+use cluster::record::{AccessLevel, SessionKey, Strike, User};
 use cluster::{Config, Node, ProposeError, RaftState, Reply, Soft};
 
 use crate::support::{PATIENCE, exapp, now, shows, until, version};
@@ -56,15 +57,15 @@ async fn soft_changes_arrive_in_batches() {
     let mut changes = handle.changes();
     for n in 0..300u64 {
         let user = User { id: "alice".into(), level: AccessLevel::User };
-        let session = Session { user, validated_at: now(), expires_at: now() + 600_000 };
-        handle.share(Soft::Session(SessionKey(u128::from(n).to_be_bytes()), session));
+        let key = SessionKey(u128::from(n).to_be_bytes());
+        handle.share(Soft::Session { key, user, lifetime: Duration::from_secs(10) });
     }
-    handle.share(Soft::Strike(Strike { node: 9, address, at: now() - 1 }));
+    handle.share(Soft::Strike(Strike { node: 1, address, at: now() - 1 }));
     let arrived = async {
         let last = SessionKey(299u128.to_be_bytes());
-        while handle.read(|state| {
-            state.session(&last, now()).is_none() || state.strikes(address, 0, 1) == 0
-        }) {
+        while handle.session(&last).is_none()
+            || handle.read(|state| state.strikes(address, 0, 9) == 0)
+        {
             changes.changed().await.unwrap();
         }
     };
