@@ -21,6 +21,7 @@ use crate::merge::Merger;
 use crate::network::{Peers, ServerStats};
 use crate::record::{Millis, Moment, NodeId};
 use crate::sharing::Outcome;
+use crate::space::{Space, Storage};
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
 use crate::timekeeper::Timekeeper;
 use crate::types::{Metrics, Raft};
@@ -36,6 +37,7 @@ pub(crate) struct Engine {
     pub(crate) peers: Arc<Peers>,
     pub(crate) view: Arc<View>,
     pub(crate) fatal: Fatal,
+    pub(crate) space: Space,
     pub(crate) stats: Arc<ServerStats>,
     /// Wall-clock milliseconds.
     pub(crate) clock: Arc<dyn Fn() -> Millis + Send + Sync>,
@@ -76,7 +78,7 @@ impl Engine {
         raft: Raft,
         peers: Arc<Peers>,
         view: Arc<View>,
-        fatal: Fatal,
+        storage: Storage,
         boot: u64,
         clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     ) -> Self {
@@ -87,7 +89,8 @@ impl Engine {
             raft,
             peers,
             view,
-            fatal,
+            fatal: storage.fatal,
+            space: storage.space,
             stats: Arc::default(),
             boot,
             seq: AtomicU64::new(0),
@@ -223,6 +226,7 @@ impl Engine {
             voters: voters.collect(),
             dropped_soft: self.queue().dropped(),
             refused_peers: self.stats.refused(),
+            disk_full: self.space.is_full(),
         }
     }
 }

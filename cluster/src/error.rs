@@ -21,6 +21,9 @@ pub enum ProposeError {
         /// Largest accepted.
         limit: usize,
     },
+    /// The disk of the leader is full; nothing was proposed.
+    #[error("cluster: the disk of the leader is full")]
+    DiskFull,
     /// This node has stopped.
     #[error("cluster: this node has stopped")]
     Stopped,

@@ -199,5 +199,6 @@ fn alone(node_id: NodeId, last: Option<u64>) -> ClusterStatus {
         voters: vec![voter],
         dropped_soft: 0,
         refused_peers: 0,
+        disk_full: false,
     }
 }

@@ -55,6 +55,7 @@ mod sharing;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod snapshot;
+mod space;
 mod state;
 mod state_store;
 mod status;

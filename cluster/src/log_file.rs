@@ -14,6 +14,7 @@ use crate::error::StartError;
 use crate::log_store::meta;
 use crate::log_writer::begin;
 use crate::record::NodeId;
+use crate::space::{Storage, is_no_room};
 use crate::types::{Entry, LogId, Vote};
 
 /// Log entries by index.
@@ -43,6 +44,7 @@ struct Owner {
 
 /// An opened log and what stands in it.
 pub(crate) struct Opened {
+    pub(crate) path: PathBuf,
     pub(crate) database: Database,
     pub(crate) vote: Option<Vote>,
     pub(crate) committed: Option<LogId>,
@@ -57,18 +59,19 @@ pub(crate) struct Opened {
 /// # Errors
 /// The directory belongs to someone else, is in use, or cannot be read or written.
 pub(crate) fn open(
-    disk: &Disk,
+    storage: &Storage,
     dir: &Path,
     cluster: &str,
     node: NodeId,
 ) -> Result<Opened, StartError> {
+    let disk = &storage.disk;
     disk.create_dir(dir).map_err(|error| unusable(dir, error))?;
     let path = dir.join(FILE);
     let owner = Owner { cluster: cluster.to_owned(), node };
     if !disk.exists(&path).map_err(|error| unusable(&path, error))? {
         make(disk, dir, &path, &owner)?;
     }
-    let database = disk.database(&path).map_err(|error| refused(&path, &error))?;
+    let mut database = disk.database(&path).map_err(|error| refused(&path, &error))?;
     match row::<Owner>(&database, &path, key::OWNER)? {
         Some(found) if found == owner => {}
         Some(found) => {
@@ -84,7 +87,14 @@ pub(crate) fn open(
     }
     let boot = row::<u64>(&database, &path, key::BOOTS)?.unwrap_or(0) + 1;
     let bytes = codec::encode(&boot).map_err(|error| unusable(&path, error))?;
-    set_row(&database, key::BOOTS, &bytes).map_err(|error| unusable(&path, error))?;
+    match set_row(&database, key::BOOTS, &bytes) {
+        Err(redb::Error::Io(error)) if is_no_room(&error) && storage.space.make_room() => {
+            drop(database);
+            database = disk.database(&path).map_err(|error| refused(&path, &error))?;
+            set_row(&database, key::BOOTS, &bytes).map_err(|error| unusable(&path, error))?;
+        }
+        done => done.map_err(|error| unusable(&path, error))?,
+    }
 
     let purged = row::<LogIdDto>(&database, &path, key::PURGED)?.map(LogId::from);
     let expected = purged.map_or(0, |id| id.index + 1);
@@ -104,6 +114,7 @@ pub(crate) fn open(
         last,
         boot,
         database,
+        path,
     })
 }
 

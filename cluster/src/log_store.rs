@@ -2,7 +2,7 @@
 //!
 //! Reads come from memory (the decoded tail) or a read transaction; all writes go through
 //! `log_writer`, one after the other. A read or write that fails, or an entry this build cannot decode,
-//! raises [`Fatal`]: the engine must never see a gap.
+//! raises [`Fatal`](crate::fatal::Fatal): the engine must never see a gap.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -15,11 +15,10 @@ use redb::{Database, ReadableDatabase};
 use tokio::sync::oneshot;
 
 use crate::codec;
-use crate::disk::Disk;
 use crate::dto::{EntryDto, LogIdDto, VoteDto};
-use crate::fatal::Fatal;
 use crate::log_file::{LOG, META, Opened, key};
 use crate::log_writer::{LogDatabase, Write, Writer};
+use crate::space::Storage;
 use crate::types::{Entry, LogId, StorageError, StorageIOError, Types, Vote};
 
 /// Entries kept decoded: the leader reads each one again to apply and to replicate it.
@@ -35,10 +34,9 @@ const BATCH_BYTES: usize = 2 << 20;
 #[derive(Clone)]
 pub(crate) struct LogStore {
     database: Arc<LogDatabase>,
-    disk: Disk,
+    storage: Storage,
     tail: Arc<RwLock<Tail>>,
     writer: Writer,
-    fatal: Fatal,
     vote: Option<Vote>,
     committed: Option<LogId>,
 }
@@ -56,8 +54,8 @@ struct Tail {
 
 impl LogStore {
     /// Takes over an opened file.
-    pub(crate) fn new(disk: Disk, opened: Opened, fatal: Fatal) -> Self {
-        let database = Arc::new(LogDatabase::new(opened.database));
+    pub(crate) fn new(storage: Storage, opened: Opened) -> Self {
+        let database = Arc::new(LogDatabase::new(opened.path, opened.database));
         let tail = Tail {
             purged: opened.purged,
             first: opened.purged.map_or(0, |id| id.index + 1),
@@ -65,11 +63,10 @@ impl LogStore {
             ..Tail::default()
         };
         Self {
-            writer: Writer::new(&disk, Arc::clone(&database), fatal.clone()),
+            writer: Writer::new(storage.clone(), Arc::clone(&database)),
             database,
-            disk,
+            storage,
             tail: Arc::new(RwLock::new(tail)),
-            fatal,
             vote: opened.vote,
             committed: opened.committed,
         }
@@ -86,7 +83,7 @@ impl LogStore {
         make: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Write,
     ) -> Result<(), String> {
         let (done, written) = oneshot::channel();
-        self.disk.ready().await;
+        self.storage.disk.ready().await;
         self.writer.send(make(done))?;
         written.await.unwrap_or_else(|_| Err("the log writer has stopped".to_owned()))
     }
@@ -106,7 +103,7 @@ impl LogStore {
                 (start, end)
             };
             let database = Arc::clone(&self.database);
-            let read = self.disk.work(move || read_disk(&database.database, start, end, budget));
+            let read = self.storage.disk.work(move || read_disk(&database, start, end, budget));
             let found = read.await.unwrap_or_else(|error| Err(error.to_string()));
             match found {
                 Ok(entries) => return Ok(entries),
@@ -115,7 +112,7 @@ impl LogStore {
                 Err(_) if self.tail().clamp(wanted) != (start, end) => {}
                 Err(text) => {
                     let text = format!("log entries {start} to {end} cannot be read: {text}");
-                    self.fatal.raise(text.clone());
+                    self.storage.fatal.raise(text.clone());
                     return Err(StorageIOError::read_logs(AnyError::error(text)).into());
                 }
             }
@@ -132,12 +129,13 @@ impl LogStore {
 }
 
 fn read_disk(
-    database: &Database,
+    database: &LogDatabase,
     start: u64,
     end: u64,
     budget: usize,
 ) -> Result<Vec<Entry>, String> {
-    let transaction = database.begin_read().map_err(|e| e.to_string())?;
+    let transaction = database.with(ReadableDatabase::begin_read);
+    let transaction = transaction.ok_or("the log is closed")?.map_err(|e| e.to_string())?;
     let log = transaction.open_table(LOG).map_err(|e| e.to_string())?;
     let mut entries = Vec::new();
     let mut bytes = 0;
@@ -300,7 +298,7 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let failed = |text: String| StorageIOError::write_logs(AnyError::error(text));
-        self.disk.ready().await;
+        self.storage.disk.ready().await;
         let mut encoded = Vec::new();
         for entry in entries {
             let bytes =

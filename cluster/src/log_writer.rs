@@ -4,16 +4,17 @@
 //! After a failed write nothing else is written: what is on disk is then unknown, and only a
 //! restart can find out.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use openraft::storage::LogFlushed;
 use redb::{Database, Durability, WriteTransaction};
 use tokio::sync::{oneshot, watch};
 
 use crate::disk::Disk;
-use crate::fatal::Fatal;
 use crate::log_file::{LOG, META, key};
+use crate::space::{Storage, is_no_room};
 use crate::types::Types;
 
 type Done = oneshot::Sender<Result<(), String>>;
@@ -21,13 +22,29 @@ type Done = oneshot::Sender<Result<(), String>>;
 /// The open file. Fields are dropped in order: whoever watches `open` learns of the end only
 /// after the file is closed.
 pub(crate) struct LogDatabase {
-    pub(crate) database: Database,
+    /// None only after it could not be opened again.
+    database: RwLock<Option<Database>>,
+    path: PathBuf,
     pub(crate) open: watch::Sender<()>,
 }
 
 impl LogDatabase {
-    pub(crate) fn new(database: Database) -> Self {
-        Self { database, open: watch::Sender::new(()) }
+    pub(crate) fn new(path: PathBuf, database: Database) -> Self {
+        Self { database: RwLock::new(Some(database)), path, open: watch::Sender::new(()) }
+    }
+
+    /// Works on the file.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&Database) -> T) -> Option<T> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(work)
+    }
+
+    /// Closes the file after a write found no room, and opens it again: the database refuses to
+    /// go on before.
+    fn reopen(&self, disk: &Disk) -> Result<(), redb::Error> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        drop(database.take());
+        *database = Some(disk.database(&self.path)?);
+        Ok(())
     }
 }
 
@@ -55,14 +72,16 @@ pub(crate) enum Writer {
 /// Who writes, one at a time.
 pub(crate) struct Pen {
     database: Arc<LogDatabase>,
-    fatal: Fatal,
+    storage: Storage,
     failed: bool,
 }
 
 impl Writer {
-    pub(crate) fn new(disk: &Disk, database: Arc<LogDatabase>, fatal: Fatal) -> Self {
-        let mut pen = Pen { database, fatal: fatal.clone(), failed: false };
-        if disk.is_immediate() {
+    pub(crate) fn new(storage: Storage, database: Arc<LogDatabase>) -> Self {
+        let fatal = storage.fatal.clone();
+        let is_immediate = storage.disk.is_immediate();
+        let mut pen = Pen { database, storage, failed: false };
+        if is_immediate {
             return Self::Immediate(Arc::new(Mutex::new(pen)));
         }
         let (queue, writes): (_, Receiver<Write>) = channel();
@@ -99,9 +118,16 @@ impl Writer {
 impl Pen {
     /// Carries out one write and tells who asked for it. No more may follow after `false`.
     fn write(&mut self, write: Write) -> bool {
-        let result = carry_out(&self.database.database, &write).map_err(|error| {
+        let mut result = self.carry_out(&write);
+        if let Err(redb::Error::Io(error)) = &result
+            && is_no_room(error)
+            && self.storage.space.make_room()
+        {
+            result = self.database.reopen(&self.storage.disk).and_then(|()| self.carry_out(&write));
+        }
+        let result = result.map_err(|error| {
             let text = format!("the log cannot be written: {error}; check the disk of state_dir");
-            self.fatal.raise(text.clone());
+            self.storage.fatal.raise(text.clone());
             text
         });
         self.failed = result.is_err();
@@ -115,6 +141,11 @@ impl Pen {
             }
         }
         !self.failed
+    }
+
+    fn carry_out(&self, write: &Write) -> Result<(), redb::Error> {
+        let done = self.database.with(|database| carry_out(database, write));
+        done.unwrap_or(Err(redb::Error::DatabaseClosed))
     }
 }
 

@@ -12,13 +12,13 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::error::StartError;
-use crate::fatal::Fatal;
 use crate::handle::Handle;
 use crate::identity::Identity;
 use crate::log_file;
 use crate::log_store::LogStore;
 use crate::network::{PeerClients, Peers, Server};
 use crate::presence::{Presence, Thread};
+use crate::space::Storage;
 use crate::state_store::StateStore;
 use crate::tls_transport::{TlsDialler, TlsDoor};
 use crate::transport::{Door, Nowhere, World};
@@ -102,17 +102,21 @@ impl Node {
         }
         let dir = config.state_dir.clone();
         let (cluster, node_id) = (config.cluster_name.clone(), config.node_id);
-        let fatal = Fatal::new();
+        let storage = {
+            let (disk, dir) = (world.disk.clone(), dir.clone());
+            let open = move || Storage::open(disk, &dir).map_err(|e| log_file::unusable(&dir, e));
+            opened(&world.disk, open).await?
+        };
         let view = Arc::new(View::new());
         let found = {
-            let (disk, dir, cluster) = (world.disk.clone(), dir.clone(), cluster.clone());
-            opened(&world.disk, move || log_file::open(&disk, &dir, &cluster, node_id)).await?
+            let (storage, dir, cluster) = (storage.clone(), dir.clone(), cluster.clone());
+            opened(&world.disk, move || log_file::open(&storage, &dir, &cluster, node_id)).await?
         };
         let (boot, purged) = (found.boot, found.purged);
-        let log = LogStore::new(world.disk.clone(), found, fatal.clone());
+        let log = LogStore::new(storage.clone(), found);
         let states = {
-            let (disk, view, fatal) = (world.disk.clone(), Arc::clone(&view), fatal.clone());
-            let open = move || StateStore::open(disk, &dir, &cluster, purged, view, fatal);
+            let (storage, view) = (storage.clone(), Arc::clone(&view));
+            let open = move || StateStore::open(storage, &dir, &cluster, purged, view);
             opened(&world.disk, open).await?
         };
         let log_closed = log.closed();
@@ -124,7 +128,7 @@ impl Node {
             .await
             .map_err(|error| StartError::Engine(error.to_string()))?;
 
-        let engine = Arc::new(Engine::new(config, raft, peers, view, fatal, boot, world.clock));
+        let engine = Arc::new(Engine::new(config, raft, peers, view, storage, boot, world.clock));
         let handle = Handle::of(Arc::clone(&engine));
         let mut tasks = JoinSet::new();
         let (mut presence_thread, mut visited) = (None, None);
@@ -151,6 +155,7 @@ impl Node {
         tasks.spawn(Arc::clone(&engine).run_story());
         tasks.spawn(run_snapshots(Arc::clone(&engine)));
         tasks.spawn(run_fatal(Arc::clone(&engine)));
+        tasks.spawn(Arc::clone(&engine).run_space());
         tasks.spawn(Arc::clone(&engine).run_handover());
         let log_closed = Box::pin(log_closed);
         Ok((Self { engine, log_closed, tasks, presence: presence_thread }, handle))
@@ -237,6 +242,10 @@ async fn run_snapshots(engine: Arc<Engine>) {
             return;
         }
         let next = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index + 1);
+        // What room is left is for the one snapshot that was made when the disk became full.
+        if engine.space.is_full() {
+            continue;
+        }
         if next(now.last_applied) >= next(now.snapshot).saturating_add(engine.config.snapshot_every)
             && let Err(error) = engine.raft.trigger().snapshot().await
         {
@@ -257,7 +266,11 @@ async fn run_fatal(engine: Arc<Engine>) {
 
 async fn final_snapshot(engine: &Engine) {
     let now = engine.metrics();
-    if engine.fatal.is_raised() || now.last_applied.is_none() || now.last_applied == now.snapshot {
+    if engine.fatal.is_raised()
+        || engine.space.is_full()
+        || now.last_applied.is_none()
+        || now.last_applied == now.snapshot
+    {
         return;
     }
     if engine.raft.trigger().snapshot().await.is_err() {

@@ -53,7 +53,9 @@ impl Engine {
                     let _ = timeout_at(deadline, self.view.wait_for(index)).await;
                     return Ok(reply);
                 }
-                Err(Unconfirmed::Busy) => return Err(ProposeError::Busy),
+                Err(reason @ (Unconfirmed::Busy | Unconfirmed::DiskFull)) => {
+                    return Err(reason.into());
+                }
                 Err(reason) => {
                     let retry = Instant::now() + RETRY;
                     if retry >= deadline || self.is_outdated(&proposal) {
@@ -73,6 +75,9 @@ impl Engine {
     ) -> Result<(Reply, u64), Unconfirmed> {
         if self.standing() != Standing::Leads {
             return Err(Unconfirmed::NotLeader);
+        }
+        if self.space.is_full() {
+            return Err(Unconfirmed::DiskFull);
         }
         match timeout_at(deadline, self.raft.client_write(proposal)).await {
             Ok(Ok(written)) => Ok((written.data, written.log_id.index)),

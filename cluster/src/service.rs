@@ -32,6 +32,10 @@ impl Engine {
                 if let Some(refused) = self.refuse_stranger().await {
                     return refused;
                 }
+                // The room that is left is for votes, a last snapshot and cutting the log.
+                if self.space.is_full() && !request.is_heartbeat() {
+                    return Answer::Refused("the disk of this node is full".to_owned());
+                }
                 match self.raft.append_entries(request.into()).await {
                     Ok(answer) => {
                         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
@@ -54,6 +58,9 @@ impl Engine {
             Request::Snapshot(chunk) => {
                 if let Some(refused) = self.refuse_stranger().await {
                     return refused;
+                }
+                if self.space.is_full() {
+                    return Answer::Refused("the disk of this node is full".to_owned());
                 }
                 let end = chunk.offset.saturating_add(chunk.data.len() as u64);
                 if end > MAX_SNAPSHOT as u64 {

@@ -102,10 +102,6 @@ impl SnapshotDir {
         Ok(Self { disk, dir, cluster: cluster.to_owned() })
     }
 
-    pub(crate) fn disk(&self) -> &Disk {
-        &self.disk
-    }
-
     pub(crate) fn path(&self) -> &Path {
         &self.dir
     }

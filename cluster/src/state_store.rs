@@ -11,11 +11,10 @@ use openraft::storage::RaftStateMachine;
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use crate::command::Reply;
-use crate::disk::Disk;
 use crate::error::StartError;
-use crate::fatal::Fatal;
 use crate::log_file::unusable;
 use crate::snapshot::{self, SnapshotDir};
+use crate::space::{Space, Storage, is_no_room};
 use crate::state::State;
 use crate::types::{
     Entry, LogId, Snapshot, SnapshotMeta, StorageError, StorageIOError, StoredMembership, Types,
@@ -29,7 +28,7 @@ pub(crate) struct StateStore {
     membership: StoredMembership,
     snapshots: SnapshotDir,
     view: Arc<View>,
-    fatal: Fatal,
+    storage: Storage,
 }
 
 impl StateStore {
@@ -39,14 +38,13 @@ impl StateStore {
     /// No snapshot is sound that reaches as far as the beginning of the log: the records between
     /// are lost on this node.
     pub(crate) fn open(
-        disk: Disk,
+        storage: Storage,
         state_dir: &Path,
         cluster: &str,
         purged: Option<LogId>,
         view: Arc<View>,
-        fatal: Fatal,
     ) -> Result<Self, StartError> {
-        let snapshots = SnapshotDir::open(disk, state_dir, cluster)
+        let snapshots = SnapshotDir::open(storage.disk.clone(), state_dir, cluster)
             .map_err(|error| unusable(&state_dir.join("snapshots"), error))?;
         let files = snapshots.files().map_err(|error| unusable(snapshots.path(), error))?;
         let mut store = Self {
@@ -55,7 +53,7 @@ impl StateStore {
             membership: StoredMembership::default(),
             snapshots,
             view,
-            fatal,
+            storage,
         };
         let mut damaged = Vec::new();
         for path in files {
@@ -113,7 +111,7 @@ impl StateStore {
             },
             state: self.state.clone(),
             snapshots: self.snapshots.clone(),
-            fatal: self.fatal.clone(),
+            storage: self.storage.clone(),
         }
     }
 }
@@ -123,18 +121,18 @@ pub(crate) struct Builder {
     meta: SnapshotMeta,
     state: State,
     snapshots: SnapshotDir,
-    fatal: Fatal,
+    storage: Storage,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, StorageError> {
         let (meta, state, snapshots) =
             (self.meta.clone(), self.state.clone(), self.snapshots.clone());
-        let disk = snapshots.disk().clone();
-        let made = stored(&disk, &self.fatal, "the snapshot cannot be written", move || {
+        let space = self.storage.space.clone();
+        let made = stored(&self.storage, "the snapshot cannot be written", move || {
             let bytes = snapshot::encode(snapshots.cluster(), &meta, &state)
                 .map_err(|error| error.to_string())?;
-            snapshots.store(&meta, &bytes).map_err(|error| error.to_string())?;
+            keep(&snapshots, &space, &meta, &bytes)?;
             tracing::info!(
                 index = meta.last_log_id.map(|id| id.index),
                 bytes = bytes.len(),
@@ -195,17 +193,16 @@ impl RaftStateMachine<Types> for StateStore {
     ) -> Result<(), StorageError> {
         let bytes = snapshot.into_inner();
         let (snapshots, expected) = (self.snapshots.clone(), meta.clone());
-        let disk = snapshots.disk().clone();
-        let content =
-            stored(&disk, &self.fatal, "the received snapshot cannot be stored", move || {
-                let content = snapshot::decode(snapshots.cluster(), &bytes)
-                    .map_err(|error| error.to_string())?;
-                if content.meta.last_log_id != expected.last_log_id {
-                    return Err("it covers another part of the log than announced".to_owned());
-                }
-                snapshots.store(&content.meta, &bytes).map_err(|error| error.to_string())?;
-                Ok(content)
-            });
+        let space = self.storage.space.clone();
+        let content = stored(&self.storage, "the received snapshot cannot be stored", move || {
+            let content =
+                snapshot::decode(snapshots.cluster(), &bytes).map_err(|error| error.to_string())?;
+            if content.meta.last_log_id != expected.last_log_id {
+                return Err("it covers another part of the log than announced".to_owned());
+            }
+            keep(&snapshots, &space, &content.meta, &bytes)?;
+            Ok(content)
+        });
         let content = content.await.map_err(|text| {
             StorageError::from(StorageIOError::write_snapshot(
                 Some(meta.signature()),
@@ -222,8 +219,7 @@ impl RaftStateMachine<Types> for StateStore {
     /// made again from memory.
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
         let snapshots = self.snapshots.clone();
-        let disk = snapshots.disk().clone();
-        let read = disk.work(move || {
+        let read = self.storage.disk.work(move || {
             let path = snapshots.files()?.into_iter().next();
             path.map(|path| snapshots.read(&path)).transpose()
         });
@@ -241,20 +237,33 @@ impl RaftStateMachine<Types> for StateStore {
     }
 }
 
+/// Stores a snapshot, with the ballast's room if there is no other.
+fn keep(
+    snapshots: &SnapshotDir,
+    space: &Space,
+    meta: &SnapshotMeta,
+    bytes: &[u8],
+) -> Result<(), String> {
+    let mut stored = snapshots.store(meta, bytes);
+    if stored.as_ref().is_err_and(is_no_room) && space.make_room() {
+        stored = snapshots.store(meta, bytes);
+    }
+    stored.map_err(|error| error.to_string())
+}
+
 /// Disk work off the engine's tasks; a failure stops the node.
 async fn stored<T: Send + 'static>(
-    disk: &Disk,
-    fatal: &Fatal,
+    storage: &Storage,
     what: &str,
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
-    let result = match disk.work(work).await {
+    let result = match storage.disk.work(work).await {
         Ok(result) => result,
         Err(error) => Err(error.to_string()),
     };
     result.map_err(|error| {
         let text = format!("{what}: {error}; check the disk of state_dir");
-        fatal.raise(text.clone());
+        storage.fatal.raise(text.clone());
         text
     })
 }

@@ -34,6 +34,8 @@ pub struct ClusterStatus {
     pub dropped_soft: u64,
     /// Connections to the peer port that were refused since start.
     pub refused_peers: u64,
+    /// Whether this node takes no changes because its disk is full.
+    pub disk_full: bool,
 }
 
 /// The part a node plays.

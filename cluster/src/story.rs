@@ -114,6 +114,7 @@ mod tests {
             voters: voters.collect(),
             dropped_soft: 0,
             refused_peers: 0,
+            disk_full: false,
         }
     }
 

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+use super::backend::Backend;
 
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
@@ -42,11 +46,28 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+pub(super) fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => {}
+        // What the file system cannot promise has to be written.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            let block = [0xa5; 1 << 16];
+            for _ in 0..bytes.div_ceil(block.len() as u64) {
+                file.write_all(&block)?;
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    file.set_len(bytes)
+}
+
 pub(super) fn database(builder: &Builder, path: &Path) -> Result<Database, DatabaseError> {
     let mut options = OpenOptions::new();
     let file =
         options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     // One that was made with another mode, by a restore perhaps.
     file.set_permissions(Permissions::from_mode(0o600))?;
-    builder.create_with_backend(FileBackend::new(file)?)
+    builder.create_with_backend(Backend(FileBackend::new(file)?))
 }

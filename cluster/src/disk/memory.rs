@@ -50,6 +50,8 @@ struct Inner {
     plan: BTreeMap<u64, Fault>,
     reads_fail: bool,
     capacity: Option<u64>,
+    /// Bytes of files that only take room.
+    reserved: BTreeMap<u64, u64>,
     stalled_until: Option<Instant>,
 }
 
@@ -83,6 +85,12 @@ impl MemoryDisk {
         inner.off = false;
         inner.reads_fail = false;
         inner.plan.clear();
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.inner().used()
     }
 
     /// Bytes that fit; unlimited at first.
@@ -196,6 +204,19 @@ impl MemoryDisk {
         Ok(())
     }
 
+    pub(super) fn reserve(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.powered()?;
+        let number = match inner.file(path) {
+            Ok(number) => number,
+            Err(_) => inner.make_file(path)?,
+        };
+        let now = inner.reserved.get(&number).copied().unwrap_or(0);
+        inner.room_for(bytes.saturating_sub(now))?;
+        inner.reserved.insert(number, bytes);
+        Ok(())
+    }
+
     pub(super) fn open(&self, path: &Path) -> Result<impl StorageBackend, DatabaseError> {
         let mut inner = self.inner();
         inner.powered()?;
@@ -256,9 +277,15 @@ impl Inner {
 
     fn room_for(&self, more: u64) -> io::Result<()> {
         let Some(capacity) = self.capacity else { return Ok(()) };
-        let used = self.names.files().filter_map(|number| self.files.get(&number));
-        let used: u64 = used.map(|content| content.bytes().len() as u64).sum();
-        if used + more > capacity { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if self.used() + more > capacity { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn used(&self) -> u64 {
+        let size = |number| {
+            let bytes = self.files.get(&number).map_or(0, |content| content.bytes().len() as u64);
+            bytes + self.reserved.get(&number).copied().unwrap_or(0)
+        };
+        self.names.files().map(size).sum()
     }
 
     fn sync(&mut self, number: u64) -> io::Result<()> {

@@ -7,6 +7,7 @@
 //! The rule both keep: bytes are safe after the sync of their file, names after the sync of
 //! their directory, and nothing is safe before.
 
+mod backend;
 mod content;
 mod files;
 mod memory;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, DatabaseError};
 
+use backend::Backend;
 pub use content::Loss;
 pub use memory::{Fault, MemoryDisk};
 
@@ -128,6 +130,14 @@ impl Disk {
         }
     }
 
+    /// Takes room on the disk: a file of `bytes` bytes that hold nothing. Not synced.
+    pub(crate) fn reserve(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        match self {
+            Self::Files => files::reserve(path, bytes),
+            Self::Memory(disk) => disk.reserve(path, bytes),
+        }
+    }
+
     /// Opens the database at `path`, or makes it.
     pub(crate) fn database(&self, path: &Path) -> Result<Database, DatabaseError> {
         let mut builder = Builder::new();
@@ -135,7 +145,7 @@ impl Disk {
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         match self {
             Self::Files => files::database(&builder, path),
-            Self::Memory(disk) => builder.create_with_backend(disk.open(path)?),
+            Self::Memory(disk) => builder.create_with_backend(Backend(disk.open(path)?)),
         }
     }
 

@@ -75,12 +75,15 @@ pub(crate) enum Unconfirmed {
     Busy,
     /// Perhaps applied later.
     Unknown,
+    /// Surely not applied: the leader's disk is full.
+    DiskFull,
 }
 
 impl From<Unconfirmed> for ProposeError {
     fn from(reason: Unconfirmed) -> Self {
         match reason {
             Unconfirmed::Busy => Self::Busy,
+            Unconfirmed::DiskFull => Self::DiskFull,
             Unconfirmed::NotLeader | Unconfirmed::Unknown => Self::NoQuorum,
         }
     }
@@ -92,6 +95,13 @@ pub(crate) struct AppendDto {
     previous: Option<LogIdDto>,
     entries: Vec<EntryDto>,
     committed: Option<LogIdDto>,
+}
+
+impl AppendDto {
+    /// Whether it brings nothing to store.
+    pub(crate) fn is_heartbeat(&self) -> bool {
+        self.entries.is_empty()
+    }
 }
 
 impl From<&AppendEntriesRequest<Types>> for AppendDto {

@@ -9,9 +9,11 @@ use openraft::{CommittedLeaderId, RaftLogReader};
 
 use super::*;
 use crate::command::{Command, SoftBatch};
-use crate::disk::{Fault, MemoryDisk};
+use crate::disk::{Disk, Fault, MemoryDisk};
+use crate::fatal::Fatal;
 use crate::log_file;
 use crate::log_store::LogStore;
+use crate::record::NodeId;
 use crate::types::Proposal;
 
 fn open(dir: &Path) -> (LogStore, StateStore) {
@@ -19,12 +21,23 @@ fn open(dir: &Path) -> (LogStore, StateStore) {
 }
 
 fn open_on(disk: &Disk, dir: &Path) -> (LogStore, StateStore) {
-    let fatal = Fatal::new();
-    let opened = log_file::open(disk, dir, "alpha", 1).unwrap();
+    let storage = Storage::open(disk.clone(), dir).unwrap();
+    let opened = log_file::open(&storage, dir, "alpha", 1).unwrap();
     let (purged, view) = (opened.purged, Arc::new(View::new()));
-    let log = LogStore::new(disk.clone(), opened, fatal.clone());
-    let state = StateStore::open(disk.clone(), dir, "alpha", purged, view, fatal).unwrap();
+    let log = LogStore::new(storage.clone(), opened);
+    let state = StateStore::open(storage, dir, "alpha", purged, view).unwrap();
     (log, state)
+}
+
+fn open_log(disk: &Disk, dir: &Path) -> (LogStore, Fatal) {
+    let storage = Storage::open(disk.clone(), dir).unwrap();
+    let opened = log_file::open(&storage, dir, "alpha", 1).unwrap();
+    (LogStore::new(storage.clone(), opened), storage.fatal)
+}
+
+fn refused(dir: &Path, node: NodeId) -> String {
+    let storage = Storage::open(Disk::Files, dir).unwrap();
+    log_file::open(&storage, dir, "alpha", node).err().unwrap().to_string()
 }
 
 struct OnFiles;
@@ -80,10 +93,10 @@ async fn the_log_is_the_same_after_a_restart_and_beyond_the_tail() {
     assert_eq!(indexes(&mut log, 0..12).await, [10, 11], "from disk, below the tail");
     closed(log).await;
 
-    let fatal = Fatal::new();
-    let opened = log_file::open(&Disk::Files, dir.path(), "alpha", 1).unwrap();
+    let storage = Storage::open(Disk::Files, dir.path()).unwrap();
+    let opened = log_file::open(&storage, dir.path(), "alpha", 1).unwrap();
     assert_eq!(opened.boot, 2);
-    let mut log = LogStore::new(Disk::Files, opened, fatal);
+    let mut log = LogStore::new(storage, opened);
     let state = log.get_log_state().await.unwrap();
     assert_eq!(state.last_purged_log_id.unwrap().index, 9);
     assert_eq!(state.last_log_id.unwrap().index, 4990);
@@ -100,10 +113,10 @@ async fn indexes(log: &mut LogStore, range: std::ops::Range<u64>) -> Vec<u64> {
 async fn a_directory_of_another_node_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(dir.path());
-    let busy = log_file::open(&Disk::Files, dir.path(), "alpha", 1).err().unwrap().to_string();
+    let busy = refused(dir.path(), 1);
     assert!(busy.contains("another trigon runs on this directory"), "{busy}");
     closed(log).await;
-    let foreign = log_file::open(&Disk::Files, dir.path(), "alpha", 2).err().unwrap().to_string();
+    let foreign = refused(dir.path(), 2);
     assert!(foreign.contains("belongs to node 1 of cluster \"alpha\""), "{foreign}");
 }
 
@@ -120,12 +133,7 @@ async fn an_entry_of_a_newer_build_stops_the_node() {
         transaction.open_table(log_file::LOG).unwrap().insert(0, newer).unwrap();
         transaction.commit().unwrap();
     }
-    let fatal = Fatal::new();
-    let mut log = LogStore::new(
-        Disk::Files,
-        log_file::open(&Disk::Files, dir.path(), "alpha", 1).unwrap(),
-        fatal.clone(),
-    );
+    let (mut log, fatal) = open_log(&Disk::Files, dir.path());
     log.try_get_log_entries(0..2).await.unwrap_err();
     let reason = fatal.raised().await;
     assert!(reason.contains("entry 0: log entry has format version 9"), "{reason}");
@@ -147,8 +155,9 @@ async fn with_two_snapshots(purged: u64) -> (tempfile::TempDir, Vec<PathBuf>) {
 }
 
 fn reopen(dir: &Path) -> Result<StateStore, StartError> {
-    let opened = log_file::open(&Disk::Files, dir, "alpha", 1).unwrap();
-    StateStore::open(Disk::Files, dir, "alpha", opened.purged, Arc::new(View::new()), Fatal::new())
+    let storage = Storage::open(Disk::Files, dir).unwrap();
+    let opened = log_file::open(&storage, dir, "alpha", 1).unwrap();
+    StateStore::open(storage, dir, "alpha", opened.purged, Arc::new(View::new()))
 }
 
 #[tokio::test]
@@ -182,10 +191,7 @@ async fn a_damaged_snapshot_falls_back_to_the_older_when_the_log_still_reaches_i
 #[tokio::test]
 async fn a_failed_sync_is_never_reported_as_stored_and_stops_the_node() {
     let memory = MemoryDisk::default();
-    let disk = Disk::Memory(memory.clone());
-    let opened = log_file::open(&disk, Path::new("/state"), "alpha", 1).unwrap();
-    let fatal = Fatal::new();
-    let mut log = LogStore::new(disk, opened, fatal.clone());
+    let (mut log, fatal) = open_log(&Disk::Memory(memory.clone()), Path::new("/state"));
     log.blocking_append([entry(0)]).await.unwrap();
     memory.plan(memory.points() + 1, Fault::SyncFails);
     log.blocking_append([entry(1)]).await.unwrap_err();
@@ -197,9 +203,7 @@ async fn a_failed_sync_is_never_reported_as_stored_and_stops_the_node() {
 #[tokio::test]
 async fn a_reader_that_comes_after_a_truncation_or_purge_gets_what_is_left() {
     let dir = tempfile::tempdir().unwrap();
-    let fatal = Fatal::new();
-    let opened = log_file::open(&Disk::Files, dir.path(), "alpha", 1).unwrap();
-    let mut log = LogStore::new(Disk::Files, opened, fatal.clone());
+    let (mut log, fatal) = open_log(&Disk::Files, dir.path());
     log.blocking_append((0..10).map(entry)).await.unwrap();
     let mut reader = log.get_log_reader().await;
     log.truncate(entry(5).log_id).await.unwrap();
@@ -210,4 +214,41 @@ async fn a_reader_that_comes_after_a_truncation_or_purge_gets_what_is_left() {
         assert_eq!(found, expected, "{start}..{end}");
     }
     assert!(!fatal.is_raised());
+}
+
+#[tokio::test]
+async fn a_full_disk_gives_up_its_ballast_and_loses_nothing() {
+    let memory = MemoryDisk::default();
+    let disk = Disk::Memory(memory.clone());
+    let (mut log, mut state) = open_on(&disk, Path::new("/state"));
+    let space = state.storage.space.clone();
+    memory.set_capacity(Some(memory.used()));
+    let mut next = 0;
+    while !space.is_full() {
+        log.blocking_append((next..next + 100).map(entry)).await.unwrap();
+        next += 100;
+    }
+    // The write that found no room is there, a snapshot fits, and the log can be cut.
+    state.apply((0..next).map(entry)).await.unwrap();
+    state.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    log.purge(entry(next - 10).log_id).await.unwrap();
+    assert!(!space.recover(), "half a ballast would be gone at once");
+    memory.set_capacity(Some(memory.used() + 3 * crate::space::BALLAST));
+    assert!(space.recover() && !space.is_full());
+    drop((log, state));
+    memory.power_off(crate::disk::Loss::All);
+    memory.power_on();
+    let (mut log, state) = open_on(&disk, Path::new("/state"));
+    assert_eq!(log.try_get_log_entries(0..u64::MAX).await.unwrap().len(), 9);
+    assert_eq!(state.last_applied, Some(entry(next - 1).log_id));
+}
+
+#[tokio::test]
+async fn a_start_on_a_full_disk_uses_the_ballast() {
+    let memory = MemoryDisk::default();
+    let disk = Disk::Memory(memory.clone());
+    drop(open_on(&disk, Path::new("/state")));
+    memory.set_capacity(Some(memory.used()));
+    let (mut log, _state) = open_on(&disk, Path::new("/state"));
+    log.save_vote(&crate::types::Vote::new(2, 1)).await.unwrap();
 }

@@ -85,7 +85,6 @@ type Stores = (LogStore, StateStore);
 /// points of its own.
 async fn carry_out(
     operation: Operation,
-    disk: &Disk,
     (mut log, mut state): Stores,
     (meta, bytes): (SnapshotMeta, Vec<u8>),
 ) -> (bool, Option<Stores>) {
@@ -106,8 +105,9 @@ async fn carry_out(
             state.install_snapshot(&meta, Box::new(Cursor::new(bytes))).await.is_ok()
         }
         Operation::Open => {
+            let storage = state.storage.clone();
             drop((log, state));
-            let opened = log_file::open(disk, Path::new(DIR), "alpha", 1);
+            let opened = log_file::open(&storage, Path::new(DIR), "alpha", 1);
             return (opened.is_ok_and(|opened| opened.database.close().is_ok()), None);
         }
         Operation::Close => {
@@ -121,12 +121,13 @@ async fn carry_out(
 /// What a start finds. It must not fail.
 async fn found(disk: &Disk, what: &str) -> Known {
     let dir = Path::new(DIR);
-    let opened = log_file::open(disk, dir, "alpha", 1);
+    let storage = Storage::open(disk.clone(), dir).unwrap();
+    let opened = log_file::open(&storage, dir, "alpha", 1);
     let opened = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
-    let (fatal, purged) = (Fatal::new(), opened.purged);
-    let mut log = LogStore::new(disk.clone(), opened, fatal.clone());
+    let (fatal, purged) = (storage.fatal.clone(), opened.purged);
+    let mut log = LogStore::new(storage.clone(), opened);
     let view = Arc::new(View::new());
-    let state = StateStore::open(disk.clone(), dir, "alpha", purged, view, fatal.clone());
+    let state = StateStore::open(storage, dir, "alpha", purged, view);
     let state = state.unwrap_or_else(|error| panic!("{what}: {error}"));
     let entries = log.try_get_log_entries(0..u64::MAX).await.unwrap();
     let ends = log.get_log_state().await.unwrap();
@@ -155,8 +156,7 @@ async fn without_faults(operation: Option<Operation>) -> (Known, u64) {
     let before = memory.points();
     let stores = match operation {
         Some(operation) => {
-            let (done, stores) =
-                carry_out(operation, &disk, stores, foreign_snapshot().await).await;
+            let (done, stores) = carry_out(operation, stores, foreign_snapshot().await).await;
             assert!(done, "{operation:?}");
             stores
         }
@@ -188,7 +188,7 @@ async fn every_power_cut_leaves_what_was_acknowledged_and_no_half_of_anything() 
                 let disk = Disk::Memory(memory.clone());
                 let stores = prepared(&disk).await;
                 memory.plan(memory.points() + cut, Fault::PowerOff(loss));
-                let (done, stores) = carry_out(operation, &disk, stores, snapshot.clone()).await;
+                let (done, stores) = carry_out(operation, stores, snapshot.clone()).await;
                 assert_eq!(memory.is_off(), cut <= points, "{what}: the point was not reached");
                 memory.power_off(loss);
                 drop(stores);
@@ -219,9 +219,9 @@ async fn a_failed_sync_at_any_point_is_fatal_and_never_reported_as_done() {
             let memory = MemoryDisk::default();
             let disk = Disk::Memory(memory.clone());
             let stores = prepared(&disk).await;
-            let fatal = stores.1.fatal.clone();
+            let fatal = stores.1.storage.fatal.clone();
             memory.plan(memory.points() + at, Fault::SyncFails);
-            let (done, stores) = carry_out(operation, &disk, stores, snapshot.clone()).await;
+            let (done, stores) = carry_out(operation, stores, snapshot.clone()).await;
             assert!(!done, "{what}: reported as done");
             assert!(fatal.is_raised(), "{what}: goes on");
             memory.power_off(Loss::All);
@@ -238,8 +238,9 @@ async fn a_disk_that_cannot_be_read_is_refused_at_start() {
     let memory = MemoryDisk::default();
     let disk = Disk::Memory(memory.clone());
     drop(prepared(&disk).await);
+    let storage = Storage::open(disk.clone(), Path::new(DIR)).unwrap();
     memory.plan(memory.points() + 1, Fault::ReadsFail);
     disk.sync_dir(Path::new(DIR)).unwrap();
-    let refused = log_file::open(&disk, Path::new(DIR), "alpha", 1).err().unwrap().to_string();
+    let refused = log_file::open(&storage, Path::new(DIR), "alpha", 1).err().unwrap().to_string();
     assert!(refused.contains("/state/raft.redb: the disk cannot be read"), "{refused}");
 }
