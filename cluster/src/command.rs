@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::group::Group;
+use crate::pair::{Merge, Parent};
 use crate::record::{
     Ban, ExApp, FrpPki, Millis, NodeId, SessionKey, Strike, Subnet, Tenant, Tunnel, User,
 };
+use crate::state::State;
 
 /// A change of the replicated state. A command this build does not know stops the node; it is
 /// never skipped, because skipping would make the replicas differ.
@@ -59,6 +62,21 @@ pub enum Command {
         /// When; later failures count.
         at: Millis,
     },
+    /// The first entry of a branch that leaves another one: everything known until then.
+    Genesis(Box<Genesis>),
+    /// A part of what a branch that ended gives to this one.
+    Merge(Merge),
+}
+
+/// How a branch begins, see [`Command::Genesis`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Genesis {
+    /// The branch that begins.
+    pub group: Group,
+    /// Where it leaves the one before.
+    pub parent: Parent,
+    /// The state at that place.
+    pub state: State,
 }
 
 /// What several nodes collected, in one log entry. One without parts is a tick: it only moves the
@@ -135,6 +153,7 @@ pub enum Reply {
 mod tests {
     use super::*;
     use crate::codec;
+    use crate::pair::{Item, Stamp};
     use crate::record::{AccessLevel, Route};
 
     /// One of each command, in the order of the enum.
@@ -152,6 +171,8 @@ mod tests {
             }],
         };
         let tenant = Tenant::new("second");
+        let group = crate::pair::group(2);
+        let parent = Parent { group: crate::pair::group(1), entries: 300 };
         let tunnel = Tunnel {
             tenant: tenant.clone(),
             port: 23000,
@@ -199,6 +220,19 @@ mod tests {
                 reason: "why".into(),
             }),
             Command::Pardon { subnet: "2001:db8::1".parse().unwrap(), at: 1003 },
+            Command::Genesis(Box::new(Genesis { group, parent, state: State::default() })),
+            Command::Merge(Merge {
+                from: group,
+                items: vec![
+                    Item::Pardon { subnet: "192.0.2.7".parse().unwrap(), at: 1004 },
+                    Item::ExApp {
+                        tenant: Tenant::default(),
+                        id: "app".into(),
+                        stamp: Stamp { generation: 1, at: 1005, node: 2 },
+                        record: None,
+                    },
+                ],
+            }),
         ]
     }
 

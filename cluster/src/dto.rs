@@ -183,7 +183,7 @@ mod tests {
         let ticket = Some(Ticket { node: 2, boot: 3, seq: 4 });
         let payloads = [
             EntryPayload::Blank,
-            EntryPayload::Normal(Proposal { ticket, command }),
+            EntryPayload::Normal(Proposal { ticket, at: 1006, command }),
             EntryPayload::Membership(Membership::new(vec![voters], BTreeSet::from([1, 2, 9]))),
         ];
         let mut lines = Vec::new();

@@ -35,7 +35,7 @@ impl Engine {
             fits(&command)?;
             let seq = self.seq.fetch_add(1, Ordering::Relaxed);
             let ticket = Ticket { node: self.config.node_id, boot: self.boot, seq };
-            Proposal { ticket: Some(ticket), command: Arc::new(command) }
+            Proposal { ticket: Some(ticket), at: (self.clock)(), command: Arc::new(command) }
         };
         let _permit = self.own_open.try_acquire().map_err(|_| ProposeError::Busy)?;
         loop {

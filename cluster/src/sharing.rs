@@ -165,7 +165,8 @@ impl Engine {
     }
 
     async fn write_batch(self: Arc<Self>, batch: SoftBatch, outcomes: Vec<Outcome>) {
-        let proposal = Proposal { ticket: None, command: Arc::new(Command::Soft(batch)) };
+        let at = batch.now;
+        let proposal = Proposal { ticket: None, at, command: Arc::new(Command::Soft(batch)) };
         let written = self.write(proposal, Instant::now() + WRITE_LIMIT).await.map(|_| ());
         for outcome in outcomes {
             let _ = outcome.send(written);

@@ -187,10 +187,9 @@ mod tests {
 
         let mut state = State::default();
         let ticket = crate::state::Ticket { node: 2, boot: 3, seq: 4 };
-        state.apply_once(
-            Some(ticket),
-            &Command::DeleteExApp { tenant: Tenant::new("second"), id: "app".into() },
-        );
+        let command = Command::DeleteExApp { tenant: Tenant::new("second"), id: "app".into() };
+        let command = std::sync::Arc::new(command);
+        state.apply_once(&crate::types::Proposal { ticket: Some(ticket), at: 899, command });
         let strike = Strike { node: 1, address: [192, 0, 2, 7].into(), at: 900 };
         let part =
             SoftPart { origin: 1, boot: 2, seq: 3, strikes: vec![strike], ..SoftPart::default() };

@@ -165,9 +165,7 @@ impl RaftStateMachine<Types> for StateStore {
             self.last_applied = Some(entry.log_id);
             replies.push(match entry.payload {
                 EntryPayload::Blank => Reply::Done,
-                EntryPayload::Normal(proposal) => {
-                    self.state.apply_once(proposal.ticket, &proposal.command)
-                }
+                EntryPayload::Normal(proposal) => self.state.apply_once(&proposal),
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Reply::Done

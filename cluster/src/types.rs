@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Reply};
 use crate::dice::Runtime;
-use crate::record::NodeId;
+use crate::record::{Millis, NodeId};
 use crate::state::Ticket;
 
 /// A member as the raft group knows it: its number, and in the upper half how often it came back
@@ -40,6 +40,8 @@ openraft::declare_raft_types!(
 pub(crate) struct Proposal {
     /// Keeps a repeated proposal from being applied twice; soft changes have none.
     pub(crate) ticket: Option<Ticket>,
+    /// When it was proposed, by the proposer's clock; what branches are merged by.
+    pub(crate) at: Millis,
     /// Shared, because the engine clones entries on their way to disk and to each peer.
     pub(crate) command: Arc<Command>,
 }

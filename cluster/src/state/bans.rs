@@ -32,6 +32,11 @@ impl Bans {
     pub(super) fn pardon(&mut self, subnet: Subnet, at: Millis) -> bool {
         let before = self.set.len();
         remove(&mut self.set, |known, _| subnet.covers(known));
+        self.remember_pardon(subnet, at);
+        self.set.len() < before
+    }
+
+    fn remember_pardon(&mut self, subnet: Subnet, at: Millis) {
         let latest = self.pardons.get(&subnet).copied().unwrap_or(0).max(at);
         self.pardons.insert(subnet, latest);
         if self.pardons.len() > MAX_PARDONS {
@@ -40,7 +45,6 @@ impl Bans {
                 self.pardons.remove(&oldest);
             }
         }
-        self.set.len() < before
     }
 
     /// When the first ban or pardon has had its time.
@@ -71,6 +75,45 @@ impl Bans {
             return None;
         }
         Subnet::around(address).filter_map(|subnet| self.pardons.get(&subnet)).copied().max()
+    }
+
+    /// Takes over a pardon another branch gave: bans set before it end.
+    pub(super) fn merge_pardon(&mut self, subnet: Subnet, at: Millis) -> bool {
+        if self.pardons.get(&subnet).is_some_and(|known| *known >= at) {
+            return false;
+        }
+        remove(&mut self.set, |known, ban| subnet.covers(known) && ban.since < at);
+        self.remember_pardon(subnet, at);
+        true
+    }
+
+    /// Takes over a ban another branch set, unless a later pardon lifted it. Of two bans of one
+    /// subnet the later end counts, and the words of the later one.
+    pub(super) fn merge_ban(&mut self, ban: &Ban) -> bool {
+        self.joined(ban).is_some_and(|ban| self.set(&ban))
+    }
+
+    /// Whether [`Self::merge_ban`] would change anything.
+    pub(super) fn would_change(&self, ban: &Ban) -> bool {
+        self.joined(ban).is_some()
+    }
+
+    fn joined(&self, ban: &Ban) -> Option<Ban> {
+        let lifts =
+            |(subnet, at): (&Subnet, &Millis)| subnet.covers(&ban.subnet) && ban.since < *at;
+        if self.pardons.iter().any(lifts) {
+            return None;
+        }
+        let Some(known) = self.set.get(&ban.subnet) else { return Some(ban.clone()) };
+        let words = |ban: &Ban| (ban.since, ban.node, ban.reason.clone());
+        let later = if words(known) < words(ban) { ban } else { known };
+        let until = known.until.zip(ban.until).map(|(a, b)| a.max(b));
+        let joined = Ban { until, ..later.clone() };
+        (joined != **known).then_some(joined)
+    }
+
+    pub(super) fn pardons(&self) -> impl Iterator<Item = (&Subnet, &Millis)> {
+        self.pardons.iter()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Ban>> {

@@ -11,6 +11,8 @@
 mod bans;
 mod by_tenant;
 mod exapps;
+mod journal;
+mod merge;
 mod once;
 mod parts;
 mod sessions;
@@ -22,15 +24,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Command, Reply, SoftBatch};
+use crate::command::{Command, Genesis, Reply, SoftBatch};
 use crate::record::{
     Ban, ExApp, FrpPki, MAX_REASON, MAX_TUNNELS, Millis, Moment, NodeId, SLACK, Session,
     SessionKey, Strike, Tenant, Tunnel,
 };
+use crate::types::Proposal;
 
 use bans::Bans;
 use by_tenant::ByTenant;
 use exapps::ExApps;
+use journal::Journal;
 use once::Once;
 pub(crate) use once::{Ticket, WINDOW};
 use parts::Parts;
@@ -46,6 +50,7 @@ pub struct State {
     strikes: Strikes,
     bans: Bans,
     once: Once,
+    journal: Journal,
     parts: Parts,
     /// The cluster's clock.
     clock: Millis,
@@ -123,17 +128,29 @@ impl State {
                 let struck = self.strikes.pardon(subnet, *at);
                 done_if(self.bans.pardon(*subnet, *at) || struck)
             }
+            Command::Genesis(genesis) => {
+                let Genesis { group, parent, state } = &**genesis;
+                let sessions = std::mem::take(&mut self.sessions);
+                *self = Self { sessions, local: self.local, ..state.clone() };
+                self.journal.fork(group.generation, *parent);
+                Reply::Done
+            }
+            Command::Merge(merge) => self.merge(merge),
         }
     }
 
     /// Carries out a proposal, but only the first time its ticket is seen; then the first answer
     /// is given again.
-    pub(crate) fn apply_once(&mut self, ticket: Option<Ticket>, command: &Command) -> Reply {
-        let Some(ticket) = ticket else { return self.apply(command) };
+    pub(crate) fn apply_once(&mut self, proposal: &Proposal) -> Reply {
+        let Proposal { ticket, at, command } = proposal;
+        let Some(ticket) = *ticket else { return self.apply(command) };
         if let Some(reply) = self.once.earlier(ticket) {
             return reply;
         }
         let reply = self.apply(command);
+        if reply == Reply::Done {
+            self.journal.note(command, *at, ticket.node);
+        }
         self.once.remember(ticket, reply);
         reply
     }

@@ -69,7 +69,7 @@ fn entry(index: u64) -> Entry {
     let command = Arc::new(Command::Soft(SoftBatch { now: index, ..SoftBatch::default() }));
     Entry {
         log_id: LogId::new(CommittedLeaderId::new(1, 1), index),
-        payload: EntryPayload::Normal(Proposal { ticket: None, command }),
+        payload: EntryPayload::Normal(Proposal { ticket: None, at: index, command }),
     }
 }
 
