@@ -1,7 +1,7 @@
 //! How the members of a test's cluster come to be one: the only file that knows.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::machine::Machine;
@@ -44,4 +44,25 @@ pub(crate) async fn form(directory: &Path, members: &mut [&mut Machine]) {
 /// Where a member listens for the others.
 pub(crate) fn control(address: Ipv4Addr) -> SocketAddr {
     SocketAddr::from((address, CLUSTER_PORT))
+}
+
+/// What proves to `to` that somebody is that member.
+pub(crate) struct Papers {
+    pub(crate) authority: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    /// What `to` is called in its own certificate.
+    pub(crate) server_name: String,
+}
+
+/// Those of `member`.
+pub(crate) fn papers(member: &Machine, to: &Machine) -> Papers {
+    let files = member.dir().parent().unwrap().join("certificates");
+    let number = member.number();
+    Papers {
+        authority: files.join("ca.crt"),
+        certificate: files.join(format!("node-{number}.crt")),
+        key: files.join(format!("node-{number}.key")),
+        server_name: format!("node-{}.trigon.trigon.internal", to.number()),
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::support::{eventually, http};
 /// Where nodes serve ExApps, and where tunnel clients come.
 pub(crate) const HTTP_PORT: u16 = 8780;
 pub(crate) const FRP_PORT: u16 = 8782;
+const METRICS_PORT: u16 = 9108;
 
 /// What a node logs when a virtual router has changed its state.
 const CHANGED: &str = "virtual router changed its state";
@@ -73,7 +74,8 @@ impl Machine {
         let serving = self.serving.as_deref().unwrap_or_default();
         let text = format!(
             "[node]\nname = \"{}\"\nstate_dir = \"{dir}/state\"\n\
-             admin_socket = \"{dir}/admin.sock\"\n{node}\n{cluster}\n{serving}\n",
+             admin_socket = \"{dir}/admin.sock\"\n{node}\n\
+             [metrics]\nlisten = \"127.0.0.1:{METRICS_PORT}\"\n{cluster}\n{serving}\n",
             self.host.name(),
         );
         fs::write(self.dir.join("trigon.toml"), text).unwrap();
@@ -163,6 +165,11 @@ impl Machine {
         self.disk.fail(self.process.as_ref().unwrap(), &self.dir);
     }
 
+    /// Its private directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Whether this machine runs and its kernel owns `address`. After a power cut the kernel of
     /// the namespace lives on and may still have it, but that machine is no more.
     pub(crate) fn holds(&self, address: Ipv4Addr) -> bool {
@@ -202,7 +209,19 @@ impl Machine {
 
     /// Asks this node from its own machine, so that it can be asked whatever the network does.
     pub(crate) async fn ask(&self, request: Request<Full<Bytes>>) -> Option<Response<Bytes>> {
-        let to = SocketAddr::from(([127, 0, 0, 1], HTTP_PORT));
+        self.ask_port(HTTP_PORT, request).await
+    }
+
+    /// The value of a counter without labels.
+    pub(crate) async fn counter(&self, name: &str) -> u64 {
+        let page = self.ask_port(METRICS_PORT, http::get("/metrics", &[])).await.unwrap();
+        let text = String::from_utf8_lossy(page.body()).into_owned();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    async fn ask_port(&self, port: u16, request: Request<Full<Bytes>>) -> Option<Response<Bytes>> {
+        let to = SocketAddr::from(([127, 0, 0, 1], port));
         let connect = move || TcpStream::connect_timeout(&to, Duration::from_secs(1));
         let stream = self.host.within(connect).unwrap().ok()?;
         stream.set_nonblocking(true).unwrap();

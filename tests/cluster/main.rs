@@ -2,7 +2,7 @@
 //!
 //! `table` holds what an operator may expect, row by row; `quorum` makes the failures and `judge`
 //! holds the place against the row, `document` the page `docs/reference/failures.md`. `guests` is about
-//! what nodes tell each other about clients. The rest builds the place: `place`, `machine`,
+//! what nodes tell each other about clients, `strangers` about what comes to the cluster port. The rest builds the place: `place`, `machine`,
 //! `disk`, `tunnel`, `users`, and `forming`, the only one that knows how members find each other.
 
 #![expect(
@@ -22,6 +22,7 @@ mod judge;
 mod machine;
 mod place;
 mod quorum;
+mod strangers;
 mod table;
 mod tunnel;
 mod users;
