@@ -81,6 +81,12 @@ pub enum StartError {
     Engine(String),
 }
 
+/// What helps a node whose own memory is damaged. Its number and its vote are lost with it, so it
+/// must not come back under the same one.
+pub(crate) const REJOIN: &str = "take this node out (`trigon node remove` on another node), move \
+    the state directory away and let it join again (`trigon join`); if no other node is left, \
+    restore a backup (`trigon restore`)";
+
 fn list(problems: &[Problem]) -> String {
     let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
     lines.join("; ")

@@ -1,5 +1,5 @@
 //! A witness that came to lead lets go as soon as a serving node can take over, and so does a node
-//! whose clock is off: its stamps decide when things expire.
+//! whose clock is off, since its stamps decide when things expire, and one whose disk is full.
 //!
 //! The engine has no transfer of leadership: the witness stops its heartbeats and does not stand
 //! for election until it sees another leader. It must stay electable otherwise, because it may be
@@ -43,6 +43,9 @@ impl Engine {
         if self.config.role() == Role::Witness {
             return Some("a witness leads and a node is ready");
         }
+        if self.space.asks_for_another_leader() {
+            return Some("the disk of the leader is full");
+        }
         let local = self.view.local();
         self.timekeeper().error(local).map(|_| "the clock of the leader is off")
     }
@@ -61,6 +64,7 @@ impl Engine {
         tracing::info!(reason, "handing leadership over");
         // New entries would go out like heartbeats and renew the leases.
         self.letting_go.store(true, Ordering::Relaxed);
+        self.space.handed_over();
         self.raft.runtime_config().heartbeat(false);
         self.raft.runtime_config().elect(false);
         let deadline = Instant::now() + PATIENCE * self.lease();

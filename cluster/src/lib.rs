@@ -27,6 +27,7 @@ pub mod pair;
 pub mod record;
 
 mod batch;
+mod checked;
 mod codec;
 mod config;
 mod dice;

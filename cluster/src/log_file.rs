@@ -1,5 +1,6 @@
 //! The log file: its tables, whom it belongs to, and what is found in it at start.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -7,10 +8,10 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::codec;
+use crate::codec::{self, CodecError};
 use crate::disk::Disk;
 use crate::dto::{EntryDto, LogIdDto, VoteDto};
-use crate::error::StartError;
+use crate::error::{REJOIN, StartError};
 use crate::log_store::meta;
 use crate::log_writer::begin;
 use crate::record::NodeId;
@@ -83,7 +84,7 @@ pub(crate) fn open(
                 cluster: owner.cluster,
             });
         }
-        None => return Err(unusable(&path, "it does not say whose log it is")),
+        None => return Err(damaged(&path, "it does not say whose it is")),
     }
     let boot = row::<u64>(&database, &path, key::BOOTS)?.unwrap_or(0) + 1;
     let bytes = codec::encode(&boot).map_err(|error| unusable(&path, error))?;
@@ -101,10 +102,7 @@ pub(crate) fn open(
     if let Some(first) = first_index(&database).map_err(|error| unusable(&path, error))?
         && first != expected
     {
-        return Err(unusable(
-            &path,
-            format!("the log begins at entry {first}, expected {expected}; restore a backup"),
-        ));
+        return Err(damaged(&path, format!("it begins at entry {first}, expected {expected}")));
     }
     let last = last_entry(&database, &path)?.map(|entry| entry.log_id).or(purged);
     Ok(Opened {
@@ -157,7 +155,7 @@ fn last_entry(database: &Database, path: &Path) -> Result<Option<Entry>, StartEr
     };
     let Some(bytes) = read().map_err(|error| unusable(path, error))? else { return Ok(None) };
     let entry: EntryDto =
-        codec::decode("last log entry", &bytes).map_err(|error| unusable(path, error))?;
+        codec::decode("last log entry", &bytes).map_err(|error| unreadable(path, error))?;
     Ok(Some(entry.into()))
 }
 
@@ -169,22 +167,36 @@ fn row<T: DeserializeOwned>(
     let Some(bytes) = meta(database, key).map_err(|error| unusable(path, error))? else {
         return Ok(None);
     };
-    codec::decode(key, &bytes).map(Some).map_err(|error| unusable(path, error))
+    codec::decode(key, &bytes).map(Some).map_err(|error| unreadable(path, error))
 }
 
 fn refused(path: &Path, error: &DatabaseError) -> StartError {
-    let hint = match error {
+    match error {
         DatabaseError::DatabaseAlreadyOpen => {
-            "another trigon runs on this directory; stop it first"
+            unusable(path, format!("{error}; another trigon runs on this directory; stop it first"))
         }
-        _ => {
-            "check owner, mode and disk; if the file is damaged, restore a backup of this node or \
-             give this host a new node id with an empty directory"
+        DatabaseError::Storage(redb::StorageError::Io(error))
+            if error.kind() != io::ErrorKind::InvalidData =>
+        {
+            unusable(path, format!("{error}; check owner, mode and disk"))
         }
-    };
-    unusable(path, format!("{error}; {hint}"))
+        _ => damaged(path, error),
+    }
 }
 
-pub(crate) fn unusable(path: &Path, error: impl std::fmt::Display) -> StartError {
+/// A value of another release is no damage.
+fn unreadable(path: &Path, error: CodecError) -> StartError {
+    match error {
+        CodecError::Version { .. } => unusable(path, error),
+        error => damaged(path, error),
+    }
+}
+
+/// The file holds what it must not.
+fn damaged(path: &Path, why: impl fmt::Display) -> StartError {
+    unusable(path, format!("the log is damaged: {why}. To recover, {REJOIN}"))
+}
+
+pub(crate) fn unusable(path: &Path, error: impl fmt::Display) -> StartError {
     StartError::Storage { path: PathBuf::from(path), text: error.to_string() }
 }

@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use serde::{Deserialize, Serialize};
 
+use crate::checked::{self, Magic, Unchecked};
 use crate::codec::{self, CodecError};
 use crate::disk::Disk;
 use crate::dto::SnapshotMetaDto;
@@ -15,7 +15,7 @@ use crate::state::State;
 use crate::types::SnapshotMeta;
 
 /// What every snapshot begins with.
-const MAGIC: &[u8; 8] = b"TRIGSNAP";
+const MAGIC: &Magic = b"TRIGSNAP";
 
 /// Largest snapshot read or received, in bytes; every table of the state is bounded far below.
 pub(crate) const MAX_SNAPSHOT: usize = 256 << 20;
@@ -36,6 +36,15 @@ pub(crate) enum SnapshotError {
     Codec(#[from] CodecError),
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+impl From<Unchecked> for SnapshotError {
+    fn from(error: Unchecked) -> Self {
+        match error {
+            Unchecked::Magic => Self::Magic,
+            Unchecked::Sum => Self::Checksum,
+        }
+    }
 }
 
 /// A decoded snapshot.
@@ -64,22 +73,13 @@ pub(crate) fn encode(
     meta: &SnapshotMeta,
     state: &State,
 ) -> Result<Vec<u8>, SnapshotError> {
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend(codec::encode(&BodyRef { cluster, meta: meta.into(), state })?);
-    let sum = digest(&SHA256, &bytes);
-    bytes.extend_from_slice(sum.as_ref());
-    Ok(bytes)
+    let body = codec::encode(&BodyRef { cluster, meta: meta.into(), state })?;
+    Ok(checked::wrap(MAGIC, &body))
 }
 
 /// Checks and reads the bytes of a snapshot of this cluster.
 pub(crate) fn decode(cluster: &str, bytes: &[u8]) -> Result<Content, SnapshotError> {
-    let split = bytes.len().checked_sub(SHA256_OUTPUT_LEN).ok_or(SnapshotError::Magic)?;
-    let (content, sum) = bytes.split_at(split);
-    let body = content.strip_prefix(MAGIC).ok_or(SnapshotError::Magic)?;
-    if digest(&SHA256, content).as_ref() != sum {
-        return Err(SnapshotError::Checksum);
-    }
-    let body: Body = codec::decode("snapshot", body)?;
+    let body: Body = codec::decode("snapshot", checked::unwrap(MAGIC, bytes)?)?;
     if body.cluster != cluster {
         return Err(SnapshotError::Foreign { found: body.cluster, expected: cluster.to_owned() });
     }

@@ -3,7 +3,7 @@
 //! A ballast file holds room back. The first write that finds none gives the ballast up and is
 //! made again, so that a last snapshot can be stored and the log be cut. From then on the node
 //! takes no changes ([`ProposeError::DiskFull`](crate::ProposeError::DiskFull)) and no entries of
-//! a leader, but goes on reading, voting and serving. It comes back by itself as soon as there is
+//! a leader, and hands leadership over, but goes on reading, voting and serving. It comes back by itself as soon as there is
 //! room for twice the ballast: less would only be gone at once.
 //!
 //! Only a write that found no room may be made again. A sync that failed, for whatever reason, is
@@ -12,6 +12,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -52,14 +53,20 @@ pub(crate) struct Space {
     disk: Disk,
     ballast: PathBuf,
     full: Arc<watch::Sender<bool>>,
+    /// Set once leadership was handed over because of it.
+    handed_over: Arc<AtomicBool>,
 }
 
 impl Space {
     /// Makes the ballast if there is room for it; without, the node begins with a full disk.
     pub(crate) fn open(disk: Disk, state_dir: &Path) -> io::Result<Self> {
         disk.create_dir(state_dir)?;
-        let space =
-            Self { disk, ballast: state_dir.join(FILE), full: Arc::new(watch::Sender::new(false)) };
+        let space = Self {
+            disk,
+            ballast: state_dir.join(FILE),
+            full: Arc::new(watch::Sender::new(false)),
+            handed_over: Arc::default(),
+        };
         if !space.disk.exists(&space.ballast)? && !space.recover() {
             space.declare_full();
         }
@@ -68,6 +75,17 @@ impl Space {
 
     pub(crate) fn is_full(&self) -> bool {
         *self.full.borrow()
+    }
+
+    /// Whether a leader should hand over because of it: once, or two full nodes would do it in
+    /// turns for ever.
+    pub(crate) fn asks_for_another_leader(&self) -> bool {
+        self.is_full() && !self.handed_over.load(Ordering::Relaxed)
+    }
+
+    /// Leadership was handed over.
+    pub(crate) fn handed_over(&self) {
+        self.handed_over.store(self.is_full(), Ordering::Relaxed);
     }
 
     /// A write found no room. Whether some was made, so that it is worth to write again.
@@ -88,6 +106,7 @@ impl Space {
             return false;
         }
         if self.full.send_replace(false) {
+            self.handed_over();
             tracing::info!("there is room on the disk of state_dir again, changes are taken again");
         }
         true

@@ -11,7 +11,7 @@ use openraft::storage::RaftStateMachine;
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use crate::command::Reply;
-use crate::error::StartError;
+use crate::error::{REJOIN, StartError};
 use crate::log_file::unusable;
 use crate::snapshot::{self, SnapshotDir};
 use crate::space::{Space, Storage, is_no_room};
@@ -75,9 +75,7 @@ impl StateStore {
                 store.snapshots.path(),
                 format!(
                     "no sound snapshot reaches the beginning of the log (needed: entry {needed}, \
-                     found: {found}). Restore the state directory from a backup of this node, or \
-                     give this host a new node id with an empty state directory, on every node's \
-                     cluster.members; never reuse the id with an empty directory"
+                     found: {found}). To recover, {REJOIN}"
                 ),
             ));
         }

@@ -78,10 +78,10 @@ impl Content {
     }
 
     /// Flips a bit, as a dying disk does.
-    pub(super) fn flip(&mut self, at: usize) {
+    pub(super) fn flip(&mut self, at: usize, bit: u8) {
         for bytes in [&mut self.live, &mut self.safe] {
             if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= 0x10;
+                *byte ^= 1 << (bit % 8);
             }
         }
     }

@@ -36,7 +36,7 @@ pub struct MemoryDisk {
     inner: Arc<Mutex<Inner>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Inner {
     names: Names,
     files: BTreeMap<u64, Content>,
@@ -103,14 +103,23 @@ impl MemoryDisk {
         self.inner().stalled_until = Some(moment);
     }
 
-    /// Flips one bit of a file.
+    /// Another disk with the same on it, of a machine that is off and on again in order.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let mut inner = self.inner().clone();
+        inner.open.clear();
+        inner.plan.clear();
+        Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// Flips bit `bit` (0 to 7) of byte `at` of a file.
     ///
     /// # Errors
     /// There is no such file.
-    pub fn flip(&self, path: &Path, at: usize) -> io::Result<()> {
+    pub fn flip(&self, path: &Path, at: usize, bit: u8) -> io::Result<()> {
         let mut inner = self.inner();
         let number = inner.file(path)?;
-        inner.content(number)?.flip(at);
+        inner.content(number)?.flip(at, bit);
         Ok(())
     }
 

@@ -84,7 +84,7 @@ fn a_full_disk_says_so_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn both_kinds_make_directories_and_list_them_alike() {
+fn both_kinds_do_the_same() {
     let real = tempfile::tempdir().unwrap();
     for (disk, root) in
         [(Disk::Files, real.path()), (Disk::Memory(MemoryDisk::default()), Path::new("/"))]
@@ -98,6 +98,8 @@ fn both_kinds_make_directories_and_list_them_alike() {
         assert_eq!(disk.read(&dir.join("one"), 0).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         disk.remove(&dir.join("one")).unwrap();
         assert_eq!(disk.read(&dir.join("one"), 9).unwrap_err().kind(), io::ErrorKind::NotFound);
+        disk.reserve(&dir.join("room"), 2 << 20).unwrap();
+        disk.reserve(&dir.join("room"), 1 << 20).unwrap();
         drop(disk.database(&dir.join("db")).unwrap());
         let open = disk.database(&dir.join("db")).unwrap();
         assert!(matches!(disk.database(&dir.join("db")), Err(DatabaseError::DatabaseAlreadyOpen)));
