@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::group::Group;
 use crate::pair::{Merge, Parent};
 use crate::record::{
-    Ban, ExApp, FrpPki, Millis, NodeId, SessionKey, Strike, Subnet, Tenant, Tunnel, User,
+    Ban, ExApp, FrpPki, Millis, NodeId, SessionKey, Stamp, Strike, Subnet, Tenant, Tunnel, User,
 };
 use crate::state::State;
 
@@ -38,16 +38,19 @@ pub enum Command {
         /// Lower-cased id.
         id: String,
     },
-    /// A tunnel was registered; the newest registration of a port wins.
+    /// A tunnel was registered; kept only if it [replaces](Tunnel::replaces) what is known of the
+    /// port.
     TunnelUp(Tunnel),
-    /// A tunnel is gone for good. Ignored when the port was registered again since.
+    /// A registration is taken back. Ignored when the port was registered again since.
     TunnelDown {
         /// Whose.
         tenant: Tenant,
         /// Registered port.
         port: u16,
-        /// Run id of the registration that ended.
-        run_id: String,
+        /// The node that made the registration.
+        node: NodeId,
+        /// Which one of that node's.
+        stamp: Stamp,
     },
     /// The FRP certificates, kept only if there are none yet.
     InitPki(FrpPki),
@@ -182,6 +185,7 @@ mod tests {
             client: "192.0.2.9:40000".parse().unwrap(),
             server: "[2001:db8::1]:8782".parse().unwrap(),
             since: 1_790_000_000_000,
+            stamp: Stamp { epoch: 301, count: 5 },
         };
         let pki = FrpPki {
             ca_certificate: "ca".into(),
@@ -199,7 +203,12 @@ mod tests {
             Command::CacheExApp { tenant: tenant.clone(), record, revision: 300 },
             Command::DeleteExApp { tenant: tenant.clone(), id: "app".into() },
             Command::TunnelUp(tunnel),
-            Command::TunnelDown { tenant, port: 23000, run_id: "0123456789abcdef".into() },
+            Command::TunnelDown {
+                tenant,
+                port: 23000,
+                node: 2,
+                stamp: Stamp { epoch: 301, count: 5 },
+            },
             Command::InitPki(pki),
             Command::Soft(SoftBatch {
                 now: 1001,

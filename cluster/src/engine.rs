@@ -20,6 +20,7 @@ use crate::fatal::Fatal;
 use crate::merge::Merger;
 use crate::network::{Peers, ServerStats};
 use crate::record::{Millis, Moment, NodeId};
+use crate::relay::Relays;
 use crate::sharing::Outcome;
 use crate::space::{Space, Storage};
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
@@ -39,6 +40,7 @@ pub(crate) struct Engine {
     pub(crate) fatal: Fatal,
     pub(crate) space: Space,
     pub(crate) stats: Arc<ServerStats>,
+    pub(crate) relays: Arc<Relays>,
     /// Wall-clock milliseconds.
     pub(crate) clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     /// How often this node has started.
@@ -92,6 +94,7 @@ impl Engine {
             fatal: storage.fatal,
             space: storage.space,
             stats: Arc::default(),
+            relays: Arc::default(),
             boot,
             seq: AtomicU64::new(0),
             own_open: Semaphore::new(MAX_OPEN),

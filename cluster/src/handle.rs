@@ -1,6 +1,7 @@
 //! How the rest of the product talks to the replicated state: read the local view, propose a
 //! change and wait, or share a soft change and forget it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use crate::config::Role;
 use crate::engine::Engine;
 use crate::error::ProposeError;
 use crate::flows::{FlowTable, Flows, MAX_CLIENT_FLOWS};
-use crate::record::{Millis, Moment, NodeId, SessionKey, User};
+use crate::record::{Millis, Moment, NodeId, SessionKey, TunnelKey, User};
+use crate::relay::{OnRelay, RelayError, RelayRefusal, Relayed};
 use crate::state::State;
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
 use crate::view::View;
@@ -24,12 +26,16 @@ pub struct Handle {
     backend: Backend,
 }
 
+/// Who opens the tunnels of each node of a cluster in memory.
+type Openers = Arc<Mutex<BTreeMap<NodeId, OnRelay>>>;
+
 #[derive(Clone)]
 enum Backend {
     /// One writer at a time, nothing on disk.
     Memory {
         node: NodeId,
         write: Arc<Mutex<u64>>,
+        relays: Openers,
     },
     Engine(Arc<Engine>),
 }
@@ -37,15 +43,18 @@ enum Backend {
 impl Handle {
     /// A cluster of one that lives in memory: what tests use instead of mocks.
     pub fn in_memory(node: NodeId) -> Self {
-        let backend = Backend::Memory { node, write: Arc::default() };
+        let (write, relays) = (Arc::default(), Openers::default());
+        let backend = Backend::Memory { node, write, relays };
         Self { view: Arc::new(View::new()), flows: flows_of(1), backend }
     }
 
     /// Two nodes of a cluster that lives in memory: each sees every change at once.
     pub fn in_memory_pair(nodes: [NodeId; 2]) -> [Self; 2] {
         let (view, write) = (Arc::new(View::new()), Arc::<Mutex<u64>>::default());
+        let relays = Openers::default();
         nodes.map(|node| {
-            let backend = Backend::Memory { node, write: Arc::clone(&write) };
+            let (write, relays) = (Arc::clone(&write), Arc::clone(&relays));
+            let backend = Backend::Memory { node, write, relays };
             Self { view: Arc::clone(&view), flows: flows_of(1), backend }
         })
     }
@@ -131,11 +140,42 @@ impl Handle {
         }
     }
 
+    /// Opens tunnels of this node for the others from now on; only the first opener counts.
+    /// Without one, this node refuses.
+    pub fn on_relay(&self, opener: OnRelay) {
+        match &self.backend {
+            Backend::Memory { node, relays, .. } => {
+                lock(relays).entry(*node).or_insert(opener);
+            }
+            Backend::Engine(engine) => engine.relays.on_relay(opener),
+        }
+    }
+
+    /// Opens a stream to a tunnel that ends at another node, at most one hop away, within `within`.
+    ///
+    /// # Errors
+    /// [`RelayError`]: the node was not reached, or the tunnel does not end there.
+    pub async fn relay(
+        &self,
+        to: NodeId,
+        tunnel: &TunnelKey,
+        within: Duration,
+    ) -> Result<Relayed, RelayError> {
+        match &self.backend {
+            Backend::Memory { relays, .. } => {
+                let opener = lock(relays).get(&to).cloned().ok_or(RelayRefusal::NotHere)?;
+                let opened = tokio::time::timeout(within, opener(tunnel.clone())).await;
+                Ok(opened.map_err(|_elapsed| RelayRefusal::TimedOut)??)
+            }
+            Backend::Engine(engine) => engine.relays.reach(&engine.peers, to, tunnel, within).await,
+        }
+    }
+
     /// What this node knows about the cluster now.
     pub fn status(&self) -> ClusterStatus {
         match &self.backend {
-            Backend::Memory { node, write } => {
-                let applied = *write.lock().unwrap_or_else(PoisonError::into_inner);
+            Backend::Memory { node, write, .. } => {
+                let applied = *lock(write);
                 alone(*node, applied.checked_sub(1))
             }
             Backend::Engine(engine) => engine.status(),
@@ -152,13 +192,13 @@ impl Handle {
     }
 
     fn apply(&self, write: &Mutex<u64>, command: &Command) -> Reply {
-        let mut applied = write.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut applied = lock(write);
         self.apply_next(&mut applied, command)
     }
 
     /// The number of the change is the name of the part: each is a new one.
     fn apply_soft(&self, write: &Mutex<u64>, now: Millis, part: SoftPart) {
-        let mut applied = write.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut applied = lock(write);
         let part = SoftPart { seq: *applied, ..part };
         self.apply_next(&mut applied, &Command::Soft(SoftBatch { now, parts: vec![part] }));
     }
@@ -171,6 +211,10 @@ impl Handle {
         self.view.publish(state, *applied);
         reply
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An empty table of a node that has started `boot` times.

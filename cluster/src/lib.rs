@@ -5,6 +5,7 @@
 //! * Replicated, may be lost: validated sessions, failures ([`Handle::share`], never waits).
 //! * Told from node to node, never in the log: which client connections end at virtual addresses
 //!   ([`flows`]).
+//! * Carried from node to node: requests for a tunnel that ends at another one ([`relay`]).
 //! * Not replicated, only told: who is there and what its virtual routers do ([`presence`]).
 //! * Never here: sockets, cookies, request bodies.
 //!
@@ -25,6 +26,7 @@ pub mod identity;
 #[expect(dead_code, reason = "its shell comes next")]
 pub mod pair;
 pub mod record;
+pub mod relay;
 
 mod batch;
 mod checked;

@@ -190,6 +190,7 @@ impl Node {
             tracing::warn!(%error, "cluster engine did not stop in order");
         }
         self.engine.peers.close();
+        self.engine.relays.close();
         if timeout(STOP_LIMIT, self.log_closed).await.is_err() {
             tracing::warn!("cluster log is still open");
         }

@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout};
 use crate::engine::{Engine, Standing};
 use crate::network::{Answer, Request, Service, Unconfirmed};
 use crate::propose::fits;
-use crate::record::NodeId;
+use crate::record::{NodeId, TunnelKey};
+use crate::relay::{Opened, RelayRefusal};
 use crate::snapshot::MAX_SNAPSHOT;
 
 /// Longest the engine may think about a request; the peer has given up long before.
@@ -19,6 +20,10 @@ impl Service for Engine {
     async fn answer(&self, from: NodeId, request: Request) -> Answer {
         let answer = timeout(LIMIT, self.carry_out(from, request)).await;
         answer.unwrap_or_else(|_| Answer::Refused("this node is too slow".to_owned()))
+    }
+
+    async fn relay(&self, from: NodeId, tunnel: TunnelKey) -> Result<Opened, RelayRefusal> {
+        self.relays.open(from, tunnel).await
     }
 }
 
@@ -107,7 +112,9 @@ impl Engine {
                 Answer::Established(established)
             }
             // The peer port keeps these for itself.
-            Request::Presence(_) => Answer::Refused("not a question".to_owned()),
+            Request::Presence(_) | Request::Relay(_) => {
+                Answer::Refused("not a question".to_owned())
+            }
         }
     }
 

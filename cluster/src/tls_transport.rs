@@ -3,7 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::net::sockopt;
 use rustls::ServerConnection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
@@ -11,6 +13,12 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use crate::identity::Identity;
 use crate::record::NodeId;
 use crate::transport::{Arrival, Boxed, Dialler, Door, Guest, PeerStream, Stream};
+
+/// Silence after which the system asks whether a peer is still there.
+const KEEPALIVE: Duration = Duration::from_secs(3);
+
+/// Longest that sent bytes may stay unacknowledged, milliseconds.
+const UNACKNOWLEDGED: u32 = 6_000;
 
 impl PeerStream for client::TlsStream<TcpStream> {
     fn into_accepted(self: Box<Self>) -> Option<(TcpStream, ServerConnection)> {
@@ -33,7 +41,7 @@ impl Dialler for TlsDialler {
         Box::pin(async move {
             let name = identity.name_of(to).ok_or(io::ErrorKind::InvalidInput)?;
             let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
+            prepare(&stream)?;
             let connector = TlsConnector::from(Arc::clone(&identity.client));
             let stream = connector.connect(name, stream).await?;
             let (_, session) = stream.get_ref();
@@ -62,8 +70,19 @@ impl Door for TlsDoor {
     }
 }
 
+/// A peer that lost its power says nothing more; a relayed stream must not wait for it for ever.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(1))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED)?;
+    Ok(())
+}
+
 async fn greet(identity: Identity, stream: TcpStream) -> Result<Guest, String> {
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    prepare(&stream).map_err(|error| error.to_string())?;
     let acceptor = TlsAcceptor::from(Arc::clone(&identity.server));
     let stream = acceptor.accept(stream).await.map_err(|error| error.to_string())?;
     let (_, session) = stream.get_ref();

@@ -6,7 +6,7 @@
 use cluster::command::{SessionPut, SoftBatch, SoftPart};
 use cluster::fuzzing::{VERSION, command, command_bytes, restore, snapshot};
 use cluster::record::{
-    AccessLevel, Ban, ExApp, FrpPki, MAX_STRIKES_PER_KEY, Moment, SessionKey, Strike, Subnet,
+    AccessLevel, Ban, ExApp, FrpPki, MAX_STRIKES_PER_KEY, Moment, SessionKey, Stamp, Strike, Subnet,
     Tenant, Tunnel, User,
 };
 use cluster::{Command, State};
@@ -109,6 +109,11 @@ fn check(state: &State, step: &Step<'_>) {
     }
 }
 
+/// Runs come in any order, so that late registrations do too.
+fn stamp(run: u8) -> Stamp {
+    Stamp { epoch: u64::from(run / 4), count: u64::from(run % 4) }
+}
+
 fn command_for(state: &State, step: &Step<'_>) -> Option<Command> {
     let tenant = Tenant::default();
     Some(match step {
@@ -130,9 +135,10 @@ fn command_for(state: &State, step: &Step<'_>) -> Option<Command> {
             client: ([192, 0, 2, *run], 40_000).into(),
             server: ([192, 0, 2, 1], 8782).into(),
             since: 0,
+            stamp: stamp(*run),
         }),
         Step::Down { port, run } => {
-            Command::TunnelDown { tenant, port: (*port).into(), run_id: run.to_string() }
+            Command::TunnelDown { tenant, port: (*port).into(), node: 1, stamp: stamp(*run) }
         }
         Step::Pki(mark) => Command::InitPki(FrpPki {
             ca_certificate: mark.to_string(),

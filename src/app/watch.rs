@@ -27,7 +27,7 @@ pub(super) fn watch(
         }),
         adopt: Box::new({
             let tunnels = tunnels.clone();
-            move || tunnels.adopt()
+            move |addresses| tunnels.adopt(addresses)
         }),
         abandon: Box::new({
             let tunnels = tunnels.clone();

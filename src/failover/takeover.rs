@@ -44,8 +44,8 @@ pub enum Action {
     Look(Vec<IpAddr>),
     /// Tickle the client of one of them, unless it is back.
     Wake(Orphan),
-    /// Start the clock for tunnels that were registered with the old holder.
-    Adopt,
+    /// Start the clock for tunnels that ended at these addresses on their old holder.
+    Adopt(Vec<IpAddr>),
     /// Drop every connection that ends at these addresses without sending a packet: the new
     /// holder answers for them now, and nothing may come back to life when the address returns.
     Abandon(Vec<IpAddr>),
@@ -69,7 +69,7 @@ impl Takeover {
             Event::Arrived(addresses) => {
                 self.pace.forget(&addresses);
                 self.actions.push_back(Action::Look(addresses.clone()));
-                self.actions.push_back(Action::Adopt);
+                self.actions.push_back(Action::Adopt(addresses.clone()));
                 for delay in LOOK_AGAIN {
                     self.looks.entry(now + delay).or_default().extend(&addresses);
                 }
@@ -164,7 +164,7 @@ mod tests {
         machine.handle(start, Event::Arrived(vec![vip(1)]));
         assert_eq!(machine.poll_action(start), Some(Action::Look(vec![vip(1)])));
         machine.handle(start, Event::Found(vec![orphan(vip(1), 1)]));
-        let expected = [Action::Wake(orphan(vip(1), 1)), Action::Adopt];
+        let expected = [Action::Wake(orphan(vip(1), 1)), Action::Adopt(vec![vip(1)])];
         assert_eq!(drain(&mut machine, start), expected);
         let (mut looks, mut wakes) = (0, 0);
         let mut now = start;

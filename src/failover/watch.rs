@@ -24,14 +24,14 @@ use crate::observe::metrics::metrics;
 pub struct Effects {
     /// Whether the client of this tunnel is connected to this node.
     pub is_live: Box<dyn Fn(&TunnelKey) -> bool + Send>,
-    /// Start the clock for tunnels registered with the old holder.
-    pub adopt: Box<dyn Fn() + Send>,
+    /// Start the clock for tunnels that ended at these addresses on their old holder.
+    pub adopt: OnAddresses,
     /// Drop every connection ending at these addresses, silently.
-    pub abandon: Abandon,
+    pub abandon: OnAddresses,
 }
 
-/// See [`Effects::abandon`].
-pub type Abandon = Box<dyn Fn(&[IpAddr]) + Send>;
+/// Something to do about addresses that came or went.
+pub type OnAddresses = Box<dyn Fn(&[IpAddr]) + Send>;
 
 /// What the thread is told.
 pub enum Told {
@@ -115,7 +115,7 @@ impl Watch {
                     let orphans = self.orphans(&addresses);
                     self.machine.handle(now, Event::Found(orphans));
                 }
-                Action::Adopt => (self.effects.adopt)(),
+                Action::Adopt(addresses) => (self.effects.adopt)(&addresses),
                 Action::Abandon(addresses) => {
                     self.cluster.flows().lock().leave(&addresses);
                     (self.effects.abandon)(&addresses);
@@ -210,7 +210,7 @@ mod tests {
         let handle = Handle::in_memory(1);
         let effects = Effects {
             is_live: Box::new(|_tunnel| false),
-            adopt: Box::new(|| {}),
+            adopt: Box::new(|_addresses| {}),
             abandon: Box::new(|_addresses| {}),
         };
         let recorder = Recorder::new(handle.flows().clone(), Vec::new(), Vec::new());

@@ -3,6 +3,7 @@
 //! proposes.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use cluster::NodeId;
@@ -27,15 +28,18 @@ impl Absence {
         Self { node, patience, missing: HashMap::new() }
     }
 
-    /// Starts the clock of every record that is not live here, whichever node holds it: that
-    /// node has lost the virtual IP to this one.
+    /// Starts the clock of every record that ends at one of `addresses` and is not live here,
+    /// whichever node holds it: that node has lost the address to this one. Tunnels of other
+    /// addresses are not expected here, however many nodes serve at once.
     pub(super) fn adopt<'a>(
         &mut self,
         now: Instant,
+        addresses: &[IpAddr],
         records: impl Iterator<Item = &'a Tunnel>,
         is_live: impl Fn(&TunnelKey) -> bool,
     ) {
-        for record in records.filter(|record| !is_live(&record.key())) {
+        let ends_there = |record: &&Tunnel| addresses.contains(&record.server.ip().to_canonical());
+        for record in records.filter(ends_there).filter(|record| !is_live(&record.key())) {
             self.start(now, record);
         }
     }
@@ -76,7 +80,7 @@ impl Absence {
 
 #[cfg(test)]
 mod tests {
-    use cluster::record::Tenant;
+    use cluster::record::{Stamp, Tenant};
 
     use super::*;
 
@@ -92,6 +96,7 @@ mod tests {
             client: "192.0.2.1:40000".parse().unwrap(),
             server: "192.0.2.9:8782".parse().unwrap(),
             since: 0,
+            stamp: Stamp::default(),
         }
     }
 
@@ -147,7 +152,22 @@ mod tests {
         let records = [record(23001, "a", 2), record(23002, "b", 2)];
         assert!(review(&mut absence, now, &records, &[]).is_empty());
         assert_eq!(absence.next(), None);
-        absence.adopt(now, records.iter(), |key| key.port == 23002);
+        let address = [records[0].server.ip()];
+        absence.adopt(now, &address, records.iter(), |key| key.port == 23002);
         assert_eq!(review(&mut absence, now + PATIENCE, &records, &[23002]), [23001]);
+    }
+
+    #[test]
+    fn tunnels_of_an_address_another_node_still_holds_are_not_waited_for() {
+        let now = Instant::now();
+        let mut absence = Absence::new(1, PATIENCE);
+        let other = Tunnel { server: "192.0.2.10:8782".parse().unwrap(), ..record(23002, "b", 2) };
+        let mapped =
+            Tunnel { server: "[::ffff:192.0.2.9]:8782".parse().unwrap(), ..record(23003, "c", 2) };
+        let records = [record(23001, "a", 2), other, mapped];
+        absence.adopt(now, &["192.0.2.9".parse().unwrap()], records.iter(), |_| false);
+        let mut due = review(&mut absence, now + PATIENCE, &records, &[]);
+        due.sort_unstable();
+        assert_eq!(due, [23001, 23003]);
     }
 }

@@ -25,6 +25,7 @@ mod connection;
 mod inherit;
 mod registry;
 mod rejected;
+mod relay;
 mod server;
 mod session;
 mod sieve;

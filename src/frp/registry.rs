@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use cluster::record::{Tunnel, TunnelKey};
+use cluster::record::{Stamp, Tunnel, TunnelKey};
 use cluster::{NodeId, record::Millis};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,14 @@ impl Seat {
         self.grip.reset_on_close();
         self.kill.cancel();
     }
+}
+
+/// Where and when a registration is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Made {
+    pub(super) node: NodeId,
+    pub(super) since: Millis,
+    pub(super) stamp: Stamp,
 }
 
 /// A live proxy.
@@ -113,10 +121,10 @@ impl Registry {
         &mut self,
         id: SessionId,
         proxy: &NewProxy,
-        node: NodeId,
-        since: Millis,
+        made: Made,
     ) -> Result<Option<Tunnel>, Refusal> {
         let port = u16::try_from(proxy.remote_port).map_err(|_range| Refusal::NotAllowed)?;
+        let Made { node, since, stamp } = made;
         // A session that lost its seat a moment ago must not claim what its successor will want.
         let Some(seat) = self.seats.get(&id).cloned() else { return Err(Refusal::PortTaken) };
         let key = TunnelKey { tenant: seat.proof.tenant().clone(), port };
@@ -165,6 +173,7 @@ impl Registry {
             client: seat.client,
             server: seat.server,
             since,
+            stamp,
         };
         self.live.insert(key, Live { session: id, record: record.clone(), rival });
         Ok(Some(record))
@@ -216,6 +225,16 @@ impl Registry {
     /// Whether this very registration is the one that is live.
     pub(super) fn is_current(&self, record: &Tunnel) -> bool {
         self.live.get(&record.key()).is_some_and(|live| live.record == *record)
+    }
+
+    /// Makes a registration anew under another stamp, if it is still the one that is live.
+    pub(super) fn renew(&mut self, record: &Tunnel, stamp: Stamp) -> Option<Tunnel> {
+        let live = self.live.get_mut(&record.key())?;
+        if live.record != *record {
+            return None;
+        }
+        live.record.stamp = stamp;
+        Some(live.record.clone())
     }
 
     /// Every live registration.

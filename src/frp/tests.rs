@@ -1,6 +1,8 @@
 //! The server and the built-in client against each other over the loopback, and the server
 //! against a hand-driven client.
 
+mod relay;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -47,7 +49,10 @@ impl Drop for Server {
 
 impl Server {
     async fn start(config: Config) -> Self {
-        let cluster = Handle::in_memory(1);
+        Self::start_on(Handle::in_memory(1), config).await
+    }
+
+    async fn start_on(cluster: Handle, config: Config) -> Self {
         let shared_key = Secret::new("shared");
         let pki = pki::ensure(&cluster, &shared_key, 5000).await.unwrap();
         let keys = guard::SharedKeys::new(shared_key)

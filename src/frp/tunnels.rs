@@ -1,25 +1,28 @@
 //! The tunnels as the rest of the product sees them: a [`Dial`] that reaches a port's client on
-//! this node and waits for a registered one that is on its way back.
+//! this node, or through the node that holds it, and waits for a registered one that is on its
+//! way back.
 //!
-//! Also keeps the cluster's registrations in step, always in the background: a client is answered
-//! at once, quorum or not. Sessions live in `session.rs`, the table of them in `registry.rs`.
+//! Sessions live in `session.rs`, the table of them in `registry.rs`. `registration.rs` keeps the
+//! cluster in step, `relay.rs` speaks with the other nodes.
 
+mod registration;
 mod status;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use cluster::Handle;
 use cluster::flows::{Flow, FlowKind, Recorded, Sequence};
-use cluster::record::{Tenant, Tunnel, TunnelKey};
-use cluster::{Command, Handle, ProposeError};
+use cluster::record::{Stamp, Tenant, TunnelKey};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::absence::Absence;
 use super::config::Config;
@@ -27,7 +30,8 @@ use super::control::Refused;
 use super::entitlement::{Proof, check_proof, check_records};
 use super::message::{Message, NewProxy, StartWorkConn};
 use super::ports::{Ports, Refusal, SessionId};
-use super::registry::{Registry, Seat};
+use super::registry::{Made, Registry, Seat};
+use super::relay;
 use super::session::Input;
 use super::wire::Codec;
 use super::work::WorkStream;
@@ -35,9 +39,6 @@ use crate::net::{BoxFuture, Dial, Grip, Numbers, Sockets, Stream, Target, TcpDia
 use crate::observe::metrics::metrics;
 
 pub use status::TunnelStatus;
-
-const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
-const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Longest time for the few bytes that start a work connection.
 const START_WITHIN: Duration = Duration::from_secs(5);
@@ -49,20 +50,22 @@ pub struct Tunnels {
     tenant: Tenant,
 }
 
-struct Inner {
+pub(super) struct Inner {
     config: Config,
-    cluster: Handle,
+    pub(super) cluster: Handle,
     fallback: TcpDial,
     registry: Mutex<Registry>,
     absence: Mutex<Absence>,
     /// Every socket of the FRP port.
     sockets: Sockets,
+    /// Counts registrations made here.
+    registrations: AtomicU64,
     /// Counts changes of what is live.
     changed: watch::Sender<u64>,
 }
 
 /// How asking a session for a work connection ended.
-enum Asked {
+pub(super) enum Asked {
     Started(Stream),
     /// This one was dead; the client may have more.
     Stale,
@@ -84,9 +87,11 @@ impl Tunnels {
             registry: Mutex::new(Registry::new(ports)),
             absence: Mutex::new(absence),
             sockets: Sockets::default(),
+            registrations: AtomicU64::new(0),
             changed: watch::channel(0).0,
         });
-        tokio::spawn(forget_lost(Arc::downgrade(&inner)));
+        tokio::spawn(registration::forget_lost(Arc::downgrade(&inner)));
+        relay::serve(&inner);
         Self { inner, tenant: Tenant::default() }
     }
 
@@ -119,13 +124,14 @@ impl Tunnels {
         tracing::info!(sessions = seats.len(), "tunnels abandoned: their address left this node");
     }
 
-    /// The virtual IP came to this node: every registered tunnel is now expected here, and those
-    /// whose client does not come are forgotten in time.
-    pub fn adopt(&self) {
+    /// Virtual addresses came to this node: the tunnels that end at them are now expected here,
+    /// and those whose client does not come are forgotten in time.
+    pub fn adopt(&self, addresses: &[IpAddr]) {
         let view = self.inner.cluster.view();
         let registry = self.inner.registry();
         let records = view.tunnels().map(|record| &**record);
-        lock(&self.inner.absence).adopt(Instant::now(), records, |key| registry.is_live(key));
+        let is_live = |key: &TunnelKey| registry.is_live(key);
+        lock(&self.inner.absence).adopt(Instant::now(), addresses, records, is_live);
         drop(registry);
         self.inner.bump();
     }
@@ -157,11 +163,15 @@ impl Tunnels {
 
     pub(super) fn claim(&self, id: SessionId, proxy: &NewProxy) -> Result<(), Refusal> {
         self.entitled(id, proxy)?;
-        let node = self.inner.cluster.node_id();
-        let claimed = self.inner.registry().claim(id, proxy, node, cluster::clock::now())?;
+        let made = Made {
+            node: self.inner.cluster.node_id(),
+            since: cluster::clock::now(),
+            stamp: self.inner.stamp(),
+        };
+        let claimed = self.inner.registry().claim(id, proxy, made)?;
         if let Some(record) = claimed {
             self.inner.bump();
-            self.inner.spawn_register(record);
+            tokio::spawn(registration::register(Arc::downgrade(&self.inner), record));
         }
         Ok(())
     }
@@ -193,7 +203,7 @@ impl Tunnels {
         let released = self.inner.registry().release(id, name);
         if let Some(record) = released {
             self.inner.bump();
-            tokio::spawn(forget(Arc::downgrade(&self.inner), record));
+            tokio::spawn(registration::forget(Arc::downgrade(&self.inner), record));
         }
     }
 
@@ -222,12 +232,16 @@ impl Tunnels {
     async fn await_and_open(&self, port: u16, waited: &mut bool) -> io::Result<Stream> {
         let key = self.key(port);
         let mut changed = self.inner.changed.subscribe();
+        let mut view = self.inner.cluster.changes();
         // Spent only while the tunnel is absent: a client that was here and vanished under our
         // hands is waited for like one that was not here in the first place.
         let mut patience = self.inner.config.tunnel_wait;
         let mut attempt = 0;
+        let mut asked = relay::Asked::default();
         loop {
             changed.borrow_and_update();
+            view.borrow_and_update();
+            let absent = Instant::now();
             let seat = self.inner.registry().by_port(&key).cloned();
             if let Some(seat) = seat {
                 match ask(&seat, port, attempt).await {
@@ -239,20 +253,44 @@ impl Tunnels {
                     }
                     Asked::Lost => {}
                 }
-            } else if !self.is_known(port) {
-                let text = format!("no tunnel is registered for port {port}");
-                return Err(io::Error::new(io::ErrorKind::NotFound, text));
+            } else {
+                let known = |state: &cluster::State| state.tunnel(&key.tenant, port).cloned();
+                let Some(record) = self.inner.cluster.read(known) else {
+                    let text = format!("no tunnel is registered for port {port}");
+                    return Err(io::Error::new(io::ErrorKind::NotFound, text));
+                };
+                if asked.is_due(&record, self.inner.cluster.node_id()) {
+                    let relayed = relay::reach(&self.inner.cluster, &record, patience);
+                    tokio::select! {
+                        relayed = relayed => if let Some(stream) = relayed? { return Ok(stream) },
+                        () = self.came(&key) => continue,
+                    }
+                    asked.answered(&record);
+                }
             }
             // Whoever comes next has live work connections again.
             attempt = 0;
             *waited = true;
-            let absent = Instant::now();
-            if timeout(patience, changed.changed()).await.is_err() {
+            let left = patience.saturating_sub(absent.elapsed());
+            let news = async {
+                tokio::select! {
+                    _ = changed.changed() => {}
+                    _ = view.changed() => {}
+                    () = asked.again() => {}
+                }
+            };
+            if timeout(left, news).await.is_err() {
                 let text = format!("the tunnel of port {port} did not come back in time");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
             patience = patience.saturating_sub(absent.elapsed());
         }
+    }
+
+    /// Returns once the client of a port is connected to this node.
+    async fn came(&self, key: &TunnelKey) {
+        let mut changed = self.inner.changed.subscribe();
+        while !self.inner.registry().is_live(key) && changed.changed().await.is_ok() {}
     }
 }
 
@@ -266,7 +304,7 @@ impl Dial for Tunnels {
 }
 
 impl Inner {
-    fn registry(&self) -> MutexGuard<'_, Registry> {
+    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
         lock(&self.registry)
     }
 
@@ -274,22 +312,15 @@ impl Inner {
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    fn spawn_register(self: &Arc<Self>, record: Tunnel) {
-        tokio::spawn(register(Arc::downgrade(self), record));
-    }
-
-    /// A registration was taken back. frpc keeps its run id, so one that the same client made
-    /// meanwhile went with it: that one is made again.
-    fn restore(self: &Arc<Self>, key: &TunnelKey) {
-        let live = self.registry().live_at(key).cloned();
-        if let Some(record) = live {
-            self.spawn_register(record);
-        }
+    /// The cluster's time now, for the next registration.
+    fn stamp(&self) -> Stamp {
+        let epoch = self.cluster.read(cluster::State::tunnel_epoch).saturating_add(1);
+        Stamp { epoch, count: self.registrations.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
 /// Asks the session for a work connection and starts it.
-async fn ask(seat: &Seat, port: u16, attempt: usize) -> Asked {
+pub(super) async fn ask(seat: &Seat, port: u16, attempt: usize) -> Asked {
     let (reply, answer) = oneshot::channel();
     if seat.input.send(Input::User { port, attempt, reply }).await.is_err() {
         return Asked::Lost;
@@ -337,104 +368,6 @@ fn peek(work: &mut Stream) -> Poll<io::Result<Bytes>> {
     let mut buf = ReadBuf::new(&mut byte);
     let mut cx = Context::from_waker(Waker::noop());
     Pin::new(work).poll_read(&mut cx, &mut buf).map_ok(|()| Bytes::copy_from_slice(buf.filled()))
-}
-
-/// Tells the cluster of a registration, for as long as it is the one that is live.
-async fn register(inner: Weak<Inner>, record: Tunnel) {
-    loop {
-        let cluster = match inner.upgrade() {
-            Some(inner) if inner.registry().is_current(&record) => inner.cluster.clone(),
-            _ => return,
-        };
-        let command = Command::TunnelUp(record.clone());
-        if settled(cluster.propose(command, PROPOSE_WITHIN).await, record.port) {
-            return;
-        }
-        sleep(RETRY_AFTER).await;
-    }
-}
-
-/// Tells the cluster that a tunnel is gone for good, for as long as that is so.
-async fn forget(inner: Weak<Inner>, record: Tunnel) {
-    let key = record.key();
-    loop {
-        let Some(cluster) = inner.upgrade().map(|inner| inner.cluster.clone()) else { return };
-        let known = |state: &cluster::State| {
-            state.tunnel(&key.tenant, key.port).is_some_and(|known| **known == record)
-        };
-        if !cluster.read(known) {
-            return;
-        }
-        if settled(cluster.propose(down(&record), PROPOSE_WITHIN).await, key.port) {
-            if let Some(inner) = inner.upgrade() {
-                inner.restore(&key);
-            }
-            return;
-        }
-        sleep(RETRY_AFTER).await;
-    }
-}
-
-/// Takes this registration back.
-fn down(record: &Tunnel) -> Command {
-    let Tunnel { tenant, port, run_id, .. } = record.clone();
-    Command::TunnelDown { tenant, port, run_id }
-}
-
-fn settled(outcome: Result<cluster::Reply, ProposeError>, port: u16) -> bool {
-    match outcome {
-        Ok(_) | Err(ProposeError::Stopped) => true,
-        Err(error) => {
-            tracing::debug!(port, %error, "tunnel registration waits for the cluster");
-            false
-        }
-    }
-}
-
-/// Forgets the tunnels whose client did not come back anywhere.
-async fn forget_lost(inner: Weak<Inner>) {
-    let (mut changed, mut changes) = match inner.upgrade() {
-        Some(inner) => (inner.changed.subscribe(), inner.cluster.changes()),
-        None => return,
-    };
-    loop {
-        let Some(strong) = inner.upgrade() else { return };
-        let (lost, next) = {
-            let view = strong.cluster.view();
-            let registry = strong.registry();
-            let mut absence = lock(&strong.absence);
-            let records = view.tunnels().map(|record| &**record);
-            let lost = absence.review(Instant::now(), records, |key| registry.is_live(key));
-            (lost, absence.next())
-        };
-        drop(strong);
-        let mut retry = None;
-        for record in lost {
-            let Some(strong) = inner.upgrade() else { return };
-            let (key, port) = (record.key(), record.port);
-            // Without a quorum the ones before took their time: it may be back by now.
-            if strong.registry().is_live(&key) {
-                continue;
-            }
-            if settled(strong.cluster.propose(down(&record), PROPOSE_WITHIN).await, port) {
-                tracing::info!(port, proxy = record.proxy, "tunnel forgotten: its client is lost");
-                strong.restore(&key);
-            } else {
-                retry = Some(Instant::now() + RETRY_AFTER);
-            }
-        }
-        let wake = async {
-            match retry.or(next) {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = wake => {}
-            open = changed.changed() => if open.is_err() { return },
-            open = changes.changed() => if open.is_err() { return },
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -122,7 +122,7 @@ impl Stage {
         }
         let effects = Effects {
             is_live: Box::new(|_tunnel| false),
-            adopt: Box::new(|| {}),
+            adopt: Box::new(|_addresses| {}),
             abandon: Box::new(|_addresses| {}),
         };
         let recorder = Recorder::new(handle.flows().clone(), Vec::new(), Vec::new());

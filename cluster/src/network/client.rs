@@ -143,6 +143,27 @@ impl Peers {
         }
     }
 
+    /// A connection to a peer that nobody else will use.
+    pub(crate) async fn connect(&self, to: NodeId) -> Result<Stream, CallError> {
+        let peer = self.peers.get(&to).ok_or(CallError::NotAPeer(to))?;
+        let dialled = tokio::time::timeout(DIAL_LIMIT, peer.dialler.dial(to, peer.address)).await;
+        let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        dialled.map_err(CallError::Dial)
+    }
+
+    /// Asks on a connection of the caller's own, who gets it back with the answer.
+    pub(crate) async fn ask_on(
+        &self,
+        mut stream: Stream,
+        to: NodeId,
+        request: Request,
+    ) -> Result<(Answer, Stream), CallError> {
+        let envelope = Envelope { from: self.me, to, request };
+        connection::write(&mut stream, &envelope).await?;
+        let answer = connection::read(&mut stream).await?;
+        Ok((answer, stream))
+    }
+
     /// Closes every kept connection.
     pub(crate) fn close(&self) {
         for peer in self.peers.values() {

@@ -10,7 +10,8 @@ use crate::command::{Reply, SoftPart};
 use crate::dto::{EntryDto, LogIdDto, SnapshotMetaDto, VoteDto};
 use crate::error::ProposeError;
 use crate::presence::Hello;
-use crate::record::{Millis, NodeId};
+use crate::record::{Millis, NodeId, TunnelKey};
+use crate::relay::RelayRefusal;
 use crate::types::{Entry, LogId, Proposal, Types, Vote};
 
 /// One request, from the node the certificate names to the node that is asked.
@@ -38,6 +39,9 @@ pub(crate) enum Request {
     Established,
     /// The connection is for presence from here on: beats both ways instead of questions.
     Presence(Hello),
+    /// Open a tunnel that ends at the asked node; if it does, the connection is a stream to it
+    /// from the answer on.
+    Relay(TunnelKey),
 }
 
 /// What can be answered. Variants are only ever added at the end.
@@ -64,6 +68,8 @@ pub(crate) enum Answer {
     Refused(String),
     /// The connection is a presence connection now.
     Presence(Hello),
+    /// The connection is a stream to the tunnel now, or why not.
+    Relay(Result<(), RelayRefusal>),
 }
 
 /// Why a forwarded proposal was not confirmed.

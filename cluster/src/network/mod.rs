@@ -1,7 +1,8 @@
 //! Peers talking to each other: framed requests and answers over mutual TLS 1.3.
 //!
 //! One connection carries one request at a time; a peer keeps a few of them open. One more is
-//! handed over to `presence` and carries beats both ways.
+//! handed over to `presence` and carries beats both ways, others become streams to tunnels
+//! (`relay`).
 
 mod client;
 pub(crate) mod connection;
@@ -9,7 +10,7 @@ pub(crate) mod frame;
 mod message;
 mod server;
 
-pub(crate) use client::{PeerClients, Peers};
+pub(crate) use client::{CallError, PeerClients, Peers};
 #[cfg(fuzzing)]
 pub(crate) use frame::length;
 pub(crate) use message::{Answer, Envelope, Request, Unconfirmed};

@@ -17,7 +17,8 @@ use tokio::time::{Instant, timeout};
 use super::connection::{self, ConnectionError};
 use super::message::{Answer, Envelope, Request};
 use crate::presence::{Hello, LAYOUT, Presence, Visitor, Visitors};
-use crate::record::NodeId;
+use crate::record::{NodeId, TunnelKey};
+use crate::relay::{Opened, RelayRefusal};
 use crate::transport::{Boxed, Door, Guest, Stream};
 
 /// Handshakes at once; more are closed unanswered.
@@ -42,6 +43,13 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub(crate) trait Service: Send + Sync + 'static {
     /// Carries out one request of `from`.
     fn answer(&self, from: NodeId, request: Request) -> impl Future<Output = Answer> + Send;
+
+    /// Opens a tunnel of this node for `from`.
+    fn relay(
+        &self,
+        from: NodeId,
+        tunnel: TunnelKey,
+    ) -> impl Future<Output = Result<Opened, RelayRefusal>> + Send;
 }
 
 /// What happened on the port.
@@ -131,7 +139,7 @@ impl<S: Service> Server<S> {
         let permits = self.per_peer.get(&from).ok_or_else(|| {
             format!("the certificate names node {from}, which is not in cluster.members")
         })?;
-        let _permit = permits.try_acquire().map_err(|_| "too many connections of this peer")?;
+        let permit = permits.try_acquire().map_err(|_| "too many connections of this peer")?;
         loop {
             let envelope: Envelope = match timeout(IDLE_LIMIT, connection::read(&mut stream)).await
             {
@@ -156,6 +164,19 @@ impl<S: Service> Server<S> {
                     "presence has layout {}, this build speaks {LAYOUT}",
                     hello.layout
                 )),
+                Request::Relay(tunnel) => match self.service.relay(from, tunnel).await {
+                    Ok(opened) => {
+                        let answer = Answer::Relay(Ok(()));
+                        let told = connection::write(&mut stream, &answer);
+                        if let Ok(Ok(())) = timeout(WRITE_LIMIT, told).await {
+                            // Streams are long and many, and have a limit of their own.
+                            drop(permit);
+                            opened.carry(stream).await;
+                        }
+                        return Ok(());
+                    }
+                    Err(refusal) => Answer::Relay(Err(refusal)),
+                },
                 request => self.service.answer(from, request).await,
             };
             match timeout(WRITE_LIMIT, connection::write(&mut stream, &answer)).await {

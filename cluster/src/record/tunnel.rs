@@ -19,7 +19,7 @@ pub struct Tunnel {
     pub port: u16,
     /// Proxy name on the wire.
     pub proxy: String,
-    /// frpc's run id; a later registration with another one replaces this.
+    /// frpc's run id, which it keeps across reconnects.
     pub run_id: String,
     /// Node that holds the session.
     pub node: NodeId,
@@ -29,6 +29,8 @@ pub struct Tunnel {
     pub server: SocketAddr,
     /// When the proxy was registered.
     pub since: Millis,
+    /// When it was registered in the cluster's own time, which no skewed clock can bend.
+    pub stamp: Stamp,
 }
 
 impl Tunnel {
@@ -36,11 +38,35 @@ impl Tunnel {
     pub fn key(&self) -> TunnelKey {
         TunnelKey { tenant: self.tenant.clone(), port: self.port }
     }
+
+    /// Whether this registration is to take the place of `known`, which was applied before it. A
+    /// node compares its own by the stamp alone; one of another node must have been made when
+    /// that node knew of `known`. A late message of a node that was cut off therefore never
+    /// undoes what its client did elsewhere meanwhile, and one of a node that merely lagged is
+    /// made again by that node.
+    pub fn replaces(&self, known: &Self) -> bool {
+        if self.node == known.node {
+            self.stamp >= known.stamp
+        } else {
+            self.stamp.epoch > known.stamp.epoch
+        }
+    }
+}
+
+/// A moment between registrations of the cluster, as the registering node saw it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Stamp {
+    /// One more than [`State::tunnel_epoch`](crate::State::tunnel_epoch) was on that node.
+    pub epoch: u64,
+    /// The node's own counter, among registrations of the same epoch.
+    pub count: u64,
 }
 
 /// A port of a tenant: what one Nextcloud's ExApps have registered under a number has nothing to
 /// do with what another's have.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TunnelKey {
     /// Whose port.
     pub tenant: Tenant,

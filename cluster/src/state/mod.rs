@@ -2,7 +2,7 @@
 //! log gives the same bytes on every node.
 //!
 //! Every table has a hard limit and one rule for what makes room, so no log can grow it without
-//! bound: [`exapps`], [`strikes`], [`bans`], [`sessions`]. [`once`] keeps a repeated proposal from being
+//! bound: [`exapps`], [`tunnels`], [`strikes`], [`bans`], [`sessions`]. [`once`] keeps a repeated proposal from being
 //! applied twice, [`parts`] does it for soft changes.
 //!
 //! Time is the cluster's clock: the stamps leaders put on soft batches, never going back. What
@@ -18,6 +18,7 @@ mod parts;
 mod sessions;
 mod strikes;
 mod table;
+mod tunnels;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,7 +33,6 @@ use crate::record::{
 use crate::types::Proposal;
 
 use bans::Bans;
-use by_tenant::ByTenant;
 use exapps::ExApps;
 use journal::Journal;
 use once::Once;
@@ -40,12 +40,13 @@ pub(crate) use once::{Ticket, WINDOW};
 use parts::Parts;
 use sessions::Sessions;
 use strikes::Strikes;
+use tunnels::Tunnels;
 
 /// Everything the nodes share. Cloning is cheap: the tables are persistent maps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     exapps: ExApps,
-    tunnels: ByTenant<u16, Arc<Tunnel>>,
+    tunnels: Tunnels,
     pki: Option<Arc<FrpPki>>,
     strikes: Strikes,
     bans: Bans,
@@ -92,18 +93,9 @@ impl State {
                 done_if(self.exapps.cache(tenant, record, *revision))
             }
             Command::DeleteExApp { tenant, id } => done_if(self.exapps.delete(tenant, id)),
-            Command::TunnelUp(tunnel) => {
-                let known = self.tunnels.get(&tunnel.tenant, &tunnel.port).is_some();
-                if !known && self.tunnels.len() >= MAX_TUNNELS {
-                    return Reply::Full;
-                }
-                self.tunnels.insert(&tunnel.tenant, tunnel.port, Arc::new(tunnel.clone()));
-                Reply::Done
-            }
-            Command::TunnelDown { tenant, port, run_id } => {
-                let ours = |known: &Arc<Tunnel>| known.run_id == *run_id;
-                let ours = self.tunnels.get(tenant, port).is_some_and(ours);
-                done_if(ours && self.tunnels.remove(tenant, port).is_some())
+            Command::TunnelUp(tunnel) => self.tunnels.up(tunnel),
+            Command::TunnelDown { tenant, port, node, stamp } => {
+                done_if(self.tunnels.down(tenant, *port, *node, *stamp))
             }
             Command::InitPki(pki) => {
                 if self.pki.is_some() {
@@ -184,12 +176,18 @@ impl State {
 
     /// The registration of a tenant's port.
     pub fn tunnel(&self, tenant: &Tenant, port: u16) -> Option<&Arc<Tunnel>> {
-        self.tunnels.get(tenant, &port)
+        self.tunnels.get(tenant, port)
     }
 
     /// Every registered tunnel, by tenant and port.
     pub fn tunnels(&self) -> impl Iterator<Item = &Arc<Tunnel>> {
-        self.tunnels.iter().map(|(_, _, record)| record)
+        self.tunnels.iter()
+    }
+
+    /// The newest registration there ever was, in the cluster's own time: a node stamps the next
+    /// one with the [epoch](crate::record::Stamp::epoch) after it.
+    pub fn tunnel_epoch(&self) -> u64 {
+        self.tunnels.epoch()
     }
 
     /// The FRP certificates, once some node has made them.

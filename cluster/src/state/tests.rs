@@ -8,7 +8,7 @@ use crate::codec;
 use crate::command::{SessionPut, SoftPart};
 use crate::record::{
     AccessLevel, MAX_BANS, MAX_EXAPPS, MAX_LIFETIME, MAX_PARDONS, MAX_SESSIONS, MAX_STRIKE_AGE,
-    MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, MAX_TUNNELS, MAX_USER_ID, Subnet, Tenant, User,
+    MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, MAX_TUNNELS, MAX_USER_ID, Stamp, Subnet, Tenant, User,
 };
 
 fn ours() -> Tenant {
@@ -40,7 +40,13 @@ fn tunnel(port: u16, run_id: &str) -> Tunnel {
         client: "192.0.2.9:40000".parse().unwrap(),
         server: "192.0.2.1:8782".parse().unwrap(),
         since: 5,
+        stamp: Stamp::default(),
     }
+}
+
+fn down(tunnel: &Tunnel) -> Command {
+    let Tunnel { tenant, port, node, stamp, .. } = tunnel.clone();
+    Command::TunnelDown { tenant, port, node, stamp }
 }
 
 fn address(n: u32) -> IpAddr {
@@ -110,8 +116,9 @@ fn commands_answer_whether_there_was_something_to_do() {
         record: exapp("a", version),
         revision,
     };
-    let down =
-        |run_id: &str| Command::TunnelDown { tenant: ours(), port: 1, run_id: run_id.into() };
+    let stamped = |count| Tunnel { stamp: Stamp { epoch: 1, count }, ..tunnel(1, "kept") };
+    let up = |count| Command::TunnelUp(stamped(count));
+    let down = |count| down(&stamped(count));
     let table: [(&str, Vec<Command>, Vec<Reply>); 6] = [
         ("delete of the unknown", vec![delete("a")], vec![Nothing]),
         ("push and delete", vec![push("a", "1"), delete("a")], vec![Done, Done]),
@@ -128,14 +135,8 @@ fn commands_answer_whether_there_was_something_to_do() {
         ),
         (
             "only the newest registration ends a tunnel",
-            vec![
-                Command::TunnelUp(tunnel(1, "old")),
-                Command::TunnelUp(tunnel(1, "new")),
-                down("old"),
-                down("new"),
-                down("new"),
-            ],
-            vec![Done, Done, Nothing, Done, Nothing],
+            vec![up(1), up(2), up(1), down(1), down(2), down(2)],
+            vec![Done, Done, Nothing, Nothing, Done, Nothing],
         ),
     ];
     for (name, commands, expected) in table {
@@ -325,8 +326,7 @@ fn registrations_have_a_limit_that_refuses_and_never_takes_one_that_is_there() {
     }
     assert_eq!(state.apply(&up(MAX_TUNNELS)), Reply::Full);
     assert_eq!(state.apply(&up(0)), Reply::Done, "registered again");
-    let down = Command::TunnelDown { tenant: ours(), port: 1, run_id: "run".into() };
-    assert_eq!(state.apply(&down), Reply::Done);
+    assert_eq!(state.apply(&down(&tunnel(1, "run"))), Reply::Done);
     assert_eq!(state.apply(&up(MAX_TUNNELS)), Reply::Done);
 }
 
@@ -385,11 +385,19 @@ fn a_map_that_claims_countless_entries_is_refused_and_not_reserved_for() {
         refused += usize::from(codec::decode::<State>("state", &bytes).is_err());
     }
     // All but the counters of the tables and the journal and the clock.
-    assert_eq!(refused, empty.len() - 1 - 7);
+    assert_eq!(refused, empty.len() - 1 - 8);
 }
 
 fn wide(host: u32, prefix: u8) -> Subnet {
     net(&format!("{}/{prefix}", address(host)))
+}
+
+fn any_tunnel() -> impl Strategy<Value = Tunnel> {
+    (1..4u16, 1..3u64, 0..4u64, 0..2u64).prop_map(|(port, node, epoch, count)| Tunnel {
+        node,
+        stamp: Stamp { epoch, count },
+        ..tunnel(port, "a")
+    })
 }
 
 fn any_command() -> impl Strategy<Value = Command> {
@@ -402,12 +410,8 @@ fn any_command() -> impl Strategy<Value = Command> {
             revision
         }),
         id.prop_map(|id| Command::DeleteExApp { tenant: ours(), id }),
-        (1..4u16, "[ab]").prop_map(|(port, run_id)| Command::TunnelUp(tunnel(port, &run_id))),
-        (1..4u16, "[ab]").prop_map(|(port, run_id)| Command::TunnelDown {
-            tenant: ours(),
-            port,
-            run_id
-        }),
+        any_tunnel().prop_map(Command::TunnelUp),
+        any_tunnel().prop_map(|tunnel| down(&tunnel)),
         (0..3u32, 30..33u8, 0..3 * MAX_STRIKE_AGE, prop::option::of(0..3 * MAX_STRIKE_AGE))
             .prop_map(|(host, prefix, since, until)| set_ban(wide(host, prefix), since, until)),
         (0..3u32, 30..33u8, 0..3 * MAX_STRIKE_AGE)
@@ -460,8 +464,8 @@ fn tenants_have_ids_and_ports_of_their_own() {
     assert_eq!(state.exapps_of(&b).count(), 1);
     let delete = Command::DeleteExApp { tenant: b.clone(), id: "app".into() };
     assert_eq!(state.apply(&delete), Reply::Done);
-    let down = Command::TunnelDown { tenant: b.clone(), port: 1, run_id: "b".into() };
-    assert_eq!(state.apply(&down), Reply::Done);
+    let theirs = Tunnel { tenant: b.clone(), ..tunnel(1, "b") };
+    assert_eq!(state.apply(&down(&theirs)), Reply::Done);
     assert!(state.exapp(&a, "app").is_some() && !state.exapp_is_deleted(&a, "app"));
     assert_eq!(state.tunnel(&a, 1).unwrap().run_id, "a");
     assert!(state.tunnel(&b, 1).is_none());

@@ -5,6 +5,7 @@
 mod link;
 mod membership;
 mod partition;
+mod relay;
 mod single;
 mod strangers;
 mod support;

@@ -52,6 +52,7 @@ pub struct Metrics {
     nextcloud_seconds: Family<One, Histogram>,
     logins: Family<One, Counter>,
     tunnel_waits: Family<One, Counter>,
+    relays: Family<Two, Counter>,
     control_calls: Family<Two, Counter>,
     transitions: Family<Vec<(&'static str, String)>, Counter>,
     tickles: Family<Two, Counter>,
@@ -76,6 +77,7 @@ impl Metrics {
         let nextcloud_seconds = Family::default();
         let logins = Family::default();
         let tunnel_waits = Family::default();
+        let relays = Family::default();
         let control_calls = Family::default();
         let transitions = Family::default();
         let tickles = Family::default();
@@ -96,6 +98,8 @@ impl Metrics {
         r.register("frp_logins", "Logins of tunnel clients, by outcome", logins.clone());
         let help = "Requests that had to wait for a registered tunnel, by outcome";
         r.register("tunnel_waits", help, tunnel_waits.clone());
+        let help = "Streams to tunnels of other nodes asked for, and served to them, by outcome";
+        r.register("relays", help, relays.clone());
         let help = "Calls of the control API, by endpoint and class of the status";
         r.register("control_calls", help, control_calls.clone());
         let help = "Changes of state of virtual routers";
@@ -114,6 +118,7 @@ impl Metrics {
             nextcloud_seconds,
             logins,
             tunnel_waits,
+            relays,
             control_calls,
             transitions,
             tickles,
@@ -149,6 +154,11 @@ impl Metrics {
     /// A request has waited for an absent tunnel.
     pub fn tunnel_waited(&self, outcome: &'static str) {
         self.tunnel_waits.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// A stream to a tunnel of another node was `asked` for, or one here was `served` to it.
+    pub fn relayed(&self, side: &'static str, outcome: &'static str) {
+        self.relays.get_or_create(&[("side", side), ("outcome", outcome)]).inc();
     }
 
     /// The control API was called.
