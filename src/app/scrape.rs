@@ -267,6 +267,7 @@ mod tests {
         m.nextcloud_called("user-info", "ok", Duration::from_millis(40));
         m.login("accepted");
         m.tunnel_waited("came");
+        m.relayed("asked", "opened");
         m.control_called("info", 200);
         m.vrrp_entered("web", "active");
         m.tickled("client", "sent");

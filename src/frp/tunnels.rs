@@ -241,7 +241,7 @@ impl Tunnels {
         loop {
             changed.borrow_and_update();
             view.borrow_and_update();
-            let absent = Instant::now();
+            let mut absent = Instant::now();
             let seat = self.inner.registry().by_port(&key).cloned();
             if let Some(seat) = seat {
                 match ask(&seat, port, attempt).await {
@@ -251,7 +251,7 @@ impl Tunnels {
                         attempt += 1;
                         continue;
                     }
-                    Asked::Lost => {}
+                    Asked::Lost => absent = Instant::now(),
                 }
             } else {
                 let known = |state: &cluster::State| state.tunnel(&key.tenant, port).cloned();
