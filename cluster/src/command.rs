@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::group::Group;
 use crate::pair::{Merge, Parent};
 use crate::record::{
-    Ban, ExApp, FrpPki, Millis, NodeId, SessionKey, Stamp, Strike, Subnet, Tenant, Tunnel, User,
+    Ban, ExApp, FrpPki, Millis, NodeId, SessionKey, Strike, Subnet, Tenant, Tunnel, TunnelStamp,
+    User,
 };
 use crate::state::State;
 
@@ -50,7 +51,7 @@ pub enum Command {
         /// The node that made the registration.
         node: NodeId,
         /// Which one of that node's.
-        stamp: Stamp,
+        stamp: TunnelStamp,
     },
     /// The FRP certificates, kept only if there are none yet.
     InitPki(FrpPki),
@@ -185,7 +186,7 @@ mod tests {
             client: "192.0.2.9:40000".parse().unwrap(),
             server: "[2001:db8::1]:8782".parse().unwrap(),
             since: 1_790_000_000_000,
-            stamp: Stamp { epoch: 301, count: 5 },
+            stamp: TunnelStamp { epoch: 301, count: 5 },
         };
         let pki = FrpPki {
             ca_certificate: "ca".into(),
@@ -207,7 +208,7 @@ mod tests {
                 tenant,
                 port: 23000,
                 node: 2,
-                stamp: Stamp { epoch: 301, count: 5 },
+                stamp: TunnelStamp { epoch: 301, count: 5 },
             },
             Command::InitPki(pki),
             Command::Soft(SoftBatch {

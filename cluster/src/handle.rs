@@ -119,7 +119,7 @@ impl Handle {
     /// counted.
     pub fn share(&self, soft: Soft) {
         match &self.backend {
-            Backend::Memory { node, write } => {
+            Backend::Memory { node, write, .. } => {
                 let mut part = SoftPart { origin: *node, ..SoftPart::default() };
                 // A strike's own time is taken for the time of the log, so that a test chooses it.
                 let now = match soft {

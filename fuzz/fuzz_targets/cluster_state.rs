@@ -6,7 +6,7 @@
 use cluster::command::{SessionPut, SoftBatch, SoftPart};
 use cluster::fuzzing::{VERSION, command, command_bytes, restore, snapshot};
 use cluster::record::{
-    AccessLevel, Ban, ExApp, FrpPki, MAX_STRIKES_PER_KEY, Moment, SessionKey, Stamp, Strike, Subnet,
+    AccessLevel, Ban, ExApp, FrpPki, MAX_STRIKES_PER_KEY, Moment, SessionKey, TunnelStamp, Strike, Subnet,
     Tenant, Tunnel, User,
 };
 use cluster::{Command, State};
@@ -110,8 +110,8 @@ fn check(state: &State, step: &Step<'_>) {
 }
 
 /// Runs come in any order, so that late registrations do too.
-fn stamp(run: u8) -> Stamp {
-    Stamp { epoch: u64::from(run / 4), count: u64::from(run % 4) }
+fn stamp(run: u8) -> TunnelStamp {
+    TunnelStamp { epoch: u64::from(run / 4), count: u64::from(run % 4) }
 }
 
 fn command_for(state: &State, step: &Step<'_>) -> Option<Command> {

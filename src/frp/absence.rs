@@ -80,7 +80,7 @@ impl Absence {
 
 #[cfg(test)]
 mod tests {
-    use cluster::record::{Stamp, Tenant};
+    use cluster::record::{Tenant, TunnelStamp};
 
     use super::*;
 
@@ -96,7 +96,7 @@ mod tests {
             client: "192.0.2.1:40000".parse().unwrap(),
             server: "192.0.2.9:8782".parse().unwrap(),
             since: 0,
-            stamp: Stamp::default(),
+            stamp: TunnelStamp::default(),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use cluster::record::{Stamp, Tunnel, TunnelKey};
+use cluster::record::{Tunnel, TunnelKey, TunnelStamp};
 use cluster::{NodeId, record::Millis};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ impl Seat {
 pub(super) struct Made {
     pub(super) node: NodeId,
     pub(super) since: Millis,
-    pub(super) stamp: Stamp,
+    pub(super) stamp: TunnelStamp,
 }
 
 /// A live proxy.
@@ -228,7 +228,7 @@ impl Registry {
     }
 
     /// Makes a registration anew under another stamp, if it is still the one that is live.
-    pub(super) fn renew(&mut self, record: &Tunnel, stamp: Stamp) -> Option<Tunnel> {
+    pub(super) fn renew(&mut self, record: &Tunnel, stamp: TunnelStamp) -> Option<Tunnel> {
         let live = self.live.get_mut(&record.key())?;
         if live.record != *record {
             return None;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use cluster::Handle;
 use cluster::flows::{Flow, FlowKind, Recorded, Sequence};
-use cluster::record::{Stamp, Tenant, TunnelKey};
+use cluster::record::{Tenant, TunnelKey, TunnelStamp};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -313,9 +313,9 @@ impl Inner {
     }
 
     /// The cluster's time now, for the next registration.
-    fn stamp(&self) -> Stamp {
+    fn stamp(&self) -> TunnelStamp {
         let epoch = self.cluster.read(cluster::State::tunnel_epoch).saturating_add(1);
-        Stamp { epoch, count: self.registrations.fetch_add(1, Ordering::Relaxed) }
+        TunnelStamp { epoch, count: self.registrations.fetch_add(1, Ordering::Relaxed) }
     }
 }
 

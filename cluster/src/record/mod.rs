@@ -20,7 +20,7 @@ pub use session::{
     MAX_LIFETIME, MAX_SESSIONS, MAX_USER_ID, Moment, SLACK, Session, SessionKey, User,
 };
 pub use tenant::Tenant;
-pub use tunnel::{MAX_TUNNELS, Stamp, Tunnel, TunnelKey};
+pub use tunnel::{MAX_TUNNELS, Tunnel, TunnelKey, TunnelStamp};
 
 /// Identifies a node for ever: never reused after a wipe or a removal.
 pub type NodeId = u64;

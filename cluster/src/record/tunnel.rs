@@ -30,7 +30,7 @@ pub struct Tunnel {
     /// When the proxy was registered.
     pub since: Millis,
     /// When it was registered in the cluster's own time, which no skewed clock can bend.
-    pub stamp: Stamp,
+    pub stamp: TunnelStamp,
 }
 
 impl Tunnel {
@@ -57,7 +57,7 @@ impl Tunnel {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
-pub struct Stamp {
+pub struct TunnelStamp {
     /// One more than [`State::tunnel_epoch`](crate::State::tunnel_epoch) was on that node.
     pub epoch: u64,
     /// The node's own counter, among registrations of the same epoch.

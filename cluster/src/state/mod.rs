@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Genesis, Reply, SoftBatch};
 use crate::record::{
-    Ban, ExApp, FrpPki, MAX_REASON, MAX_TUNNELS, Millis, Moment, NodeId, SLACK, Session,
-    SessionKey, Strike, Tenant, Tunnel,
+    Ban, ExApp, FrpPki, MAX_REASON, Millis, Moment, NodeId, SLACK, Session, SessionKey, Strike,
+    Tenant, Tunnel,
 };
 use crate::types::Proposal;
 

@@ -8,7 +8,8 @@ use crate::codec;
 use crate::command::{SessionPut, SoftPart};
 use crate::record::{
     AccessLevel, MAX_BANS, MAX_EXAPPS, MAX_LIFETIME, MAX_PARDONS, MAX_SESSIONS, MAX_STRIKE_AGE,
-    MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, MAX_TUNNELS, MAX_USER_ID, Stamp, Subnet, Tenant, User,
+    MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY, MAX_TUNNELS, MAX_USER_ID, Subnet, Tenant, TunnelStamp,
+    User,
 };
 
 fn ours() -> Tenant {
@@ -40,7 +41,7 @@ fn tunnel(port: u16, run_id: &str) -> Tunnel {
         client: "192.0.2.9:40000".parse().unwrap(),
         server: "192.0.2.1:8782".parse().unwrap(),
         since: 5,
-        stamp: Stamp::default(),
+        stamp: TunnelStamp::default(),
     }
 }
 
@@ -116,7 +117,7 @@ fn commands_answer_whether_there_was_something_to_do() {
         record: exapp("a", version),
         revision,
     };
-    let stamped = |count| Tunnel { stamp: Stamp { epoch: 1, count }, ..tunnel(1, "kept") };
+    let stamped = |count| Tunnel { stamp: TunnelStamp { epoch: 1, count }, ..tunnel(1, "kept") };
     let up = |count| Command::TunnelUp(stamped(count));
     let down = |count| down(&stamped(count));
     let table: [(&str, Vec<Command>, Vec<Reply>); 6] = [
@@ -395,7 +396,7 @@ fn wide(host: u32, prefix: u8) -> Subnet {
 fn any_tunnel() -> impl Strategy<Value = Tunnel> {
     (1..4u16, 1..3u64, 0..4u64, 0..2u64).prop_map(|(port, node, epoch, count)| Tunnel {
         node,
-        stamp: Stamp { epoch, count },
+        stamp: TunnelStamp { epoch, count },
         ..tunnel(port, "a")
     })
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::by_tenant::ByTenant;
 use crate::command::Reply;
-use crate::record::{MAX_TUNNELS, NodeId, Stamp, Tenant, Tunnel};
+use crate::record::{MAX_TUNNELS, NodeId, Tenant, Tunnel, TunnelStamp};
 
 /// One registration per tenant and port, at most [`MAX_TUNNELS`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,7 +30,13 @@ impl Tunnels {
     }
 
     /// Takes back this very registration.
-    pub(super) fn down(&mut self, tenant: &Tenant, port: u16, node: NodeId, stamp: Stamp) -> bool {
+    pub(super) fn down(
+        &mut self,
+        tenant: &Tenant,
+        port: u16,
+        node: NodeId,
+        stamp: TunnelStamp,
+    ) -> bool {
         let ours = |known: &Arc<Tunnel>| known.node == node && known.stamp == stamp;
         self.get(tenant, port).is_some_and(ours) && self.records.remove(tenant, &port).is_some()
     }
@@ -62,7 +68,7 @@ mod tests {
             client: "192.0.2.1:40000".parse().unwrap(),
             server: "192.0.2.9:8782".parse().unwrap(),
             since: 0,
-            stamp: Stamp { epoch, count },
+            stamp: TunnelStamp { epoch, count },
         }
     }
 
