@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::group::Group;
 use crate::pair::{Merge, Parent};
 use crate::record::{
-    Ban, ExApp, FrpPki, Millis, NodeId, SessionKey, Strike, Subnet, Tenant, Tunnel, TunnelStamp,
-    User,
+    Announcement, Applicant, Ban, ClusterAuthority, ExApp, Founders, FrpPki, Millis, NodeId,
+    Refusal, SessionKey, Strike, Subnet, Tenant, Token, TokenId, Tunnel, TunnelStamp, User,
 };
 use crate::state::State;
 
@@ -70,6 +70,27 @@ pub enum Command {
     Genesis(Box<Genesis>),
     /// A part of what a branch that ended gives to this one.
     Merge(Merge),
+    /// The first leader brings the founding members and the authority; kept only if there are
+    /// none yet.
+    Found(Founders),
+    /// An admin makes a token that admits new members.
+    CreateToken(Token),
+    /// An admin takes a token back.
+    RevokeToken {
+        /// Which.
+        id: TokenId,
+    },
+    /// A machine shows a token: it is checked and spent here, and the machine gets its number.
+    Admit(Applicant),
+    /// A member is taken out for ever.
+    RemoveMember {
+        /// Its number.
+        id: NodeId,
+    },
+    /// A member says what has changed about itself.
+    Announce(Announcement),
+    /// One step of changing the authority of the peer port; ignored when it is not the next one.
+    Authority(AuthorityStep),
 }
 
 /// How a branch begins, see [`Command::Genesis`].
@@ -81,6 +102,27 @@ pub struct Genesis {
     pub parent: Parent,
     /// The state at that place.
     pub state: State,
+}
+
+/// The steps of changing the authority of the peer port, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AuthorityStep {
+    /// Trust this one too.
+    Add(ClusterAuthority),
+    /// Everybody trusts it: it signs from now on.
+    Sign(u32),
+    /// Nobody has a certificate of this one any more.
+    Drop(u32),
+}
+
+impl AuthorityStep {
+    /// The authority it is about.
+    pub fn serial(&self) -> u32 {
+        match self {
+            Self::Add(authority) => authority.serial,
+            Self::Sign(serial) | Self::Drop(serial) => *serial,
+        }
+    }
 }
 
 /// What several nodes collected, in one log entry. One without parts is a tick: it only moves the
@@ -151,6 +193,10 @@ pub enum Reply {
     Nothing,
     /// There is no room for it.
     Full,
+    /// The machine is a member, under this number.
+    Admitted(NodeId),
+    /// It is not done, for this reason.
+    Refused(Refusal),
 }
 
 #[cfg(test)]
@@ -158,7 +204,7 @@ mod tests {
     use super::*;
     use crate::codec;
     use crate::pair::{Item, Stamp};
-    use crate::record::{AccessLevel, Route};
+    use crate::record::{AccessLevel, Attempt, Member, Papers, Role, Route};
 
     /// One of each command, in the order of the enum.
     fn every_command() -> Vec<Command> {
@@ -198,6 +244,7 @@ mod tests {
         };
         let user = User { id: "alice".into(), level: AccessLevel::Admin };
         let session = SessionPut { key: SessionKey([7; 16]), user, age: 40, lifetime: 3000 };
+        let authority = ClusterAuthority { serial: 1, certificate: "pem".into(), key: vec![1, 2] };
         let strike = Strike { node: 3, address: "192.0.2.7".parse().unwrap(), at: 999 };
         vec![
             Command::PushExApp { tenant: Tenant::default(), record: record.clone() },
@@ -243,6 +290,51 @@ mod tests {
                     },
                 ],
             }),
+            Command::Found(Founders {
+                authority: authority.clone(),
+                members: vec![Member {
+                    id: 1,
+                    name: "lb1".into(),
+                    role: Role::Node,
+                    address: Some("192.0.2.11:7443".parse().unwrap()),
+                    incarnation: 0,
+                    feature: 1,
+                    since: 900,
+                    papers: None,
+                }],
+            }),
+            Command::CreateToken(Token {
+                id: TokenId([1, 2, 3, 4, 5]),
+                hash: [6; 32],
+                role: Role::Witness,
+                by: 1,
+                since: 1000,
+                expires_at: 2000,
+                uses_left: 3,
+                admitted: vec![(Attempt([7; 16]), 2)],
+            }),
+            Command::RevokeToken { id: TokenId([1, 2, 3, 4, 5]) },
+            Command::Admit(Applicant {
+                token: TokenId([1, 2, 3, 4, 5]),
+                hash: [6; 32],
+                attempt: Attempt([7; 16]),
+                name: "w".into(),
+                role: Role::Witness,
+                address: "[2001:db8::2]:7443".parse().unwrap(),
+                feature: 1,
+                at: 1500,
+            }),
+            Command::RemoveMember { id: 2 },
+            Command::Announce(Announcement {
+                id: 1,
+                name: "lb1".into(),
+                address: None,
+                feature: 2,
+                papers: Some(Papers { trusts: 2, issued_by: 1 }),
+            }),
+            Command::Authority(AuthorityStep::Add(authority)),
+            Command::Authority(AuthorityStep::Sign(2)),
+            Command::Authority(AuthorityStep::Drop(1)),
         ]
     }
 

@@ -1,66 +1,75 @@
 //! What a node of the cluster is told at start, and what is wrong with it. Sans-io.
 //!
 //! Values arrive finished; whoever reads the configuration file builds this. Keys in problems
-//! are the ones of that file.
+//! are the ones of that file. Who the node is and who belongs to the cluster is not told: it
+//! stands in the passport and in the replicated state.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::record::NodeId;
+pub use crate::record::Role;
 
 /// How this node takes part in the cluster.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Name of the cluster: part of every certificate, connection and snapshot.
-    pub cluster_name: String,
-    /// This node, one of `members`. Never reuse an id after its state directory was lost.
-    pub node_id: NodeId,
-    /// Where the log and the snapshots live; created with mode 0700 when missing.
+    /// Where the passport, the keys, the log and the snapshots live.
     pub state_dir: PathBuf,
-    /// Where the peers reach this node. Unused without members.
-    pub listen: SocketAddr,
-    /// Every voter, this node included. Empty: a cluster of one without any listener.
-    pub members: Vec<Member>,
-    /// Certificates of the peer port; needed as soon as there is a peer.
-    pub tls: Option<TlsFiles>,
+    /// Where the peers reach this node; none only for a cluster of one.
+    pub listen: Option<SocketAddr>,
+    /// The address the others are told; [`Config::listen`] if that is a real one.
+    pub advertise: Option<SocketAddr>,
     /// Heartbeats and elections; the same on every node.
     pub timers: Timers,
     /// Log entries between two snapshots, at least 10. The log keeps a little more than that, so
     /// fewer entries mean a smaller directory and more writing.
     pub snapshot_every: u64,
+    /// What two load balancers without a witness do when one of them is gone.
+    pub pair: PairConfig,
+    /// Whether validated sessions are shared.
+    pub session_replication: SessionReplication,
 }
 
-/// One voter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Its id, for ever.
-    pub id: NodeId,
-    /// Where it listens for peers.
-    pub address: SocketAddr,
-    /// Whether it serves or only votes.
-    pub role: Role,
+/// Two load balancers without a witness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairConfig {
+    /// Who decides that the survivor goes on alone.
+    pub policy: PairPolicy,
+    /// How long the voter must be gone from every path before the survivor may.
+    pub promote_after: Duration,
 }
 
-/// What a voter is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// A load balancer.
-    Node,
-    /// The third vote: same engine, serves nothing, hands leadership over.
-    Witness,
+impl Default for PairConfig {
+    fn default() -> Self {
+        Self { policy: PairPolicy::Auto, promote_after: Duration::from_secs(15) }
+    }
+}
+
+/// Who decides that the survivor of a pair goes on alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairPolicy {
+    /// The survivor itself, by its rules.
+    Auto,
+    /// An operator only.
+    Manual,
+}
+
+/// Whether validated sessions are shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionReplication {
+    /// In batches.
+    #[default]
+    Batch,
+    /// Not at all: after a failover every visitor is validated anew.
+    Off,
 }
 
 /// PEM files of the peer port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Certificate of the cluster's own authority; nothing else is trusted.
+    /// Certificates of the cluster's own authority; nothing else is trusted.
     pub ca: PathBuf,
-    /// This node's certificate, naming it (`node-<id>.<cluster>.trigon.internal`).
+    /// This node's certificate, naming it (`node-<number>.<cluster id>.trigon.internal`).
     pub certificate: PathBuf,
     /// The key of that certificate.
     pub key: PathBuf,
@@ -99,41 +108,28 @@ pub struct Problem {
 }
 
 impl Config {
-    /// A cluster of one in `state_dir`: no peers, no listener.
-    pub fn single(node_id: NodeId, state_dir: impl Into<PathBuf>) -> Self {
+    /// The node of `state_dir` without a listener: for a cluster of one.
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
-            cluster_name: "trigon".to_owned(),
-            node_id,
             state_dir: state_dir.into(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            members: Vec::new(),
-            tls: None,
+            listen: None,
+            advertise: None,
             timers: Timers::default(),
             snapshot_every: 10_000,
+            pair: PairConfig::default(),
+            session_replication: SessionReplication::default(),
         }
     }
 
-    /// This node's role; a cluster of one is always a node.
-    pub fn role(&self) -> Role {
-        self.members
-            .iter()
-            .find(|member| member.id == self.node_id)
-            .map_or(Role::Node, |member| member.role)
+    /// The address the others are told; none when nobody can reach this node.
+    pub fn advertised(&self) -> Option<SocketAddr> {
+        self.advertise.or(self.listen).filter(|address| is_reachable(*address))
     }
 
     /// Everything wrong with the values, without looking at any file.
     pub fn problems(&self) -> Vec<Problem> {
         let mut found = Vec::new();
         let mut report = |key, text: String| found.push(Problem { key, text });
-        if !is_label(&self.cluster_name) {
-            report(
-                "cluster.name",
-                format!(
-                    "{:?} is not a name; use 1 to 40 of a-z, 0-9 and inner hyphens",
-                    self.cluster_name
-                ),
-            );
-        }
         let Timers { heartbeat, election_min, election_max } = self.timers;
         if heartbeat < Duration::from_millis(10)
             || heartbeat * 2 > election_min
@@ -152,45 +148,36 @@ impl Config {
             let found = self.snapshot_every;
             report("cluster.snapshot_every", format!("{found} is too few; use at least 10"));
         }
-        if self.members.is_empty() {
-            return found;
+        let after = self.pair.promote_after;
+        if after < self.timers.election_max * 3 || after > Duration::from_secs(3600) {
+            report(
+                "cluster.pair_promote_after",
+                format!("{after:?}: expected 3 x the longest election to 1h"),
+            );
         }
-        let mut ids = BTreeSet::new();
-        let mut addresses = BTreeSet::new();
-        for member in &self.members {
-            if !ids.insert(member.id) {
-                report("cluster.members", format!("id {} is there twice", member.id));
+        match (self.listen, self.advertise) {
+            (None, Some(_)) => {
+                report("cluster.advertise", "is of no use without cluster.listen".to_owned());
             }
-            if !addresses.insert(member.address) {
-                report("cluster.members", format!("address {} is there twice", member.address));
+            (_, Some(address)) if !is_reachable(address) => {
+                let text = format!("{address} cannot be reached by peers; name the real address");
+                report("cluster.advertise", text);
             }
-            if member.address.port() == 0 || member.address.ip().is_unspecified() {
-                report(
-                    "cluster.members",
-                    format!(
-                        "{} of node {} cannot be reached by peers; name its real address and port",
-                        member.address, member.id
-                    ),
+            (Some(listen), None) if !is_reachable(listen) => {
+                let text = format!(
+                    "missing; peers cannot reach this node at {listen}, name its real address"
                 );
+                report("cluster.advertise", text);
             }
-        }
-        if !ids.contains(&self.node_id) {
-            report(
-                "node.id",
-                format!("{} is not among cluster.members {ids:?}; add it there", self.node_id),
-            );
-        }
-        if self.members.iter().all(|member| member.role == Role::Witness) {
-            report("cluster.members", "only witnesses; at least one needs role \"node\"".into());
-        }
-        if self.members.len() > 1 && self.tls.is_none() {
-            report(
-                "cluster.certificate",
-                "missing; peers only talk over mutual TLS, set ca, certificate and key".into(),
-            );
+            _ => {}
         }
         found
     }
+}
+
+/// Whether others can reach that address.
+pub(crate) fn is_reachable(address: SocketAddr) -> bool {
+    address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
 }
 
 /// Whether the name can stand in a certificate as one DNS label.
@@ -205,44 +192,43 @@ pub(crate) fn is_label(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn member(id: NodeId, port: u16, role: Role) -> Member {
-        Member { id, address: SocketAddr::from(([192, 0, 2, 1], port)), role }
+    fn good() -> Config {
+        let listen = Some(SocketAddr::from(([192, 0, 2, 1], 7443)));
+        Config { listen, ..Config::new("/nowhere") }
     }
 
-    fn three() -> Config {
-        let tls = TlsFiles { ca: "ca".into(), certificate: "c".into(), key: "k".into() };
-        Config {
-            members: vec![
-                member(1, 1, Role::Node),
-                member(2, 2, Role::Node),
-                member(3, 3, Role::Witness),
-            ],
-            tls: Some(tls),
-            ..Config::single(1, "/nowhere")
-        }
+    fn any(port: u16) -> Option<SocketAddr> {
+        Some(SocketAddr::from(([0, 0, 0, 0], port)))
     }
 
     #[test]
     fn a_problem_names_its_key() {
         type Edit = fn(&mut Config);
-        let table: [(&str, Edit, &[&str]); 10] = [
-            ("three members", |_| {}, &[]),
-            ("alone", |c| c.members.clear(), &[]),
-            ("capital name", |c| c.cluster_name = "Alpha".into(), &["cluster.name"]),
-            ("empty name", |c| c.cluster_name.clear(), &["cluster.name"]),
-            ("not a member", |c| c.node_id = 9, &["node.id"]),
-            ("twice", |c| c.members[1].id = 1, &["cluster.members"]),
-            ("port 0", |c| c.members[1].address.set_port(0), &["cluster.members"]),
+        let table: [(&str, Edit, &[&str]); 9] = [
+            ("a listener", |_| {}, &[]),
+            ("alone", |c| c.listen = None, &[]),
+            ("every interface", |c| c.listen = any(7443), &["cluster.advertise"]),
+            ("advertise any", |c| c.advertise = any(7443), &["cluster.advertise"]),
+            (
+                "advertise alone",
+                |c| (c.advertise, c.listen) = (c.listen, None),
+                &["cluster.advertise"],
+            ),
+            ("both", |c| (c.advertise, c.listen) = (c.listen, any(7443)), &[]),
             ("a snapshot each entry", |c| c.snapshot_every = 1, &["cluster.snapshot_every"]),
-            ("no tls", |c| c.tls = None, &["cluster.certificate"]),
             (
                 "hasty elections",
                 |c| c.timers.election_min = Duration::from_millis(200),
                 &["cluster.timers"],
             ),
+            (
+                "hasty promotion",
+                |c| c.pair.promote_after = Duration::from_secs(1),
+                &["cluster.pair_promote_after"],
+            ),
         ];
         for (name, edit, expected) in table {
-            let mut config = three();
+            let mut config = good();
             edit(&mut config);
             let keys: Vec<_> = config.problems().into_iter().map(|problem| problem.key).collect();
             assert_eq!(keys, expected, "{name}");
@@ -250,10 +236,20 @@ mod tests {
     }
 
     #[test]
+    fn the_listening_address_is_told_only_if_it_is_a_real_one() {
+        let mut config = good();
+        assert_eq!(config.advertised(), config.listen);
+        config.advertise = Some(SocketAddr::from(([192, 0, 2, 9], 1)));
+        assert_eq!(config.advertised(), config.advertise);
+        (config.advertise, config.listen) = (None, any(7443));
+        assert_eq!(config.advertised(), None);
+    }
+
+    #[test]
     fn every_problem_is_told_at_once() {
-        let mut config = three();
-        config.cluster_name = "-".into();
-        config.tls = None;
+        let mut config = good();
+        config.snapshot_every = 1;
+        config.listen = any(0);
         assert_eq!(config.problems().len(), 2);
     }
 }

@@ -8,16 +8,15 @@ use std::collections::BTreeSet;
 use openraft::{CommittedLeaderId, EntryPayload};
 use serde::{Deserialize, Serialize};
 
-use crate::record::NodeId;
 use crate::types::{
-    Entry, LogId, Membership, Proposal, SnapshotMeta, StoredMembership, Types, Vote,
+    Entry, LogId, Membership, Proposal, RaftId, SnapshotMeta, StoredMembership, Types, Vote,
 };
 
 /// A place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LogIdDto {
     term: u64,
-    leader: NodeId,
+    leader: RaftId,
     index: u64,
 }
 
@@ -37,7 +36,7 @@ impl From<LogIdDto> for LogId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VoteDto {
     term: u64,
-    node: NodeId,
+    node: RaftId,
     committed: bool,
 }
 
@@ -61,8 +60,8 @@ impl From<VoteDto> for Vote {
 /// Who votes: one set, or two while it changes. Nodes in none of them only learn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MembershipDto {
-    voters: Vec<BTreeSet<NodeId>>,
-    nodes: BTreeSet<NodeId>,
+    voters: Vec<BTreeSet<RaftId>>,
+    nodes: BTreeSet<RaftId>,
 }
 
 impl From<&Membership> for MembershipDto {

@@ -2,8 +2,8 @@
 //! proposed, what waits to be shared.
 //!
 //! Neighbours: [`propose`](crate::propose) brings changes to the leader, `sharing` the soft ones,
-//! `service` answers peers, `formation` decides who is a member, [`node`](crate::node) starts
-//! and stops it all.
+//! `service` answers peers, `membership` decides who votes, `papers` keeps the certificates good,
+//! [`node`](crate::node) starts and stops it all.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,24 +16,65 @@ use tokio::time::Instant;
 use crate::batch::Batcher;
 use crate::clock::millis;
 use crate::config::{Config, Role};
+use crate::disk::Disk;
 use crate::fatal::Fatal;
+use crate::founding::Charter;
+use crate::group::Group;
 use crate::merge::Merger;
-use crate::network::{Peers, ServerStats};
+use crate::network::{Answer, CallError, Envelope, Peers, Request, ServerStats};
+use crate::papers::Papers;
+use crate::passport::{Passport, Seed};
 use crate::record::{Millis, Moment, NodeId};
 use crate::relay::Relays;
+use crate::seal::Kek;
 use crate::sharing::Outcome;
 use crate::space::{Space, Storage};
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
 use crate::timekeeper::Timekeeper;
-use crate::types::{Metrics, Raft};
+use crate::types::{Metrics, Raft, RaftId, number_of};
 use crate::view::View;
 
 /// Proposals of this node, and forwarded ones of others, that may wait at once.
 const MAX_OPEN: usize = 256;
 
+/// Who this node is in its raft group.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub(crate) number: NodeId,
+    pub(crate) raft_id: RaftId,
+    pub(crate) group: Group,
+    pub(crate) role: Role,
+    /// How often this node has started.
+    pub(crate) boot: u64,
+}
+
+/// What an engine is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) own: Own,
+    pub(crate) passport: Passport,
+    pub(crate) kek: Option<Arc<Kek>>,
+    /// What the founder brings in, until it is in.
+    pub(crate) charter: Option<Charter>,
+    pub(crate) raft: Raft,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) view: Arc<View>,
+    pub(crate) storage: Storage,
+    pub(crate) clock: Arc<dyn Fn() -> Millis + Send + Sync>,
+}
+
 /// Everything the tasks of a node have in common.
 pub(crate) struct Engine {
     pub(crate) config: Config,
+    pub(crate) own: Own,
+    /// As it stands on disk.
+    pub(crate) passport: tokio::sync::Mutex<Passport>,
+    pub(crate) kek: Option<Arc<Kek>>,
+    pub(crate) charter: Mutex<Option<Charter>>,
+    pub(crate) disk: Disk,
+    /// Held by whoever changes who votes.
+    pub(crate) membership: tokio::sync::Mutex<()>,
+    pub(crate) papers: Papers,
     pub(crate) raft: Raft,
     pub(crate) peers: Arc<Peers>,
     pub(crate) view: Arc<View>,
@@ -43,9 +84,7 @@ pub(crate) struct Engine {
     pub(crate) relays: Arc<Relays>,
     /// Wall-clock milliseconds.
     pub(crate) clock: Arc<dyn Fn() -> Millis + Send + Sync>,
-    /// How often this node has started.
-    pub(crate) boot: u64,
-    /// Proposals made since then.
+    /// Proposals made since this node started.
     pub(crate) seq: AtomicU64,
     pub(crate) own_open: Semaphore,
     pub(crate) forwarded_open: Semaphore,
@@ -53,8 +92,8 @@ pub(crate) struct Engine {
     pub(crate) wake_merging: Notify,
     /// Set while a witness lets go of leadership: it still leads but accepts nothing.
     pub(crate) letting_go: AtomicBool,
-    /// Set once somebody who may take nodes in was told that this one is new.
-    pub(crate) known_as_new: AtomicBool,
+    /// Set when this node leaves by its own wish.
+    pub(crate) leaving: AtomicBool,
     queue: Mutex<Batcher>,
     merger: Mutex<Merger<Outcome>>,
     timekeeper: Mutex<Timekeeper>,
@@ -66,8 +105,8 @@ pub(crate) struct Engine {
 pub(crate) enum Standing {
     /// This node leads and a majority answered it lately.
     Leads,
-    /// That node leads, as far as known.
-    Follows(NodeId),
+    /// That one leads, as far as known.
+    Follows(RaftId),
     /// Nobody is known to lead with a quorum.
     Leaderless,
     /// The engine has stopped.
@@ -75,39 +114,59 @@ pub(crate) enum Standing {
 }
 
 impl Engine {
-    pub(crate) fn new(
-        config: Config,
-        raft: Raft,
-        peers: Arc<Peers>,
-        view: Arc<View>,
-        storage: Storage,
-        boot: u64,
-        clock: Arc<dyn Fn() -> Millis + Send + Sync>,
-    ) -> Self {
-        let queue = Mutex::new(Batcher::new(config.node_id, boot));
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { config, own, passport, kek, charter, raft, peers, view, storage, clock } =
+            parts;
+        let queue = Mutex::new(Batcher::new(own.number, own.boot));
         Self {
-            clock,
             config,
+            own,
+            passport: tokio::sync::Mutex::new(passport),
+            kek,
+            charter: Mutex::new(charter),
+            disk: storage.disk,
+            membership: tokio::sync::Mutex::default(),
+            papers: Papers::default(),
             raft,
             peers,
             view,
             fatal: storage.fatal,
             space: storage.space,
+            clock,
             stats: Arc::default(),
             relays: Arc::default(),
-            boot,
             seq: AtomicU64::new(0),
             own_open: Semaphore::new(MAX_OPEN),
             forwarded_open: Semaphore::new(MAX_OPEN),
             wake_sharing: Notify::new(),
             wake_merging: Notify::new(),
             letting_go: AtomicBool::new(false),
-            known_as_new: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             queue,
             merger: Mutex::default(),
             timekeeper: Mutex::default(),
             heard_leader: Mutex::default(),
         }
+    }
+
+    /// Asks a member and waits at most `within`.
+    pub(crate) async fn call(
+        &self,
+        to: RaftId,
+        request: Request,
+        within: Duration,
+    ) -> Result<Answer, CallError> {
+        let Own { group, raft_id: from, .. } = self.own;
+        self.peers.call(Envelope { group, from, to, request }, within).await
+    }
+
+    /// The members as far as they are known here: the replicated ones, before that the seeds.
+    pub(crate) async fn seeds(&self) -> Vec<Seed> {
+        let state = self.view.load();
+        if state.is_founded() {
+            return state.members().map(|member| Seed::from(&**member)).collect();
+        }
+        self.passport.lock().await.seeds.clone()
     }
 
     /// A copy, because the engine blocks while its metrics are borrowed.
@@ -124,7 +183,7 @@ impl Engine {
         if metrics.running_state.is_err() || self.fatal.is_raised() {
             return Standing::Stopped;
         }
-        let me = self.config.node_id;
+        let me = self.own.raft_id;
         match (metrics.state, metrics.current_leader) {
             (ServerState::Leader, _) if self.has_quorum(&metrics) => Standing::Leads,
             (ServerState::Shutdown, _) => Standing::Stopped,
@@ -177,39 +236,54 @@ impl Engine {
         heard.is_some_and(|at| at.elapsed() < self.lease())
     }
 
-    fn role_of(&self, id: NodeId) -> Role {
-        let member = self.config.members.iter().find(|member| member.id == id);
-        member.map_or(Role::Node, |member| member.role)
+    /// Whether the raft group still counts on that number.
+    pub(crate) fn takes_part(&self, number: NodeId) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let mut all = metrics.membership_config.membership().nodes();
+        all.any(|(id, ())| number_of(*id) == number)
     }
 
-    /// Whether the peer answered within the lease.
-    pub(crate) fn is_reachable(&self, id: NodeId) -> bool {
-        id == self.config.node_id
-            || self.peers.silent_for(id).is_some_and(|silence| silence < self.lease())
+    /// Whether the member answered within the lease.
+    pub(crate) fn is_reachable(&self, number: NodeId) -> bool {
+        number == self.own.number
+            || self.peers.silent_for(number).is_some_and(|silence| silence < self.lease())
+    }
+
+    /// Entries of the log a member has yet to store; only a leader can tell.
+    pub(crate) fn lag(&self, metrics: &Metrics, id: RaftId) -> Option<u64> {
+        let next = metrics.last_log_index.map_or(0, |last| last + 1);
+        let stored = metrics.replication.as_ref()?.get(&id)?;
+        Some(next.saturating_sub(stored.map_or(0, |id| id.index + 1)))
     }
 
     pub(crate) fn status(&self) -> ClusterStatus {
         let metrics = self.metrics();
         let standing = self.standing();
+        let state = self.view.load();
         let leads = metrics.state == ServerState::Leader;
-        let last_log = metrics.last_log_index;
-        let voters = metrics.membership_config.membership().voter_ids().map(|id| {
-            let member = self.config.members.iter().find(|member| member.id == id);
-            let stored = metrics.replication.as_ref().and_then(|all| all.get(&id)).copied();
-            let behind = last_log.map_or(0, |last| {
-                (last + 1).saturating_sub(stored.flatten().map_or(0, |id| id.index + 1))
-            });
+        let membership = metrics.membership_config.membership();
+        let seat = |id: RaftId| {
+            let number = number_of(id);
+            let member = state.member(number);
+            let role = member.map(|member| member.role);
             VoterStatus {
-                id,
-                role: self.role_of(id),
-                address: member.map(|member| member.address),
-                reachable: leads.then(|| self.is_reachable(id)),
-                lag: leads.then_some(behind),
+                id: number,
+                name: member.map(|member| member.name.clone()).unwrap_or_default(),
+                role: role.unwrap_or(if number == self.own.number {
+                    self.own.role
+                } else {
+                    Role::Node
+                }),
+                address: member.and_then(|member| member.address),
+                reachable: leads.then(|| self.is_reachable(number)),
+                lag: leads.then(|| self.lag(&metrics, id)).flatten(),
             }
-        });
+        };
         ClusterStatus {
-            node_id: self.config.node_id,
-            role: self.config.role(),
+            node_id: self.own.number,
+            role: self.own.role,
+            group: self.own.group,
             state: match (standing, metrics.state) {
                 (Standing::Stopped, _) | (_, ServerState::Shutdown) => RaftState::Shutdown,
                 (_, ServerState::Leader) => RaftState::Leader,
@@ -218,15 +292,18 @@ impl Engine {
                 (_, ServerState::Learner) => RaftState::Learner,
             },
             term: metrics.current_term,
-            leader: metrics.current_leader,
+            leader: metrics.current_leader.map(number_of),
             quorum: match standing {
                 Standing::Leads => true,
                 Standing::Follows(_) => self.hears_leader(),
                 Standing::Leaderless | Standing::Stopped => false,
             },
-            last_log,
+            last_log: metrics.last_log_index,
             last_applied: metrics.last_applied.map(|id| id.index),
-            voters: voters.collect(),
+            voters: membership.voter_ids().map(seat).collect(),
+            changing: membership.get_joint_config().len() > 1
+                || *metrics.membership_config.log_id() > metrics.last_applied,
+            learners: membership.learner_ids().map(seat).collect(),
             dropped_soft: self.queue().dropped(),
             refused_peers: self.stats.refused(),
             disk_full: self.space.is_full(),

@@ -52,21 +52,49 @@ pub enum StartError {
     Presence(#[source] std::io::Error),
     /// The state directory belongs to someone else.
     #[error(
-        "node.state_dir: {} belongs to node {found_node} of cluster {found_cluster:?}, \
-         this is node {node} of {cluster:?}; point it to this node's own directory",
-        dir.display()
+        "node.state_dir: {} belongs to {found}, this is {expected}; point it to this node's own \
+         directory", dir.display()
     )]
     Foreign {
         /// The directory.
         dir: PathBuf,
         /// Its owner.
-        found_node: u64,
-        /// Its owner's cluster.
-        found_cluster: String,
+        found: String,
         /// This node.
-        node: u64,
-        /// This node's cluster.
-        cluster: String,
+        expected: String,
+    },
+    /// Nobody lives in the state directory yet.
+    #[error(
+        "node.state_dir: {} holds no node; found a cluster with `trigon init` or join one with \
+         `trigon join`", .0.display()
+    )]
+    NoPassport(PathBuf),
+    /// The passport.
+    #[error("node.state_dir: {0}")]
+    Passport(#[from] crate::passport::PassportError),
+    /// A load balancer without the key of the cluster.
+    #[error(
+        "node.state_dir: {}: {text}; restore it from another load balancer of this cluster or a \
+         backup with keys, or remove the node and join again", path.display()
+    )]
+    Kek {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        text: String,
+    },
+    /// The log of a node that took part already is gone.
+    #[error(
+        "node.state_dir: {} is missing: the votes and changes this node confirmed are lost, and \
+         going on without them could undo changes. Remove the node on another one \
+         (`trigon node remove {number}`), empty the state directory and `trigon join` again",
+        dir.display()
+    )]
+    Lost {
+        /// The directory.
+        dir: PathBuf,
+        /// This node.
+        number: u64,
     },
     /// The state directory cannot be read or written.
     #[error("node.state_dir: {}: {text}", path.display())]

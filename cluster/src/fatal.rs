@@ -22,7 +22,7 @@ impl Fatal {
             if known.is_some() {
                 return false;
             }
-            tracing::error!(error = reason, "cluster storage failed, this node stops taking part");
+            tracing::error!(error = reason, "this node stops taking part in the cluster");
             *known = Some(reason);
             true
         });

@@ -6,7 +6,6 @@
 //! machine ([`admit`]), without a token and without a running node: how a whole cluster is
 //! prepared at once. Afterwards nodes join with a token.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Role, is_label};
-use crate::files;
+use crate::dice;
+use crate::disk::Disk;
 use crate::group::{ClusterId, Group, Lineage};
 use crate::identity::{self, Authority, AuthorityError};
 use crate::passport::{Passport, PassportError, Seed};
@@ -26,6 +26,9 @@ pub(crate) const AUTHORITY_KEY: &str = "cluster authority key";
 
 /// Name of the file below the state directory.
 const CHARTER_FILE: &str = "founding.json";
+
+/// Largest such file that is read, in bytes.
+const MAX_CHARTER: u64 = 1 << 20;
 
 /// Longest name of a node, in bytes.
 pub const MAX_NODE_NAME: usize = 64;
@@ -124,6 +127,14 @@ pub(crate) struct Charter {
 /// # Errors
 /// A name cannot be used, the directory belongs to another node, or the disk.
 pub fn found(dir: &Path, founding: &Founding) -> Result<Passport, FoundError> {
+    found_on(&Disk::Files, dir, founding)
+}
+
+/// The same on any disk.
+///
+/// # Errors
+/// As [`found`].
+pub fn found_on(on: &Disk, dir: &Path, founding: &Founding) -> Result<Passport, FoundError> {
     let Founding { cluster_name, node_name, advertise } = founding;
     if !is_label(cluster_name) {
         return Err(FoundError::Name {
@@ -136,18 +147,18 @@ pub fn found(dir: &Path, founding: &Founding) -> Result<Passport, FoundError> {
     if let Some(address) = advertise {
         check_address(*address)?;
     }
-    if let Some(found) = Passport::load(dir)? {
+    if let Some(found) = Passport::load_from(on, dir)? {
         let same = found.cluster_name == *cluster_name && found.node_name == *node_name;
         return if same && found.number == FOUNDER { Ok(found) } else { Err(taken(dir, found)) };
     }
     let disk = disk(dir);
-    files::private_dir(dir).map_err(disk)?;
-    let cluster = random_id()?;
-    let group = Group::first(cluster, random_lineage()?);
+    on.create_dir(dir).map_err(disk)?;
+    let cluster = random_id();
+    let group = Group::first(cluster, random_lineage());
     let authority = Authority::generate(&cluster.to_string())?;
-    let kek = Kek::generate()?;
-    kek.store(dir).map_err(disk)?;
-    issue(dir, &authority, FOUNDER)?;
+    let kek = Kek::generate();
+    kek.store(on, dir).map_err(disk)?;
+    issue(on, dir, &authority, FOUNDER)?;
     let member =
         Seed { number: FOUNDER, name: node_name.clone(), role: Role::Node, address: *advertise };
     let charter = Charter {
@@ -155,10 +166,10 @@ pub fn found(dir: &Path, founding: &Founding) -> Result<Passport, FoundError> {
         authority_key: kek.seal(AUTHORITY_KEY, authority.key_pem().as_bytes()),
         members: vec![member.clone()],
     };
-    charter.store(dir).map_err(disk)?;
+    charter.store(on, dir).map_err(disk)?;
     let passport = Passport::new(group, cluster_name, member);
     // Last: the passport is what makes the directory a node's.
-    passport.store(dir)?;
+    passport.store_on(on, dir)?;
     Ok(passport)
 }
 
@@ -168,16 +179,29 @@ pub fn found(dir: &Path, founding: &Founding) -> Result<Passport, FoundError> {
 /// # Errors
 /// The founder has started, the name or address is taken, or the disk.
 pub fn admit(founder: &Path, dir: &Path, admission: &Admission) -> Result<Passport, FoundError> {
+    admit_on([&Disk::Files; 2], founder, dir, admission)
+}
+
+/// The same from one disk to another.
+///
+/// # Errors
+/// As [`admit`].
+pub fn admit_on(
+    [from, on]: [&Disk; 2],
+    founder: &Path,
+    dir: &Path,
+    admission: &Admission,
+) -> Result<Passport, FoundError> {
     check_node_name(&admission.node_name)?;
     check_address(admission.advertise)?;
     let started = || FoundError::Started(founder.to_owned());
-    let mut first = Passport::load(founder)?.ok_or_else(started)?;
-    let mut charter = Charter::load(founder).map_err(disk(founder))?.ok_or_else(started)?;
+    let mut first = Passport::load_from(from, founder)?.ok_or_else(started)?;
+    let mut charter = Charter::load(from, founder).map_err(disk(founder))?.ok_or_else(started)?;
     if first.begun {
         return Err(started());
     }
-    let kek = Kek::load(founder).map_err(disk(founder))?.ok_or_else(started)?;
-    if let Some(found) = Passport::load(dir)? {
+    let kek = Kek::load(from, founder).map_err(disk(founder))?.ok_or_else(started)?;
+    if let Some(found) = Passport::load_from(on, dir)? {
         let same = charter.members.iter().any(|seed| *seed == found.seed())
             && found.group == first.group
             && found.node_name == admission.node_name
@@ -194,19 +218,19 @@ pub fn admit(founder: &Path, dir: &Path, admission: &Admission) -> Result<Passpo
     let last = charter.members.iter().map(|seed| seed.number).max().unwrap_or(FOUNDER);
     let member =
         Seed { number: last + 1, name: admission.node_name.clone(), role: admission.role, address };
-    files::private_dir(dir).map_err(disk(dir))?;
+    on.create_dir(dir).map_err(disk(dir))?;
     let authority = charter.open_authority(first.group.cluster, &kek)?;
-    issue(dir, &authority, member.number)?;
+    issue(on, dir, &authority, member.number)?;
     if admission.role == Role::Node {
-        kek.store(dir).map_err(disk(dir))?;
+        kek.store(on, dir).map_err(disk(dir))?;
     }
     charter.members.push(member.clone());
     let mut passport = Passport::new(first.group, first.cluster_name.clone(), member);
     passport.seeds.clone_from(&charter.members);
-    passport.store(dir)?;
+    passport.store_on(on, dir)?;
     first.seeds.clone_from(&charter.members);
-    first.store(founder)?;
-    charter.store(founder).map_err(disk(founder))?;
+    first.store_on(from, founder)?;
+    charter.store(from, founder).map_err(disk(founder))?;
     Ok(passport)
 }
 
@@ -215,17 +239,26 @@ pub(crate) const FOUNDER: NodeId = 1;
 
 impl Charter {
     /// The one in a state directory; none once the state has it.
-    pub(crate) fn load(dir: &Path) -> io::Result<Option<Self>> {
-        match fs::read(dir.join(CHARTER_FILE)) {
+    pub(crate) fn load(disk: &Disk, dir: &Path) -> io::Result<Option<Self>> {
+        match disk.read(&dir.join(CHARTER_FILE), MAX_CHARTER) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn store(&self, dir: &Path) -> io::Result<()> {
+    /// The state has it.
+    pub(crate) fn remove(disk: &Disk, dir: &Path) -> io::Result<()> {
+        match disk.remove(&dir.join(CHARTER_FILE)) {
+            Ok(()) => disk.sync_dir(dir),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn store(&self, disk: &Disk, dir: &Path) -> io::Result<()> {
         let bytes = serde_json::to_vec(self).map_err(io::Error::other)?;
-        files::write_private(&dir.join(CHARTER_FILE), &bytes)
+        disk.store(&dir.join(CHARTER_FILE), &bytes)
     }
 
     /// The authority to sign with.
@@ -236,10 +269,11 @@ impl Charter {
     }
 }
 
-fn issue(dir: &Path, authority: &Authority, number: NodeId) -> Result<(), FoundError> {
+fn issue(on: &Disk, dir: &Path, authority: &Authority, number: NodeId) -> Result<(), FoundError> {
     let (certificate, key) = authority.issue(number)?;
     let chain = format!("{certificate}{}", authority.certificate_pem());
-    identity::store(dir, authority.certificate_pem(), &chain, &Secret::new(key)).map_err(disk(dir))
+    identity::store(on, dir, authority.certificate_pem(), &chain, &Secret::new(key))
+        .map_err(disk(dir))
 }
 
 /// A name people can read in logs and tables.
@@ -267,18 +301,19 @@ fn taken(dir: &Path, found: Passport) -> FoundError {
     FoundError::Taken { dir: dir.to_owned(), node: found.node_name, cluster: found.cluster_name }
 }
 
-fn random_id() -> Result<ClusterId, NoKek> {
-    random().map(|bytes| uuid::Builder::from_random_bytes(bytes).into_uuid())
+fn random_id() -> ClusterId {
+    uuid::Builder::from_random_bytes(random()).into_uuid()
 }
 
-fn random_lineage() -> Result<Lineage, NoKek> {
-    random().map(Lineage)
+/// A lineage nobody has.
+pub(crate) fn random_lineage() -> Lineage {
+    Lineage(random())
 }
 
-fn random() -> Result<[u8; 16], NoKek> {
+fn random() -> [u8; 16] {
     let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoKek)?;
-    Ok(bytes)
+    dice::fill(&mut bytes);
+    bytes
 }
 
 fn disk(path: &Path) -> impl Fn(io::Error) -> FoundError + Copy + '_ {
@@ -287,6 +322,8 @@ fn disk(path: &Path) -> impl Fn(io::Error) -> FoundError + Copy + '_ {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::identity::{Identity, link_files};
 
@@ -348,8 +385,8 @@ mod tests {
     fn the_key_of_the_authority_is_nowhere_in_clear() {
         let dir = tempfile::tempdir().unwrap();
         found(dir.path(), &founding("alpha", "lb1")).unwrap();
-        let charter = Charter::load(dir.path()).unwrap().unwrap();
-        let kek = Kek::load(dir.path()).unwrap().unwrap();
+        let charter = Charter::load(&Disk::Files, dir.path()).unwrap().unwrap();
+        let kek = Kek::load(&Disk::Files, dir.path()).unwrap().unwrap();
         assert!(kek.open(AUTHORITY_KEY, &charter.authority_key).is_some());
         for entry in fs::read_dir(dir.path()).unwrap() {
             let path = entry.unwrap().path();
@@ -373,8 +410,8 @@ mod tests {
         assert_eq!(Passport::load(&at("1")).unwrap().unwrap().seeds, witness.seeds);
         identity(&at("2"), &second).unwrap();
         identity(&at("3"), &witness).unwrap();
-        assert!(Kek::load(&at("2")).unwrap().is_some());
-        assert!(Kek::load(&at("3")).unwrap().is_none());
+        assert!(Kek::load(&Disk::Files, &at("2")).unwrap().is_some());
+        assert!(Kek::load(&Disk::Files, &at("3")).unwrap().is_none());
         assert_eq!(admit(&at("1"), &at("2"), &admission("lb2", Role::Node, 1)).unwrap(), second);
     }
 

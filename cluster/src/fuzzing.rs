@@ -10,6 +10,7 @@ use crate::codec::{self, decode, encode};
 use crate::command::Command;
 use crate::dto::{EntryDto, VoteDto};
 use crate::flows::FlowDelta;
+use crate::group::{ClusterId, Group, Lineage};
 use crate::network::{self, Answer, Envelope, Request};
 use crate::snapshot;
 use crate::state::State;
@@ -36,7 +37,7 @@ pub fn command_bytes(command: &Command) -> Vec<u8> {
 /// Reads a request of another node and writes it again; what can be handed to the engine takes
 /// the way through the engine's types.
 pub fn envelope(bytes: &[u8]) -> Option<Vec<u8>> {
-    let Envelope { from, to, request } = decode("request", bytes).ok()?;
+    let Envelope { group, from, to, request } = decode("request", bytes).ok()?;
     let request = match request {
         Request::Append(dto) => Request::Append((&AppendEntriesRequest::<Types>::from(dto)).into()),
         Request::Vote(dto) => Request::Vote((&VoteRequest::from(dto)).into()),
@@ -45,7 +46,7 @@ pub fn envelope(bytes: &[u8]) -> Option<Vec<u8>> {
         }
         other => other,
     };
-    encode(&Envelope { from, to, request }).ok()
+    encode(&Envelope { group, from, to, request }).ok()
 }
 
 /// The same for an answer.
@@ -77,6 +78,10 @@ pub fn entry(bytes: &[u8]) -> Option<Vec<u8>> {
     encode(&EntryDto::from(&entry)).ok()
 }
 
+fn group() -> Group {
+    Group::first(ClusterId::nil(), Lineage([0; 16]))
+}
+
 /// Reads a snapshot whose frame (magic and checksum) is right around any `body`; the snapshot
 /// written again.
 pub fn snapshot_with(body: &[u8]) -> Option<Vec<u8>> {
@@ -84,16 +89,16 @@ pub fn snapshot_with(body: &[u8]) -> Option<Vec<u8>> {
     bytes.extend_from_slice(body);
     let sum = digest(&SHA256, &bytes);
     bytes.extend_from_slice(sum.as_ref());
-    let content = snapshot::decode("fuzz", &bytes).ok()?;
-    snapshot::encode("fuzz", &content.meta, &content.state).ok()
+    let content = snapshot::decode(group(), &bytes).ok()?;
+    snapshot::encode(group(), &content.meta, &content.state).ok()
 }
 
 /// The snapshot of a state.
 pub fn snapshot(state: &State) -> Vec<u8> {
-    snapshot::encode("fuzz", &SnapshotMeta::default(), state).unwrap_or_default()
+    snapshot::encode(group(), &SnapshotMeta::default(), state).unwrap_or_default()
 }
 
 /// The state in a snapshot.
 pub fn restore(bytes: &[u8]) -> Option<State> {
-    Some(snapshot::decode("fuzz", bytes).ok()?.state)
+    Some(snapshot::decode(group(), bytes).ok()?.state)
 }

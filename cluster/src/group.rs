@@ -44,6 +44,15 @@ impl Group {
     }
 }
 
+#[cfg(test)]
+impl Group {
+    /// One of several for tests.
+    pub(crate) fn sample(which: u8) -> Self {
+        let cluster = uuid::Builder::from_random_bytes([which; 16]).into_uuid();
+        Self::first(cluster, Lineage([which; 16]))
+    }
+}
+
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.cluster, self.generation, self.lineage)
@@ -102,13 +111,9 @@ impl<'de> Deserialize<'de> for Lineage {
 mod tests {
     use super::*;
 
-    fn sample() -> Group {
-        Group::first(Uuid::from_u128(0x1234), Lineage([0xab; 16]))
-    }
-
     #[test]
     fn a_group_is_text_for_people_and_few_bytes_between_nodes() {
-        let group = sample().next(Lineage([1; 16]));
+        let group = Group::sample(0xab).next(Lineage([1; 16]));
         let text = serde_json::to_string(&group).unwrap();
         assert!(text.contains("\"01010101010101010101010101010101\""), "{text}");
         assert_eq!(serde_json::from_str::<Group>(&text).unwrap(), group);
@@ -128,7 +133,7 @@ mod tests {
 
     #[test]
     fn every_group_has_a_directory_of_its_own() {
-        let (one, next) = (sample(), sample().next(Lineage([2; 16])));
+        let (one, next) = (Group::sample(0xab), Group::sample(0xab).next(Lineage([2; 16])));
         let dir = one.dir(Path::new("/state"));
         assert_eq!(dir, Path::new("/state/raft/1-abababababababababababababababab"));
         assert_ne!(next.dir(Path::new("/state")), dir);

@@ -12,8 +12,10 @@ use crate::config::Role;
 use crate::engine::Engine;
 use crate::error::ProposeError;
 use crate::flows::{FlowTable, Flows, MAX_CLIENT_FLOWS};
+use crate::group::{ClusterId, Group, Lineage};
 use crate::record::{Millis, Moment, NodeId, SessionKey, TunnelKey, User};
 use crate::relay::{OnRelay, RelayError, RelayRefusal, Relayed};
+use crate::seal::Kek;
 use crate::state::State;
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
 use crate::view::View;
@@ -23,19 +25,20 @@ use crate::view::View;
 pub struct Handle {
     view: Arc<View>,
     flows: Flows,
-    backend: Backend,
+    pub(crate) backend: Backend,
 }
 
 /// Who opens the tunnels of each node of a cluster in memory.
 type Openers = Arc<Mutex<BTreeMap<NodeId, OnRelay>>>;
 
 #[derive(Clone)]
-enum Backend {
+pub(crate) enum Backend {
     /// One writer at a time, nothing on disk.
     Memory {
         node: NodeId,
         write: Arc<Mutex<u64>>,
         relays: Openers,
+        kek: Arc<Kek>,
     },
     Engine(Arc<Engine>),
 }
@@ -44,23 +47,24 @@ impl Handle {
     /// A cluster of one that lives in memory: what tests use instead of mocks.
     pub fn in_memory(node: NodeId) -> Self {
         let (write, relays) = (Arc::default(), Openers::default());
-        let backend = Backend::Memory { node, write, relays };
+        let kek = Arc::new(Kek::generate());
+        let backend = Backend::Memory { node, write, relays, kek };
         Self { view: Arc::new(View::new()), flows: flows_of(1), backend }
     }
 
     /// Two nodes of a cluster that lives in memory: each sees every change at once.
     pub fn in_memory_pair(nodes: [NodeId; 2]) -> [Self; 2] {
         let (view, write) = (Arc::new(View::new()), Arc::<Mutex<u64>>::default());
-        let relays = Openers::default();
+        let (relays, kek) = (Openers::default(), Arc::new(Kek::generate()));
         nodes.map(|node| {
             let (write, relays) = (Arc::clone(&write), Arc::clone(&relays));
-            let backend = Backend::Memory { node, write, relays };
+            let backend = Backend::Memory { node, write, relays, kek: Arc::clone(&kek) };
             Self { view: Arc::clone(&view), flows: flows_of(1), backend }
         })
     }
 
     pub(crate) fn of(engine: Arc<Engine>) -> Self {
-        let flows = flows_of(engine.boot);
+        let flows = flows_of(engine.own.boot);
         Self { view: Arc::clone(&engine.view), flows, backend: Backend::Engine(engine) }
     }
 
@@ -68,7 +72,15 @@ impl Handle {
     pub fn node_id(&self) -> NodeId {
         match &self.backend {
             Backend::Memory { node, .. } => *node,
-            Backend::Engine(engine) => engine.config.node_id,
+            Backend::Engine(engine) => engine.own.number,
+        }
+    }
+
+    /// The key secrets of the state are sealed with; none on a witness.
+    pub fn kek(&self) -> Option<Arc<Kek>> {
+        match &self.backend {
+            Backend::Memory { kek, .. } => Some(Arc::clone(kek)),
+            Backend::Engine(engine) => engine.kek.clone(),
         }
     }
 
@@ -226,6 +238,7 @@ fn flows_of(boot: u64) -> Flows {
 fn alone(node_id: NodeId, last: Option<u64>) -> ClusterStatus {
     let voter = VoterStatus {
         id: node_id,
+        name: String::new(),
         role: Role::Node,
         address: None,
         reachable: Some(true),
@@ -234,6 +247,7 @@ fn alone(node_id: NodeId, last: Option<u64>) -> ClusterStatus {
     ClusterStatus {
         node_id,
         role: Role::Node,
+        group: Group::first(ClusterId::nil(), Lineage([0; 16])),
         state: RaftState::Leader,
         term: 0,
         leader: Some(node_id),
@@ -241,6 +255,8 @@ fn alone(node_id: NodeId, last: Option<u64>) -> ClusterStatus {
         last_log: last,
         last_applied: last,
         voters: vec![voter],
+        changing: false,
+        learners: Vec::new(),
         dropped_soft: 0,
         refused_peers: 0,
         disk_full: false,

@@ -40,7 +40,7 @@ impl Engine {
     }
 
     fn reason_to_go(&self) -> Option<&'static str> {
-        if self.config.role() == Role::Witness {
+        if self.own.role == Role::Witness {
             return Some("a witness leads and a node is ready");
         }
         if self.space.asks_for_another_leader() {
@@ -53,7 +53,7 @@ impl Engine {
     /// Whether another serving node is reachable and caught up.
     fn has_heir(&self) -> bool {
         self.status().voters.iter().any(|voter| {
-            voter.id != self.config.node_id
+            voter.id != self.own.number
                 && voter.role == Role::Node
                 && voter.reachable == Some(true)
                 && voter.lag.is_some_and(|lag| lag <= CLOSE)
@@ -79,6 +79,6 @@ impl Engine {
     fn sees_other_leader(&self) -> bool {
         let metrics = self.metrics();
         metrics.state != ServerState::Leader
-            && metrics.current_leader.is_some_and(|leader| leader != self.config.node_id)
+            && metrics.current_leader.is_some_and(|leader| leader != self.own.raft_id)
     }
 }

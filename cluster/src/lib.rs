@@ -28,6 +28,8 @@ pub mod pair;
 pub mod record;
 pub mod relay;
 
+mod administration;
+mod admission;
 mod batch;
 mod checked;
 mod codec;
@@ -37,20 +39,21 @@ mod dto;
 mod engine;
 mod error;
 mod fatal;
-mod files;
-mod formation;
 mod founding;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod group;
 mod handle;
 mod handover;
+mod joining;
 mod log_file;
 mod log_store;
 mod log_writer;
+mod membership;
 mod merge;
 mod network;
 mod node;
+mod papers;
 mod passport;
 pub mod presence;
 mod propose;
@@ -67,23 +70,32 @@ mod status;
 mod story;
 mod timekeeper;
 mod tls_transport;
+mod token;
 mod transport;
 mod types;
 mod view;
 
-pub use command::{Command, Genesis, Reply, SessionPut, Soft, SoftBatch, SoftPart};
-pub use config::{Config, Member, Problem, Role, Timers, TlsFiles};
+pub use administration::{AdminError, MAX_TOKEN_LIFE};
+pub use command::{AuthorityStep, Command, Genesis, Reply, SessionPut, Soft, SoftBatch, SoftPart};
+pub use config::{
+    Config, PairConfig, PairPolicy, Problem, Role, SessionReplication, Timers, TlsFiles,
+};
 pub use error::{ProposeError, StartError};
 pub use flows::{Flow, FlowKind, FlowTable, Flows};
-pub use founding::{Admission, FoundError, Founding, MAX_NODE_NAME, admit, found};
+pub use founding::{
+    Admission, FoundError, Founding, MAX_NODE_NAME, admit, admit_on, found, found_on,
+};
 pub use group::{ClusterId, Group, Lineage, NotALineage};
 pub use handle::Handle;
+pub use joining::{JoinError, Joining, join};
 pub use node::Node;
+pub use papers::{LinkAuthority, LinkCertificates};
 pub use passport::{PASSPORT_FILE, Passport, PassportError, Seed};
 pub use presence::Presence;
-pub use record::NodeId;
+pub use record::{Member, NodeId};
 pub use seal::{KEK_FILE, KEK_LEN, Kek, NoKek, Secret};
 pub use state::State;
 pub use status::{ClusterStatus, RaftState, VoterStatus};
+pub use token::{JoinToken, NotAToken};
 pub use transport::{Arrival, Boxed, Dialler, Door, Guest, PeerStream, Stream, World};
 pub use types::{RaftId, number_of, raft_id};

@@ -12,11 +12,11 @@ use crate::codec::{self, CodecError};
 use crate::disk::Disk;
 use crate::dto::{EntryDto, LogIdDto, VoteDto};
 use crate::error::{REJOIN, StartError};
+use crate::group::Group;
 use crate::log_store::meta;
 use crate::log_writer::begin;
-use crate::record::NodeId;
-use crate::space::{Storage, is_no_room};
-use crate::types::{Entry, LogId, Vote};
+use crate::space::Storage;
+use crate::types::{Entry, LogId, RaftId, Vote, number_of};
 
 /// Log entries by index.
 pub(crate) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -27,7 +27,6 @@ pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 /// Rows of [`META`].
 pub(crate) mod key {
     pub(crate) const OWNER: &str = "owner";
-    pub(crate) const BOOTS: &str = "boots";
     pub(crate) const VOTE: &str = "vote";
     pub(crate) const COMMITTED: &str = "committed";
     pub(crate) const PURGED: &str = "purged";
@@ -39,8 +38,15 @@ const FILE: &str = "raft.redb";
 /// Whom the file belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Owner {
-    cluster: String,
-    node: NodeId,
+    group: Group,
+    id: RaftId,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, incarnation) = (number_of(self.id), self.id >> 32);
+        write!(f, "node {number} (incarnation {incarnation}) of cluster {}", self.group)
+    }
 }
 
 /// An opened log and what stands in it.
@@ -51,8 +57,6 @@ pub(crate) struct Opened {
     pub(crate) committed: Option<LogId>,
     pub(crate) purged: Option<LogId>,
     pub(crate) last: Option<LogId>,
-    /// How often this node has started, this time included.
-    pub(crate) boot: u64,
 }
 
 /// Opens or makes the log of a node in `dir`, which is made when missing.
@@ -62,39 +66,27 @@ pub(crate) struct Opened {
 pub(crate) fn open(
     storage: &Storage,
     dir: &Path,
-    cluster: &str,
-    node: NodeId,
+    group: Group,
+    id: RaftId,
 ) -> Result<Opened, StartError> {
     let disk = &storage.disk;
     disk.create_dir(dir).map_err(|error| unusable(dir, error))?;
     let path = dir.join(FILE);
-    let owner = Owner { cluster: cluster.to_owned(), node };
+    let owner = Owner { group, id };
     if !disk.exists(&path).map_err(|error| unusable(&path, error))? {
         make(disk, dir, &path, &owner)?;
     }
-    let mut database = disk.database(&path).map_err(|error| refused(&path, &error))?;
+    let database = disk.database(&path).map_err(|error| refused(&path, &error))?;
     match row::<Owner>(&database, &path, key::OWNER)? {
         Some(found) if found == owner => {}
         Some(found) => {
             return Err(StartError::Foreign {
                 dir: dir.to_owned(),
-                found_node: found.node,
-                found_cluster: found.cluster,
-                node,
-                cluster: owner.cluster,
+                found: found.to_string(),
+                expected: owner.to_string(),
             });
         }
         None => return Err(damaged(&path, "it does not say whose it is")),
-    }
-    let boot = row::<u64>(&database, &path, key::BOOTS)?.unwrap_or(0) + 1;
-    let bytes = codec::encode(&boot).map_err(|error| unusable(&path, error))?;
-    match set_row(&database, key::BOOTS, &bytes) {
-        Err(redb::Error::Io(error)) if is_no_room(&error) && storage.space.make_room() => {
-            drop(database);
-            database = disk.database(&path).map_err(|error| refused(&path, &error))?;
-            set_row(&database, key::BOOTS, &bytes).map_err(|error| unusable(&path, error))?;
-        }
-        done => done.map_err(|error| unusable(&path, error))?,
     }
 
     let purged = row::<LogIdDto>(&database, &path, key::PURGED)?.map(LogId::from);
@@ -110,7 +102,6 @@ pub(crate) fn open(
         committed: row::<LogIdDto>(&database, &path, key::COMMITTED)?.map(LogId::from),
         purged,
         last,
-        boot,
         database,
         path,
     })

@@ -1,27 +1,34 @@
 //! One node's life: start, serve, stop.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::Config;
+use crate::config::{Config, Problem, Role};
 use crate::disk::Disk;
-use crate::engine::Engine;
+use crate::engine::{Engine, Own, Parts};
 use crate::error::StartError;
+use crate::founding::Charter;
+use crate::group::Group;
 use crate::handle::Handle;
-use crate::identity::Identity;
-use crate::log_file;
+use crate::identity::{Identity, link_files};
+use crate::log_file::{self, unusable};
 use crate::log_store::LogStore;
+use crate::membership::Following;
 use crate::network::{PeerClients, Peers, Server};
-use crate::presence::{Presence, Thread};
-use crate::space::Storage;
+use crate::passport::{Passport, PassportError};
+use crate::presence::{Me, Presence, Thread};
+use crate::seal::{KEK_FILE, Kek};
+use crate::space::{Storage, is_no_room};
 use crate::state_store::StateStore;
 use crate::tls_transport::{TlsDialler, TlsDoor};
-use crate::transport::{Door, Nowhere, World};
+use crate::transport::{Door, World};
 use crate::types::Raft;
 use crate::view::View;
 
@@ -55,28 +62,8 @@ impl Node {
         config: Config,
         presence: Presence,
     ) -> Result<(Self, Handle), StartError> {
-        let clock = Arc::new(crate::clock::now);
-        let problems = config.problems();
-        if !problems.is_empty() {
-            return Err(StartError::Config(problems));
-        }
-        let Some((listener, identity)) = open_port(&config).await? else {
-            let dialler = Arc::new(Nowhere);
-            return Self::start_in(
-                World { dialler, door: None, clock, disk: Disk::Files },
-                config,
-                None,
-            )
-            .await;
-        };
-        let door: Arc<dyn Door> = Arc::new(TlsDoor { listener, identity: identity.clone() });
-        let world = World {
-            dialler: Arc::new(TlsDialler(identity.clone())),
-            door: Some(door),
-            clock,
-            disk: Disk::Files,
-        };
-        Self::start_in(world, config, Some((presence, identity))).await
+        let (world, passport, identity) = open_world(&config).await?;
+        Self::start_in(world, config, passport, Some((presence, identity))).await
     }
 
     /// The same in a world that is not this machine's: how simulations start the real thing.
@@ -87,68 +74,100 @@ impl Node {
         world: World,
         config: Config,
     ) -> Result<(Self, Handle), StartError> {
-        Self::start_in(world, config, None).await
+        let passport = passport(&world.disk, &config).await?;
+        Self::start_in(world, config, passport, None).await
     }
 
     async fn start_in(
         world: World,
         config: Config,
+        mut passport: Passport,
         presence: Option<(Presence, Identity)>,
     ) -> Result<(Self, Handle), StartError> {
-        if config.members.len() == 2 {
-            tracing::warn!(
-                "two voters: a change needs both of them; add a witness to go on with either"
-            );
-        }
-        let dir = config.state_dir.clone();
-        let (cluster, node_id) = (config.cluster_name.clone(), config.node_id);
+        let view = Arc::new(View::new());
+        let Own { number, raft_id, group, role, .. } = own(&passport);
+        let dir = group.dir(&config.state_dir);
         let storage = {
-            let (disk, dir) = (world.disk.clone(), dir.clone());
-            let open = move || Storage::open(disk, &dir).map_err(|e| log_file::unusable(&dir, e));
+            let (disk, dir) = (world.disk.clone(), config.state_dir.clone());
+            let open = move || Storage::open(disk, &dir).map_err(|e| unusable(&dir, e));
             opened(&world.disk, open).await?
         };
-        let view = Arc::new(View::new());
-        let found = {
-            let (storage, dir, cluster) = (storage.clone(), dir.clone(), cluster.clone());
-            opened(&world.disk, move || log_file::open(&storage, &dir, &cluster, node_id)).await?
+        let (kek, charter) = {
+            let (disk, dir) = (world.disk.clone(), config.state_dir.clone());
+            opened(&world.disk, move || keys(&disk, &dir, role)).await?
         };
-        let (boot, purged) = (found.boot, found.purged);
+        let found = {
+            let (storage, dir, begun) = (storage.clone(), dir.clone(), passport.begun);
+            opened(&world.disk, move || {
+                if begun && !storage.disk.exists(&dir).map_err(|error| unusable(&dir, error))? {
+                    return Err(StartError::Lost { dir, number });
+                }
+                log_file::open(&storage, &dir, group, raft_id)
+            })
+            .await?
+        };
+        passport.begun = true;
+        passport.boots += 1;
+        if let Some(address) = config.advertised() {
+            passport.advertise = Some(address);
+        }
+        {
+            let (storage, dir, passport) =
+                (storage.clone(), config.state_dir.clone(), passport.clone());
+            opened(&world.disk, move || note_start(&storage, &dir, &passport)).await?;
+        }
+        let own = own(&passport);
+        let purged = found.purged;
         let log = LogStore::new(storage.clone(), found);
         let states = {
             let (storage, view) = (storage.clone(), Arc::clone(&view));
-            let open = move || StateStore::open(storage, &dir, &cluster, purged, view);
+            let open = move || StateStore::open(storage, &dir, group, purged, view);
             opened(&world.disk, open).await?
         };
         let log_closed = log.closed();
 
-        let addresses = config.members.iter().map(|member| (member.id, member.address));
-        let peers = Arc::new(Peers::new(node_id, &world.dialler, addresses));
-        let clients = PeerClients(Arc::clone(&peers));
-        let raft = Raft::new(node_id, raft_config(&config)?, clients, log, states)
+        let peers = Arc::new(Peers::new(number, group, Arc::clone(&world.dialler)));
+        let seeds = passport.seeds.iter();
+        peers.follow(seeds.filter_map(|seed| Some((seed.number, seed.address?))));
+        let clients = PeerClients { peers: Arc::clone(&peers), group, me: raft_id };
+        let raft = Raft::new(raft_id, raft_config(&config, group)?, clients, log, states)
             .await
             .map_err(|error| StartError::Engine(error.to_string()))?;
 
-        let engine = Arc::new(Engine::new(config, raft, peers, view, storage, boot, world.clock));
+        let (members, followed) = watch::channel(Arc::from(passport.seeds.as_slice()));
+        let engine = Arc::new(Engine::new(Parts {
+            config,
+            own,
+            passport,
+            kek,
+            charter,
+            raft,
+            peers,
+            view,
+            storage,
+            clock: world.clock,
+        }));
         let handle = Handle::of(Arc::clone(&engine));
         let mut tasks = JoinSet::new();
-        let (mut presence_thread, mut visited) = (None, None);
-        if let Some((presence, identity)) = presence {
+        let (mut presence_thread, mut visited, mut identity) = (None, None, None);
+        if let Some((presence, proved)) = presence {
             let fatal = engine.fatal.clone();
             let broken = move || fatal.raise("the presence thread broke".to_owned());
-            let (flows, members) = (handle.flows().clone(), &engine.config.members);
-            let started =
-                Thread::start(presence.clone(), node_id, identity, members, flows, broken);
+            let me = Me { number, group, identity: proved.clone() };
+            let flows = handle.flows().clone();
+            let started = Thread::start(presence.clone(), me, followed, flows, broken);
             let (thread, visitors) = started.map_err(StartError::Presence)?;
             presence_thread = Some(thread);
             visited = Some((presence, visitors));
+            identity = Some(proved);
         }
         if let Some(door) = world.door {
-            let peers = engine.config.members.iter().map(|member| member.id);
             let (service, stats) = (Arc::clone(&engine), Arc::clone(&engine.stats));
-            let server = Server::new(node_id, peers, service, visited, stats);
-            tasks.spawn(server.run(door));
+            tasks.spawn(Server::new(service, visited, stats).run(door));
         }
-        tasks.spawn(Arc::clone(&engine).run_formation());
+        tasks.spawn(Following { engine: Arc::clone(&engine), presence: members }.run());
+        tasks.spawn(Arc::clone(&engine).run_membership());
+        tasks.spawn(Arc::clone(&engine).run_papers(identity));
         tasks.spawn(Arc::clone(&engine).run_sharing());
         tasks.spawn(Arc::clone(&engine).run_merging());
         tasks.spawn(Arc::clone(&engine).run_clock_alarm());
@@ -197,22 +216,106 @@ impl Node {
     }
 }
 
-/// The peer port, if there are peers.
-async fn open_port(config: &Config) -> Result<Option<(TcpListener, Identity)>, StartError> {
-    let Some(files) = config.tls.as_ref().filter(|_| config.members.len() > 1) else {
-        return Ok(None);
-    };
-    let identity = Identity::load(files, &config.cluster_name, config.node_id)?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    Ok(Some((listener, identity)))
+impl World {
+    /// The network and the files of this machine, as the node of a configuration uses them: for
+    /// whoever wants to put something between the node and them.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn of_machine(config: &Config) -> Result<Self, StartError> {
+        Ok(open_world(config).await?.0)
+    }
 }
 
-fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, StartError> {
+async fn open_world(config: &Config) -> Result<(World, Passport, Identity), StartError> {
+    let disk = Disk::Files;
+    let problems = config.problems();
+    if !problems.is_empty() {
+        return Err(StartError::Config(problems));
+    }
+    let passport = passport(&disk, config).await?;
+    let identity = {
+        let (files, number) = (link_files(&config.state_dir), passport.number);
+        let cluster = passport.group.cluster.to_string();
+        opened(&disk, move || Ok(Identity::load(&files, &cluster, number)?)).await?
+    };
+    let dialler = Arc::new(TlsDialler(identity.clone()));
+    let door: Option<Arc<dyn Door>> = match config.listen {
+        Some(address) => {
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|source| StartError::Listen { address, source })?;
+            Some(Arc::new(TlsDoor { listener, identity: identity.clone() }))
+        }
+        None => None,
+    };
+    let clock = Arc::new(crate::clock::now);
+    Ok((World { dialler, door, clock, disk }, passport, identity))
+}
+
+/// Who lives in the state directory.
+async fn passport(disk: &Disk, config: &Config) -> Result<Passport, StartError> {
+    let passport = {
+        let (disk, dir) = (disk.clone(), config.state_dir.clone());
+        opened(&disk.clone(), move || {
+            Passport::load_from(&disk, &dir)?.ok_or(StartError::NoPassport(dir))
+        })
+        .await?
+    };
+    if config.listen.is_none() && passport.seeds.len() > 1 {
+        let text = "missing; this node is a member of a cluster of several, and the others must \
+                    reach it"
+            .to_owned();
+        return Err(StartError::Config(vec![Problem { key: "cluster.listen", text }]));
+    }
+    Ok(passport)
+}
+
+/// Stores the passport; a full disk has room for that much.
+fn note_start(storage: &Storage, dir: &Path, passport: &Passport) -> Result<(), StartError> {
+    match passport.store_on(&storage.disk, dir) {
+        Err(PassportError::Io { source, .. })
+            if is_no_room(&source) && storage.space.make_room() =>
+        {
+            Ok(passport.store_on(&storage.disk, dir)?)
+        }
+        stored => Ok(stored?),
+    }
+}
+
+fn own(passport: &Passport) -> Own {
+    Own {
+        number: passport.number,
+        raft_id: passport.raft_id(),
+        group: passport.group,
+        role: passport.role,
+        boot: passport.boots,
+    }
+}
+
+/// The key of the cluster, which a witness must not have, and what a founder brings in.
+fn keys(
+    disk: &Disk,
+    dir: &Path,
+    role: Role,
+) -> Result<(Option<Arc<Kek>>, Option<Charter>), StartError> {
+    let path = dir.join(KEK_FILE);
+    let wrong = |text: String| StartError::Kek { path: path.clone(), text };
+    let kek = match role {
+        Role::Witness => None,
+        Role::Node => {
+            let kek = Kek::load(disk, dir).map_err(|error| wrong(error.to_string()))?;
+            Some(Arc::new(kek.ok_or_else(|| wrong("the key of the cluster is missing".into()))?))
+        }
+    };
+    let charter = Charter::load(disk, dir).map_err(|error| unusable(dir, error))?;
+    Ok((kek, charter))
+}
+
+fn raft_config(config: &Config, group: Group) -> Result<Arc<openraft::Config>, StartError> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let raft = openraft::Config {
-        cluster_name: config.cluster_name.clone(),
+        cluster_name: group.to_string(),
         heartbeat_interval: millis(config.timers.heartbeat),
         election_timeout_min: millis(config.timers.election_min),
         election_timeout_max: millis(config.timers.election_max),

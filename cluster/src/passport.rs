@@ -5,7 +5,6 @@
 //! with it no other node may use the directory. It also says whom to look for after a start, until
 //! the replicated members are read.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,9 +12,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Role;
-use crate::files;
+use crate::disk::Disk;
 use crate::group::Group;
-use crate::record::NodeId;
+use crate::record::{Member, NodeId};
 use crate::types::{RaftId, raft_id};
 
 /// Name of the file below the state directory.
@@ -49,6 +48,8 @@ pub struct Passport {
     pub advertise: Option<SocketAddr>,
     /// Whether the raft directory of the group was made: from then on it must be there.
     pub begun: bool,
+    /// How often the node has started, whatever became of its raft directory.
+    pub boots: u64,
     /// The members known last, this one included.
     pub seeds: Vec<Seed>,
 }
@@ -64,6 +65,17 @@ pub struct Seed {
     pub role: Role,
     /// Where it listens for peers.
     pub address: Option<SocketAddr>,
+}
+
+impl From<&Member> for Seed {
+    fn from(member: &Member) -> Self {
+        Self {
+            number: member.id,
+            name: member.name.clone(),
+            role: member.role,
+            address: member.address,
+        }
+    }
 }
 
 /// A passport that cannot be read or written.
@@ -115,6 +127,7 @@ impl Passport {
             role: member.role,
             advertise: member.address,
             begun: false,
+            boots: 0,
             seeds: vec![member],
         }
     }
@@ -144,6 +157,14 @@ impl Passport {
     /// # Errors
     /// The file is there but cannot be read or believed.
     pub fn load(state_dir: &Path) -> Result<Option<Self>, PassportError> {
+        Self::load_from(&Disk::Files, state_dir)
+    }
+
+    /// The same on any disk.
+    ///
+    /// # Errors
+    /// As [`Passport::load`].
+    pub fn load_from(disk: &Disk, state_dir: &Path) -> Result<Option<Self>, PassportError> {
         /// What every format begins with.
         #[derive(Deserialize)]
         struct Format {
@@ -151,13 +172,11 @@ impl Passport {
         }
 
         let path = Self::path(state_dir);
-        let bytes = match fs::metadata(&path) {
-            Ok(file) if file.len() > MAX_BYTES => Err(io::ErrorKind::FileTooLarge.into()),
-            Ok(_) => fs::read(&path),
+        let bytes = match disk.read(&path, MAX_BYTES) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => Err(error),
+            Err(source) => return Err(PassportError::Io { path, source }),
         };
-        let bytes = bytes.map_err(|source| PassportError::Io { path: path.clone(), source })?;
         let damaged = |text: String| PassportError::Damaged { path: Self::path(state_dir), text };
         let Format { format } =
             serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -178,12 +197,20 @@ impl Passport {
     /// # Errors
     /// The disk or its permissions.
     pub fn store(&self, state_dir: &Path) -> Result<(), PassportError> {
+        self.store_on(&Disk::Files, state_dir)
+    }
+
+    /// The same on any disk.
+    ///
+    /// # Errors
+    /// As [`Passport::store`].
+    pub fn store_on(&self, disk: &Disk, state_dir: &Path) -> Result<(), PassportError> {
         let path = Self::path(state_dir);
         let write = || {
-            files::private_dir(state_dir)?;
+            disk.create_dir(state_dir)?;
             let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
             text.push(b'\n');
-            files::write_private(&path, &text)
+            disk.store(&path, &text)
         };
         write().map_err(|source| PassportError::Io { path: path.clone(), source })
     }
@@ -202,17 +229,15 @@ impl Passport {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::group::Lineage;
 
     fn sample() -> Passport {
-        let cluster = uuid::Builder::from_random_bytes([7; 16]).into_uuid();
         let address = Some("192.0.2.11:7443".parse().unwrap());
         let member = Seed { number: 2, name: "lb2".into(), role: Role::Node, address };
-        let mut passport =
-            Passport::new(Group::first(cluster, Lineage([0xcd; 16])), "alpha", member);
+        let mut passport = Passport::new(Group::sample(0xcd), "alpha", member);
         passport.incarnation = 1;
         passport
     }
@@ -247,7 +272,7 @@ mod tests {
             ("no format", "{}".to_owned(), "missing field `format`"),
             ("newer", good.replace("\"format\":1", "\"format\":2"), "has format 2"),
             ("number 0", good.replace("\"number\":2", "\"number\":0"), "number 0"),
-            ("lineage", good.replace("cdcd", "xyz."), "32 hexadecimal digits"),
+            ("lineage", good.replace(&"cd".repeat(16), "xyz"), "32 hexadecimal digits"),
             ("generation", good.replace("\"generation\":1", "\"generation\":0"), "no group"),
         ];
         for (name, text, expected) in table {

@@ -12,9 +12,8 @@ use crate::command::{Command, Reply};
 use crate::engine::{Engine, Standing};
 use crate::error::ProposeError;
 use crate::network::{Answer, Request, Unconfirmed};
-use crate::record::NodeId;
 use crate::state::{Ticket, WINDOW};
-use crate::types::Proposal;
+use crate::types::{Proposal, RaftId, number_of};
 
 /// Largest encoded command in one log entry, in bytes.
 pub(crate) const MAX_COMMAND: usize = 64 << 10;
@@ -34,7 +33,7 @@ impl Engine {
         let proposal = {
             fits(&command)?;
             let seq = self.seq.fetch_add(1, Ordering::Relaxed);
-            let ticket = Ticket { node: self.config.node_id, boot: self.boot, seq };
+            let ticket = Ticket { node: self.own.number, boot: self.own.boot, seq };
             Proposal { ticket: Some(ticket), at: (self.clock)(), command: Arc::new(command) }
         };
         let _permit = self.own_open.try_acquire().map_err(|_| ProposeError::Busy)?;
@@ -90,20 +89,20 @@ impl Engine {
 
     async fn forward(
         &self,
-        leader: NodeId,
+        leader: RaftId,
         proposal: &Proposal,
         deadline: Instant,
     ) -> Result<(Reply, u64), Unconfirmed> {
         let within = deadline.saturating_duration_since(Instant::now());
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         let request = Request::Propose { proposal: proposal.clone(), within_ms };
-        match self.peers.call(leader, request, within).await {
+        match self.call(leader, request, within).await {
             Ok(Answer::Proposed { reply, index }) => Ok((reply, index)),
             Ok(Answer::Unconfirmed(reason)) => Err(reason),
             Ok(_) => Err(Unconfirmed::Unknown),
             Err(error) => {
                 tracing::debug!(
-                    leader,
+                    leader = number_of(leader),
                     error = &error as &dyn std::error::Error,
                     "proposal not forwarded"
                 );

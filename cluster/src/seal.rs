@@ -14,16 +14,15 @@
 //! another. GCM-SIV, because its nonces are random and a repeated one must not be a disaster.
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::files;
+use crate::dice;
+use crate::disk::Disk;
 
 /// Bytes of the key.
 pub const KEK_LEN: usize = 32;
@@ -66,23 +65,20 @@ impl fmt::Debug for Secret {
 /// The key the secrets of a cluster are sealed with.
 pub struct Kek {
     bytes: Secret,
-    key: RandomizedNonceKey,
+    key: LessSafeKey,
 }
 
-/// The system gave no random bytes, or the key is not one.
+/// The bytes are no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cluster key: cannot be made")]
+#[error("cluster key: expected {KEK_LEN} bytes")]
 pub struct NoKek;
 
 impl Kek {
     /// A new key.
-    ///
-    /// # Errors
-    /// The system gives no random bytes.
-    pub fn generate() -> Result<Self, NoKek> {
+    pub fn generate() -> Self {
         let mut bytes = [0; KEK_LEN];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoKek)?;
-        Self::from_bytes(&bytes)
+        dice::fill(&mut bytes);
+        Self::from_bytes(&bytes).expect("the length is that of a key")
     }
 
     /// The key of these [`KEK_LEN`] bytes.
@@ -90,8 +86,8 @@ impl Kek {
     /// # Errors
     /// There are more or fewer bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NoKek> {
-        let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, bytes).map_err(|_| NoKek)?;
-        Ok(Self { bytes: Secret::new(bytes), key })
+        let key = UnboundKey::new(&AES_256_GCM_SIV, bytes).map_err(|_| NoKek)?;
+        Ok(Self { bytes: Secret::new(bytes), key: LessSafeKey::new(key) })
     }
 
     /// The key itself, for the join of a load balancer and for a backup with keys.
@@ -100,18 +96,17 @@ impl Kek {
     }
 
     /// Seals `bytes` as the secret called `what`.
-    ///
-    /// # Panics
-    /// Only when the system gives no random bytes, which it always does once it is up.
     pub fn seal(&self, what: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut nonce = [0; NONCE_LEN];
+        dice::fill(&mut nonce);
         let mut body = bytes.to_vec();
-        let nonce = self
-            .key
-            .seal_in_place_append_tag(Aad::from(what), &mut body)
-            .expect("the system has random bytes and a secret is no gigabyte");
+        let used = Nonce::assume_unique_for_key(nonce);
+        self.key
+            .seal_in_place_append_tag(used, Aad::from(what), &mut body)
+            .expect("a secret is smaller than the 64 GiB of one message");
         let mut sealed = Vec::with_capacity(1 + NONCE_LEN + body.len());
         sealed.push(VERSION);
-        sealed.extend_from_slice(nonce.as_ref());
+        sealed.extend_from_slice(&nonce);
         sealed.append(&mut body);
         sealed
     }
@@ -129,19 +124,13 @@ impl Kek {
     /// Reads the key of a state directory; none when there is none.
     ///
     /// # Errors
-    /// The file cannot be read, has another size, or is open to other users.
-    pub fn load(state_dir: &Path) -> io::Result<Option<Self>> {
-        let path = state_dir.join(KEK_FILE);
-        let bytes = match fs::read(&path) {
+    /// The file cannot be read or has another size.
+    pub fn load(disk: &Disk, state_dir: &Path) -> io::Result<Option<Self>> {
+        let bytes = match disk.read(&state_dir.join(KEK_FILE), KEK_LEN as u64 + 1) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mode = fs::metadata(&path)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            let text = format!("mode is {mode:o}, expected 600; other users may have read the key");
-            return Err(io::Error::other(text));
-        }
         let found = bytes.len();
         let wrong = |_| io::Error::other(format!("{found} bytes, expected {KEK_LEN}"));
         Self::from_bytes(&bytes).map(Some).map_err(wrong)
@@ -151,8 +140,8 @@ impl Kek {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn store(&self, state_dir: &Path) -> io::Result<()> {
-        files::write_private(&state_dir.join(KEK_FILE), self.expose())
+    pub fn store(&self, disk: &Disk, state_dir: &Path) -> io::Result<()> {
+        disk.store(&state_dir.join(KEK_FILE), self.expose())
     }
 }
 
@@ -164,6 +153,9 @@ impl fmt::Debug for Kek {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -174,7 +166,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
             flip in any::<prop::sample::Index>(),
         ) {
-            let (kek, other) = (Kek::generate().unwrap(), Kek::generate().unwrap());
+            let (kek, other) = (Kek::generate(), Kek::generate());
             let sealed = kek.seal("token", &bytes);
             let opened = kek.open("token", &sealed);
             prop_assert_eq!(opened.as_ref().map(Secret::expose), Some(&bytes[..]));
@@ -189,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_same_secret_never_looks_the_same() {
-        let kek = Kek::generate().unwrap();
+        let kek = Kek::generate();
         let [one, two] = [kek.seal("a", b"secret"), kek.seal("a", b"secret")];
         assert_ne!(one, two);
         assert!(!one.windows(6).any(|bytes| bytes == b"secret"));
@@ -198,18 +190,17 @@ mod tests {
     #[test]
     fn the_key_is_its_owners_alone_and_never_printed() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(Kek::load(dir.path()).unwrap().is_none());
-        let kek = Kek::generate().unwrap();
-        kek.store(dir.path()).unwrap();
+        let load = || Kek::load(&Disk::Files, dir.path());
+        assert!(load().unwrap().is_none());
+        let kek = Kek::generate();
+        kek.store(&Disk::Files, dir.path()).unwrap();
         let path = dir.path().join(KEK_FILE);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(Kek::load(dir.path()).unwrap().unwrap().expose(), kek.expose());
+        assert_eq!(load().unwrap().unwrap().expose(), kek.expose());
         assert_eq!(format!("{kek:?} {:?}", Secret::new("x")), "Kek(***) ***");
-
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(Kek::load(dir.path()).unwrap_err().to_string().contains("mode is 640"));
         fs::write(&path, b"short").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(Kek::load(dir.path()).unwrap_err().to_string().contains("5 bytes, expected 32"));
+        assert!(load().unwrap_err().to_string().contains("5 bytes, expected 32"));
+        fs::write(&path, [0; 40]).unwrap();
+        assert!(load().is_err());
     }
 }

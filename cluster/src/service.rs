@@ -1,23 +1,45 @@
 //! What this node answers its peers.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::raft::AppendEntriesResponse;
 use tokio::time::{Instant, timeout};
 
 use crate::engine::{Engine, Standing};
-use crate::network::{Answer, Request, Service, Unconfirmed};
+use crate::group::Group;
+use crate::network::{Answer, JoinRequest, Judgement, NotWelcome, Request, Service, Unconfirmed};
 use crate::propose::fits;
 use crate::record::{NodeId, TunnelKey};
 use crate::relay::{Opened, RelayRefusal};
 use crate::snapshot::MAX_SNAPSHOT;
+use crate::types::{RaftId, number_of, raft_id};
 
 /// Longest the engine may think about a request; the peer has given up long before.
 const LIMIT: Duration = Duration::from_secs(10);
 
 impl Service for Engine {
-    async fn answer(&self, from: NodeId, request: Request) -> Answer {
+    fn group(&self) -> Group {
+        self.own.group
+    }
+
+    fn raft_id(&self) -> RaftId {
+        self.own.raft_id
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.metrics().current_leader.map(number_of)
+    }
+
+    fn judge(&self, number: NodeId) -> Judgement {
+        self.view.read(|state| match state.member(number) {
+            Some(member) => Judgement::Member(raft_id(number, member.incarnation)),
+            // Until its vote is taken from it, it has duties: it may be the leader that does it.
+            None if state.is_removed(number) && !self.takes_part(number) => Judgement::Removed,
+            None => Judgement::Newcomer,
+        })
+    }
+
+    async fn answer(&self, from: RaftId, request: Request) -> Answer {
         let answer = timeout(LIMIT, self.carry_out(from, request)).await;
         answer.unwrap_or_else(|_| Answer::Refused("this node is too slow".to_owned()))
     }
@@ -25,18 +47,23 @@ impl Service for Engine {
     async fn relay(&self, from: NodeId, tunnel: TunnelKey) -> Result<Opened, RelayRefusal> {
         self.relays.open(from, tunnel).await
     }
+
+    async fn admit(&self, request: JoinRequest) -> Answer {
+        let decided = timeout(LIMIT, self.decide(request)).await;
+        match decided.unwrap_or(Err(NotWelcome::NoQuorum)) {
+            Ok(welcome) => Answer::Welcome(Box::new(welcome)),
+            Err(reason) => Answer::NotWelcome(reason),
+        }
+    }
 }
 
 impl Engine {
-    async fn carry_out(&self, from: NodeId, request: Request) -> Answer {
+    async fn carry_out(&self, from: RaftId, request: Request) -> Answer {
         if self.standing() == Standing::Stopped {
             return Answer::Refused("this node has stopped".to_owned());
         }
         match request {
             Request::Append(request) => {
-                if let Some(refused) = self.refuse_stranger().await {
-                    return refused;
-                }
                 // The room that is left is for votes, a last snapshot and cutting the log.
                 if self.space.is_full() && !request.is_heartbeat() {
                     return Answer::Refused("the disk of this node is full".to_owned());
@@ -51,19 +78,11 @@ impl Engine {
                     Err(error) => Answer::Refused(error.to_string()),
                 }
             }
-            Request::Vote(request) => {
-                if let Some(refused) = self.refuse_stranger().await {
-                    return refused;
-                }
-                match self.raft.vote(request.into()).await {
-                    Ok(answer) => Answer::Vote(answer.into()),
-                    Err(error) => Answer::Refused(error.to_string()),
-                }
-            }
+            Request::Vote(request) => match self.raft.vote(request.into()).await {
+                Ok(answer) => Answer::Vote(answer.into()),
+                Err(error) => Answer::Refused(error.to_string()),
+            },
             Request::Snapshot(chunk) => {
-                if let Some(refused) = self.refuse_stranger().await {
-                    return refused;
-                }
                 if self.space.is_full() {
                     return Answer::Refused("the disk of this node is full".to_owned());
                 }
@@ -80,7 +99,7 @@ impl Engine {
                 }
             }
             Request::Propose { proposal, within_ms } => {
-                if proposal.ticket.is_some_and(|ticket| ticket.node != from) {
+                if proposal.ticket.is_some_and(|ticket| ticket.node != number_of(from)) {
                     return Answer::Refused("a proposal must carry its sender's ticket".to_owned());
                 }
                 if let Err(error) = fits(&proposal.command) {
@@ -96,7 +115,9 @@ impl Engine {
                 }
             }
             Request::Share(part) => {
-                if part.origin != from || part.strikes.iter().any(|strike| strike.node != from) {
+                let number = number_of(from);
+                let is_own = part.strikes.iter().all(|strike| strike.node == number);
+                if part.origin != number || !is_own {
                     return Answer::Refused("soft changes must be their sender's own".to_owned());
                 }
                 match self.merge(part).await {
@@ -104,29 +125,14 @@ impl Engine {
                     Err(reason) => Answer::Unconfirmed(reason),
                 }
             }
-            Request::Established => {
-                let established = self.is_established();
-                if !established {
-                    self.known_as_new.store(true, Ordering::Relaxed);
-                }
-                Answer::Established(established)
-            }
+            Request::Renew { request } => match self.renew_for(number_of(from), &request) {
+                Ok(certificate) => Answer::Renewed(certificate),
+                Err(text) => Answer::Refused(text),
+            },
             // The peer port keeps these for itself.
-            Request::Presence(_) | Request::Relay(_) => {
+            Request::Presence(_) | Request::Relay(_) | Request::Join(_) => {
                 Answer::Refused("not a question".to_owned())
             }
         }
-    }
-
-    /// An empty node takes part only after somebody who may take it in has asked and was told
-    /// that it is empty. Otherwise it lost its directory: its vote and its log are gone, and
-    /// going on under the same id could undo what was confirmed.
-    async fn refuse_stranger(&self) -> Option<Answer> {
-        if self.known_as_new.load(Ordering::Relaxed)
-            || self.raft.is_initialized().await.unwrap_or(false)
-        {
-            return None;
-        }
-        Some(Answer::Refused(format!("node {} has an empty directory", self.config.node_id)))
     }
 }

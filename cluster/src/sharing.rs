@@ -92,7 +92,7 @@ impl Engine {
                 Standing::Leads => self.merge(part).await,
                 Standing::Follows(leader) => {
                     let request = Request::Share(part);
-                    match self.peers.call(leader, request, FORWARD_LIMIT).await {
+                    match self.call(leader, request, FORWARD_LIMIT).await {
                         Ok(Answer::Shared) => Ok(()),
                         Ok(_) | Err(_) => Err(Unconfirmed::Unknown),
                     }

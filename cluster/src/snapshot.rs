@@ -11,6 +11,7 @@ use crate::checked::{self, Magic, Unchecked};
 use crate::codec::{self, CodecError};
 use crate::disk::Disk;
 use crate::dto::SnapshotMetaDto;
+use crate::group::Group;
 use crate::state::State;
 use crate::types::SnapshotMeta;
 
@@ -30,8 +31,8 @@ pub(crate) enum SnapshotError {
     Magic,
     #[error("checksum does not match, the file is damaged")]
     Checksum,
-    #[error("belongs to cluster {found:?}, this is {expected:?}")]
-    Foreign { found: String, expected: String },
+    #[error("belongs to group {found}, this is {expected}")]
+    Foreign { found: Group, expected: Group },
     #[error(transparent)]
     Codec(#[from] CodecError),
     #[error(transparent)]
@@ -55,33 +56,33 @@ pub(crate) struct Content {
 
 #[derive(Serialize)]
 struct BodyRef<'a> {
-    cluster: &'a str,
+    group: Group,
     meta: SnapshotMetaDto,
     state: &'a State,
 }
 
 #[derive(Deserialize)]
 struct Body {
-    cluster: String,
+    group: Group,
     meta: SnapshotMetaDto,
     state: State,
 }
 
 /// The bytes of a snapshot.
 pub(crate) fn encode(
-    cluster: &str,
+    group: Group,
     meta: &SnapshotMeta,
     state: &State,
 ) -> Result<Vec<u8>, SnapshotError> {
-    let body = codec::encode(&BodyRef { cluster, meta: meta.into(), state })?;
+    let body = codec::encode(&BodyRef { group, meta: meta.into(), state })?;
     Ok(checked::wrap(MAGIC, &body))
 }
 
-/// Checks and reads the bytes of a snapshot of this cluster.
-pub(crate) fn decode(cluster: &str, bytes: &[u8]) -> Result<Content, SnapshotError> {
+/// Checks and reads the bytes of a snapshot of this group.
+pub(crate) fn decode(group: Group, bytes: &[u8]) -> Result<Content, SnapshotError> {
     let body: Body = codec::decode("snapshot", checked::unwrap(MAGIC, bytes)?)?;
-    if body.cluster != cluster {
-        return Err(SnapshotError::Foreign { found: body.cluster, expected: cluster.to_owned() });
+    if body.group != group {
+        return Err(SnapshotError::Foreign { found: body.group, expected: group });
     }
     Ok(Content { meta: body.meta.into(), state: body.state })
 }
@@ -91,23 +92,23 @@ pub(crate) fn decode(cluster: &str, bytes: &[u8]) -> Result<Content, SnapshotErr
 pub(crate) struct SnapshotDir {
     disk: Disk,
     dir: PathBuf,
-    cluster: String,
+    group: Group,
 }
 
 impl SnapshotDir {
     /// The directory inside `state_dir`, made when missing.
-    pub(crate) fn open(disk: Disk, state_dir: &Path, cluster: &str) -> std::io::Result<Self> {
-        let dir = state_dir.join("snapshots");
+    pub(crate) fn open(disk: Disk, dir: &Path, group: Group) -> std::io::Result<Self> {
+        let dir = dir.join("snapshots");
         disk.create_dir(&dir)?;
-        Ok(Self { disk, dir, cluster: cluster.to_owned() })
+        Ok(Self { disk, dir, group })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.dir
     }
 
-    pub(crate) fn cluster(&self) -> &str {
-        &self.cluster
+    pub(crate) fn group(&self) -> Group {
+        self.group
     }
 
     /// Files from the newest to the oldest; names begin with the log index.
@@ -121,7 +122,7 @@ impl SnapshotDir {
     /// Reads and checks one file.
     pub(crate) fn read(&self, path: &Path) -> Result<(Vec<u8>, Content), SnapshotError> {
         let bytes = self.disk.read(path, MAX_SNAPSHOT as u64)?;
-        let content = decode(&self.cluster, &bytes)?;
+        let content = decode(self.group, &bytes)?;
         Ok((bytes, content))
     }
 
@@ -154,16 +155,16 @@ mod tests {
 
     #[test]
     fn any_changed_byte_and_any_cut_is_noticed() {
-        let bytes = encode("alpha", &SnapshotMeta::default(), &State::default()).unwrap();
-        assert!(decode("alpha", &bytes).is_ok());
+        let bytes = encode(Group::sample(1), &SnapshotMeta::default(), &State::default()).unwrap();
+        assert!(decode(Group::sample(1), &bytes).is_ok());
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            assert!(decode("alpha", &changed).is_err(), "byte {at}");
-            assert!(decode("alpha", &bytes[..at]).is_err(), "cut at {at}");
+            assert!(decode(Group::sample(1), &changed).is_err(), "byte {at}");
+            assert!(decode(Group::sample(1), &bytes[..at]).is_err(), "cut at {at}");
         }
-        let foreign = decode("beta", &bytes).err().unwrap().to_string();
-        assert!(foreign.contains("belongs to cluster \"alpha\""), "{foreign}");
+        let foreign = decode(Group::sample(2), &bytes).err().unwrap().to_string();
+        assert!(foreign.contains("belongs to group"), "{foreign}");
     }
 
     #[test]
@@ -174,8 +175,8 @@ mod tests {
             .map(|at| u8::from_str_radix(&golden[at..at + 2], 16).unwrap())
             .collect();
         let (meta, state) = sample();
-        assert_eq!(encode("alpha", &meta, &state).unwrap(), bytes, "and written alike");
-        let content = decode("alpha", &bytes).unwrap();
+        assert_eq!(encode(Group::sample(1), &meta, &state).unwrap(), bytes, "and written alike");
+        let content = decode(Group::sample(1), &bytes).unwrap();
         assert_eq!(content.state, state);
     }
 
@@ -208,11 +209,11 @@ mod tests {
     #[test]
     fn only_the_newest_two_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = SnapshotDir::open(Disk::Files, dir.path(), "alpha").unwrap();
+        let snapshots = SnapshotDir::open(Disk::Files, dir.path(), Group::sample(1)).unwrap();
         for index in [5, 900, 10_000] {
             let last = openraft::LogId::new(openraft::CommittedLeaderId::new(1, 1), index);
             let meta = SnapshotMeta { last_log_id: Some(last), ..SnapshotMeta::default() };
-            let bytes = encode("alpha", &meta, &State::default()).unwrap();
+            let bytes = encode(Group::sample(1), &meta, &State::default()).unwrap();
             snapshots.store(&meta, &bytes).unwrap();
         }
         let indexes: Vec<_> = snapshots

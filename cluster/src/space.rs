@@ -159,9 +159,23 @@ mod tests {
     use crate::config::Config;
     use crate::disk::MemoryDisk;
     use crate::error::ProposeError;
+    use crate::founding::{Founding, found_on};
     use crate::node::Node;
     use crate::record::{ExApp, Tenant};
-    use crate::transport::{Nowhere, World};
+    use crate::transport::{Boxed, Dialler, Stream, World};
+
+    /// The way out of a node without peers.
+    struct Nowhere;
+
+    impl Dialler for Nowhere {
+        fn dial(
+            &self,
+            _to: crate::record::NodeId,
+            _address: std::net::SocketAddr,
+        ) -> Boxed<'static, io::Result<Stream>> {
+            Box::pin(async { Err(io::ErrorKind::AddrNotAvailable.into()) })
+        }
+    }
 
     fn push(number: usize) -> Command {
         let record = ExApp {
@@ -184,7 +198,10 @@ mod tests {
             clock: Arc::new(|| 1000),
             disk: Disk::Memory(memory.clone()),
         };
-        let config = Config { snapshot_every: 50, ..Config::single(1, "/state") };
+        let config = Config { snapshot_every: 50, ..Config::new("/state") };
+        let founding =
+            Founding { cluster_name: "full".into(), node_name: "n1".into(), advertise: None };
+        found_on(&world.disk, &config.state_dir, &founding).unwrap();
         let (node, handle) = Node::start_in_world(world, config).await.unwrap();
         let within = Duration::from_secs(5);
         let mut number = 0;

@@ -12,6 +12,7 @@ use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use crate::command::Reply;
 use crate::error::{REJOIN, StartError};
+use crate::group::Group;
 use crate::log_file::unusable;
 use crate::snapshot::{self, SnapshotDir};
 use crate::space::{Space, Storage, is_no_room};
@@ -39,13 +40,13 @@ impl StateStore {
     /// are lost on this node.
     pub(crate) fn open(
         storage: Storage,
-        state_dir: &Path,
-        cluster: &str,
+        dir: &Path,
+        group: Group,
         purged: Option<LogId>,
         view: Arc<View>,
     ) -> Result<Self, StartError> {
-        let snapshots = SnapshotDir::open(storage.disk.clone(), state_dir, cluster)
-            .map_err(|error| unusable(&state_dir.join("snapshots"), error))?;
+        let snapshots = SnapshotDir::open(storage.disk.clone(), dir, group)
+            .map_err(|error| unusable(&dir.join("snapshots"), error))?;
         let files = snapshots.files().map_err(|error| unusable(snapshots.path(), error))?;
         let mut store = Self {
             state: State::default(),
@@ -128,7 +129,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
             (self.meta.clone(), self.state.clone(), self.snapshots.clone());
         let space = self.storage.space.clone();
         let made = stored(&self.storage, "the snapshot cannot be written", move || {
-            let bytes = snapshot::encode(snapshots.cluster(), &meta, &state)
+            let bytes = snapshot::encode(snapshots.group(), &meta, &state)
                 .map_err(|error| error.to_string())?;
             keep(&snapshots, &space, &meta, &bytes)?;
             tracing::info!(
@@ -192,7 +193,7 @@ impl RaftStateMachine<Types> for StateStore {
         let space = self.storage.space.clone();
         let content = stored(&self.storage, "the received snapshot cannot be stored", move || {
             let content =
-                snapshot::decode(snapshots.cluster(), &bytes).map_err(|error| error.to_string())?;
+                snapshot::decode(snapshots.group(), &bytes).map_err(|error| error.to_string())?;
             if content.meta.last_log_id != expected.last_log_id {
                 return Err("it covers another part of the log than announced".to_owned());
             }

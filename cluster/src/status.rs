@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Role;
+use crate::group::Group;
 use crate::record::NodeId;
 
 /// One node's opinion of the cluster at one moment.
@@ -17,6 +18,8 @@ pub struct ClusterStatus {
     pub role: Role,
     /// Part it plays now.
     pub state: RaftState,
+    /// The raft group it takes part in.
+    pub group: Group,
     /// Raft term.
     pub term: u64,
     /// Leader as far as known here.
@@ -28,8 +31,13 @@ pub struct ClusterStatus {
     pub last_log: Option<u64>,
     /// Index of the last entry applied to the local view.
     pub last_applied: Option<u64>,
-    /// Every voter, this node included.
+    /// Whoever votes.
     pub voters: Vec<VoterStatus>,
+    /// Whether a change of who votes is under way: until it is over a quorum of the voters before
+    /// is needed too.
+    pub changing: bool,
+    /// Whoever gets the log but has no vote.
+    pub learners: Vec<VoterStatus>,
     /// Soft changes given up since start.
     pub dropped_soft: u64,
     /// Connections to the peer port that were refused since start.
@@ -54,11 +62,13 @@ pub enum RaftState {
     Shutdown,
 }
 
-/// One voter, as seen from here.
+/// One member of the raft group, as seen from here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VoterStatus {
-    /// Its id.
+    /// Its number.
     pub id: NodeId,
+    /// Its name; empty while it is not known here.
+    pub name: String,
     /// Serves or only votes.
     pub role: Role,
     /// Where it listens; none for a cluster of one.

@@ -96,6 +96,7 @@ mod tests {
 
     fn status(leader: Option<NodeId>, quorum: bool, reachable: [Option<bool>; 2]) -> ClusterStatus {
         let voters = reachable.into_iter().zip(1..).map(|(reachable, id)| VoterStatus {
+            name: String::new(),
             id,
             role: Role::Node,
             address: None,
@@ -104,6 +105,9 @@ mod tests {
         });
         ClusterStatus {
             node_id: 1,
+            group: crate::group::Group::sample(1),
+            changing: false,
+            learners: Vec::new(),
             role: Role::Node,
             state: RaftState::Leader,
             term: 1,

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::sockopt;
@@ -42,7 +41,7 @@ impl Dialler for TlsDialler {
             let name = identity.name_of(to).ok_or(io::ErrorKind::InvalidInput)?;
             let stream = TcpStream::connect(address).await?;
             prepare(&stream)?;
-            let connector = TlsConnector::from(Arc::clone(&identity.client));
+            let connector = TlsConnector::from(identity.client());
             let stream = connector.connect(name, stream).await?;
             let (_, session) = stream.get_ref();
             // The name was checked by rustls; this also refuses a certificate with several names.
@@ -83,10 +82,15 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 
 async fn greet(identity: Identity, stream: TcpStream) -> Result<Guest, String> {
     prepare(&stream).map_err(|error| error.to_string())?;
-    let acceptor = TlsAcceptor::from(Arc::clone(&identity.server));
+    let acceptor = TlsAcceptor::from(identity.server());
     let stream = acceptor.accept(stream).await.map_err(|error| error.to_string())?;
     let (_, session) = stream.get_ref();
-    let from = identity.node_of(session.peer_certificates());
-    let from = from.ok_or("the certificate does not name one node of this cluster")?;
+    let from = match session.peer_certificates() {
+        None => None,
+        chain => {
+            let named = identity.node_of(chain);
+            Some(named.ok_or("the certificate does not name one node of this cluster")?)
+        }
+    };
     Ok(Guest { from, stream: Box::new(stream) })
 }

@@ -29,8 +29,8 @@ pub trait PeerStream: AsyncRead + AsyncWrite + Unpin + Send {
 
 /// Who came in at the peer port.
 pub struct Guest {
-    /// Who it proved to be.
-    pub from: NodeId,
+    /// Who it proved to be; none for a stranger, who may only ask to join.
+    pub from: Option<NodeId>,
     /// The connection.
     pub stream: Stream,
 }
@@ -66,13 +66,4 @@ pub struct World {
     pub clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     /// What `state_dir` is on.
     pub disk: Disk,
-}
-
-/// The way out of a node without peers.
-pub(crate) struct Nowhere;
-
-impl Dialler for Nowhere {
-    fn dial(&self, _to: NodeId, _address: SocketAddr) -> Boxed<'static, io::Result<Stream>> {
-        Box::pin(async { Err(io::ErrorKind::AddrNotAvailable.into()) })
-    }
 }

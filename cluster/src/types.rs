@@ -26,11 +26,11 @@ pub const fn number_of(id: RaftId) -> NodeId {
 }
 
 openraft::declare_raft_types!(
-    /// Members are bare ids: where a member listens is configuration, not replicated state.
+    /// Members are bare ids: where a member listens stands in the replicated members.
     pub(crate) Types:
         D = Proposal,
         R = Reply,
-        NodeId = NodeId,
+        NodeId = RaftId,
         Node = (),
         AsyncRuntime = Runtime,
 );
@@ -48,14 +48,14 @@ pub(crate) struct Proposal {
 
 pub(crate) type Raft = openraft::Raft<Types>;
 pub(crate) type Entry = openraft::Entry<Types>;
-pub(crate) type LogId = openraft::LogId<NodeId>;
-pub(crate) type Vote = openraft::Vote<NodeId>;
-pub(crate) type Membership = openraft::Membership<NodeId, ()>;
-pub(crate) type StoredMembership = openraft::StoredMembership<NodeId, ()>;
-pub(crate) type Metrics = openraft::RaftMetrics<NodeId, ()>;
-pub(crate) type StorageError = openraft::StorageError<NodeId>;
-pub(crate) type StorageIOError = openraft::StorageIOError<NodeId>;
-pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, ()>;
+pub(crate) type LogId = openraft::LogId<RaftId>;
+pub(crate) type Vote = openraft::Vote<RaftId>;
+pub(crate) type Membership = openraft::Membership<RaftId, ()>;
+pub(crate) type StoredMembership = openraft::StoredMembership<RaftId, ()>;
+pub(crate) type Metrics = openraft::RaftMetrics<RaftId, ()>;
+pub(crate) type StorageError = openraft::StorageError<RaftId>;
+pub(crate) type StorageIOError = openraft::StorageIOError<RaftId>;
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<RaftId, ()>;
 pub(crate) type Snapshot = openraft::Snapshot<Types>;
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! The cluster's own certificate authority: one root, one certificate per node.
 //!
-//! Its key belongs on the operator's machine (or in Ansible's vault), not on a node.
+//! Its key lies in the replicated state, sealed with the key only load balancers have: each of
+//! them can admit a node and renew a certificate.
 
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, PKCS_ECDSA_P256_SHA256,
 };
+use rustls::pki_types::CertificateSigningRequestDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
@@ -21,8 +24,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Life of the root.
 const ROOT_LIFE: Duration = Duration::from_secs(3650 * 86_400);
 
-/// Life of a node's certificate. Renewing means issuing again and restarting one node at a time.
-const LEAF_LIFE: Duration = Duration::from_secs(825 * 86_400);
+/// Life of a node's certificate; renewed when a third of it is left.
+pub(crate) const LEAF_LIFE: Duration = Duration::from_secs(30 * 86_400);
 
 /// A certificate authority for one cluster.
 pub struct Authority {
@@ -113,6 +116,24 @@ impl Authority {
     /// # Errors
     /// No key could be made or the certificate could not be signed.
     pub fn issue(&self, node_id: NodeId) -> Result<(String, String), AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = self.leaf(node_id)?.signed_by(&key, &self.issuer)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    /// A certificate for the key a node asks for, PEM. Nothing else of the request is used.
+    ///
+    /// # Errors
+    /// The request is none, or not signed by its key.
+    pub fn answer(&self, node_id: NodeId, request: &[u8]) -> Result<String, AuthorityError> {
+        let mut request = CertificateSigningRequestParams::from_der(
+            &CertificateSigningRequestDer::from(request),
+        )?;
+        request.params = self.leaf(node_id)?;
+        Ok(request.signed_by(&self.issuer)?.pem())
+    }
+
+    fn leaf(&self, node_id: NodeId) -> Result<CertificateParams, AuthorityError> {
         let name = node_name(node_id, &self.cluster_name);
         let mut params = CertificateParams::new(vec![name.clone()])?;
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -122,10 +143,20 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         live(&mut params, LEAF_LIFE);
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok((certificate.pem(), key.serialize_pem()))
+        Ok(params)
     }
+}
+
+/// A new key, PEM, and the request for its certificate.
+///
+/// # Errors
+/// No key could be made.
+pub fn request() -> Result<(String, Vec<u8>), AuthorityError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    let request = params.serialize_request(&key)?;
+    Ok((key.serialize_pem(), request.der().to_vec()))
 }
 
 /// What the names of all nodes of a cluster end with.

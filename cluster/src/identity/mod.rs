@@ -5,9 +5,12 @@
 //! [`Identity`] proves one and checks the peer's.
 
 mod authority;
+mod pinned;
 mod tls;
 
-pub use authority::{Authority, AuthorityError};
+pub(crate) use authority::LEAF_LIFE;
+pub use authority::{Authority, AuthorityError, request};
+pub(crate) use pinned::{Pinned, has_key, key_hash};
 pub use tls::{ALPN, Identity, IdentityError};
 
 use std::io;
@@ -16,7 +19,7 @@ use std::path::Path;
 use x509_parser::pem::parse_x509_pem;
 
 use crate::config::TlsFiles;
-use crate::files;
+use crate::disk::Disk;
 use crate::record::NodeId;
 use crate::seal::Secret;
 
@@ -28,19 +31,33 @@ pub fn link_files(state_dir: &Path) -> TlsFiles {
     TlsFiles { ca: dir.join("authority.pem"), certificate: node.clone(), key: node }
 }
 
+/// Largest file of certificates that is read, in bytes.
+pub(crate) const MAX_PEM: u64 = 1 << 20;
+
 /// Writes them: whom to trust, this node's certificate with that of its issuer, and its key.
 pub(crate) fn store(
+    disk: &Disk,
     state_dir: &Path,
     authorities: &str,
     certificate: &str,
     key: &Secret,
 ) -> io::Result<()> {
     let to = link_files(state_dir);
-    files::private_dir(&state_dir.join("link"))?;
-    files::write_private(&to.ca, authorities.as_bytes())?;
+    disk.create_dir(&state_dir.join("link"))?;
+    disk.store(&to.ca, authorities.as_bytes())?;
+    store_own(disk, state_dir, certificate, key)
+}
+
+/// Writes this node's certificate and key again.
+pub(crate) fn store_own(
+    disk: &Disk,
+    state_dir: &Path,
+    certificate: &str,
+    key: &Secret,
+) -> io::Result<()> {
     let mut node = certificate.as_bytes().to_vec();
     node.extend_from_slice(key.expose());
-    files::write_private(&to.certificate, &node)
+    disk.store(&link_files(state_dir).certificate, &node)
 }
 
 /// The DNS name that stands for a node in its certificate.

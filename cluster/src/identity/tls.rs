@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -37,14 +38,21 @@ pub enum IdentityError {
     Tls(#[from] rustls::Error),
 }
 
-/// This node's proof of who it is, and its rules for believing a peer.
+/// This node's proof of who it is, and its rules for believing a peer. Clones are the same one;
+/// what it holds can be exchanged while connections go on.
 #[derive(Clone)]
 pub struct Identity {
-    /// For accepted connections: only peers with a certificate of the same authority.
-    pub(crate) server: Arc<ServerConfig>,
+    papers: Arc<ArcSwap<TlsPapers>>,
+    cluster: Arc<str>,
+}
+
+/// What new connections are made with.
+struct TlsPapers {
+    /// For accepted connections: peers with a certificate of the same authority, and strangers,
+    /// who may ask to join and nothing else.
+    server: Arc<ServerConfig>,
     /// For dialled connections.
-    pub(crate) client: Arc<ClientConfig>,
-    cluster_name: Arc<str>,
+    client: Arc<ClientConfig>,
 }
 
 impl IdentityError {
@@ -62,11 +70,41 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError`] names the key, the file and what is wrong with it.
-    pub fn load(
-        files: &TlsFiles,
-        cluster_name: &str,
-        node_id: NodeId,
-    ) -> Result<Self, IdentityError> {
+    pub fn load(files: &TlsFiles, cluster: &str, node_id: NodeId) -> Result<Self, IdentityError> {
+        let papers = Arc::new(ArcSwap::from_pointee(TlsPapers::load(files, cluster, node_id)?));
+        Ok(Self { papers, cluster: cluster.into() })
+    }
+
+    /// Reads the files again: connections made from now on use what is there.
+    ///
+    /// # Errors
+    /// As in [`Identity::load`]; the old ones stay in use.
+    pub(crate) fn reload(&self, files: &TlsFiles, node_id: NodeId) -> Result<(), IdentityError> {
+        self.papers.store(Arc::new(TlsPapers::load(files, &self.cluster, node_id)?));
+        Ok(())
+    }
+
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.papers.load().server)
+    }
+
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.papers.load().client)
+    }
+
+    /// The name to expect when dialling a node.
+    pub(crate) fn name_of(&self, node_id: NodeId) -> Option<ServerName<'static>> {
+        ServerName::try_from(node_name(node_id, &self.cluster)).ok()
+    }
+
+    /// The node a verified chain stands for: its leaf must name exactly one node of this cluster.
+    pub(crate) fn node_of(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<NodeId> {
+        named_by(chain?.first()?, &self.cluster)
+    }
+}
+
+impl TlsPapers {
+    fn load(files: &TlsFiles, cluster: &str, node_id: NodeId) -> Result<Self, IdentityError> {
         let authority = certificates("cluster.ca", &files.ca)?;
         let chain = certificates("cluster.certificate", &files.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&files.key)
@@ -80,10 +118,11 @@ impl Identity {
         }
         let roots = Arc::new(roots);
         let provider = Arc::new(aws_lc_rs::default_provider());
-        check_own(files, &chain, &roots, &provider, cluster_name, node_id)?;
+        check_own(files, &chain, &roots, &provider, cluster, node_id)?;
 
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+                .allow_unauthenticated()
                 .build()
                 .map_err(|error| problem("cluster.ca", &files.ca, error.to_string()))?;
         let versions = &[&rustls::version::TLS13];
@@ -97,26 +136,12 @@ impl Identity {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)?;
         client.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self {
-            server: Arc::new(server),
-            client: Arc::new(client),
-            cluster_name: cluster_name.into(),
-        })
-    }
-
-    /// The name to expect when dialling a node.
-    pub(crate) fn name_of(&self, node_id: NodeId) -> Option<ServerName<'static>> {
-        ServerName::try_from(node_name(node_id, &self.cluster_name)).ok()
-    }
-
-    /// The node a verified chain stands for: its leaf must name exactly one node of this cluster.
-    pub(crate) fn node_of(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<NodeId> {
-        named_by(chain?.first()?, &self.cluster_name)
+        Ok(Self { server: Arc::new(server), client: Arc::new(client) })
     }
 }
 
 /// The node a leaf names; none unless it is the only name there.
-fn named_by(leaf: &CertificateDer<'_>, cluster_name: &str) -> Option<NodeId> {
+pub(super) fn named_by(leaf: &CertificateDer<'_>, cluster_name: &str) -> Option<NodeId> {
     let (_, leaf) = parse_x509_certificate(leaf).ok()?;
     let names = &leaf.subject_alternative_name().ok()??.value.general_names;
     let [GeneralName::DNSName(name)] = names.as_slice() else { return None };

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use openraft::AnyError;
@@ -17,14 +17,15 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     VoteRequest, VoteResponse,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::connection::{self, ConnectionError};
 use super::message::{Answer, Envelope, Request, snapshot_answer};
+use crate::group::Group;
 use crate::record::{Millis, NodeId};
 use crate::transport::{Dialler, Stream};
-use crate::types::Types;
+use crate::types::{RaftId, Types, number_of, raft_id};
 
 /// Connections kept open per peer: replication, votes, forwarded changes.
 const KEPT: usize = 4;
@@ -55,12 +56,21 @@ pub(crate) enum CallError {
     Connection(#[from] ConnectionError),
     #[error("refused: {0}")]
     Refused(String),
+    #[error("it takes part in generation {0}")]
+    OtherGroup(u64),
+    #[error("this node was removed from the cluster")]
+    Removed,
 }
 
 /// The way to every peer.
 pub(crate) struct Peers {
     me: NodeId,
-    peers: BTreeMap<NodeId, Arc<Peer>>,
+    /// The one this node started in.
+    group: Group,
+    dialler: Arc<dyn Dialler>,
+    peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
+    /// Set for good once a peer said that this node was removed.
+    removed: watch::Sender<bool>,
 }
 
 struct Peer {
@@ -75,52 +85,58 @@ struct Peer {
 }
 
 impl Peers {
-    /// Knows the peers; connects when first asked. Never holds a way to this node itself.
-    pub(crate) fn new(
-        me: NodeId,
-        dialler: &Arc<dyn Dialler>,
-        addresses: impl IntoIterator<Item = (NodeId, SocketAddr)>,
-    ) -> Self {
-        let peers = addresses
-            .into_iter()
-            .filter(|(id, _)| *id != me)
-            .map(|(id, address)| {
-                let peer = Peer {
-                    id,
-                    address,
-                    dialler: Arc::clone(dialler),
-                    kept: Mutex::default(),
-                    dialling: Arc::new(Semaphore::new(DIALLING)),
-                    answered: Mutex::default(),
-                    clock: Mutex::default(),
-                };
-                (id, Arc::new(peer))
-            })
-            .collect();
-        Self { me, peers }
+    /// Connects when first asked. Never holds a way to this node itself.
+    pub(crate) fn new(me: NodeId, group: Group, dialler: Arc<dyn Dialler>) -> Self {
+        let removed = watch::Sender::new(false);
+        Self { me, group, dialler, peers: RwLock::default(), removed }
     }
 
-    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> {
-        self.peers.keys().copied()
+    /// Who the peers are from now on, and where. What is kept of those that stay where they are
+    /// goes on.
+    pub(crate) fn follow(&self, members: impl IntoIterator<Item = (NodeId, SocketAddr)>) {
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *peers);
+        for (id, address) in members.into_iter().filter(|(id, _)| *id != self.me) {
+            let known = before.get(&id).filter(|peer| peer.address == address);
+            let peer = known.map_or_else(|| self.peer(id, address), Arc::clone);
+            peers.insert(id, peer);
+        }
+    }
+
+    fn peer(&self, id: NodeId, address: SocketAddr) -> Arc<Peer> {
+        Arc::new(Peer {
+            id,
+            address,
+            dialler: Arc::clone(&self.dialler),
+            kept: Mutex::default(),
+            dialling: Arc::new(Semaphore::new(DIALLING)),
+            answered: Mutex::default(),
+            clock: Mutex::default(),
+        })
+    }
+
+    fn get(&self, id: NodeId) -> Option<Arc<Peer>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).get(&id).map(Arc::clone)
     }
 
     /// Time since the peer last answered anything.
     pub(crate) fn silent_for(&self, id: NodeId) -> Option<Duration> {
-        let answered = *lock(&self.peers.get(&id)?.answered);
+        let answered = *lock(&self.get(id)?.answered);
         answered.map(|at| at.elapsed())
     }
 
     /// What time each peer said it was, and how long ago.
-    pub(crate) fn clocks(&self) -> impl Iterator<Item = (NodeId, Millis, Duration)> {
+    pub(crate) fn clocks(&self) -> Vec<(NodeId, Millis, Duration)> {
         let told = |peer: &Arc<Peer>| {
             let (clock, at) = (*lock(&peer.clock))?;
             Some((peer.id, clock, at.elapsed()))
         };
-        self.peers.values().filter_map(told)
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.values().filter_map(told).collect()
     }
 
     fn hear_clock(&self, id: NodeId, clock: Millis) {
-        if let Some(peer) = self.peers.get(&id) {
+        if let Some(peer) = self.get(id) {
             *lock(&peer.clock) = Some((clock, Instant::now()));
         }
     }
@@ -128,45 +144,57 @@ impl Peers {
     /// Asks a peer and waits at most `within`.
     pub(crate) async fn call(
         &self,
-        to: NodeId,
-        request: Request,
+        envelope: Envelope,
         within: Duration,
     ) -> Result<Answer, CallError> {
-        let peer = self.peers.get(&to).ok_or(CallError::NotAPeer(to))?;
-        let envelope = Envelope { from: self.me, to, request };
+        let to = number_of(envelope.to);
+        let peer = self.get(to).ok_or(CallError::NotAPeer(to))?;
         let answer = tokio::time::timeout(within, peer.exchange(&envelope));
         let answer = answer.await.map_err(|_| CallError::Deadline)??;
         *lock(&peer.answered) = Some(Instant::now());
         match answer {
             Answer::Refused(text) => Err(CallError::Refused(text)),
+            Answer::OtherGroup { generation, .. } => Err(CallError::OtherGroup(generation)),
+            Answer::Removed => {
+                self.removed.send_replace(true);
+                Err(CallError::Removed)
+            }
             answer => Ok(answer),
         }
     }
 
     /// A connection to a peer that nobody else will use.
     pub(crate) async fn connect(&self, to: NodeId) -> Result<Stream, CallError> {
-        let peer = self.peers.get(&to).ok_or(CallError::NotAPeer(to))?;
+        let peer = self.get(to).ok_or(CallError::NotAPeer(to))?;
         let dialled = tokio::time::timeout(DIAL_LIMIT, peer.dialler.dial(to, peer.address)).await;
         let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         dialled.map_err(CallError::Dial)
     }
 
-    /// Asks on a connection of the caller's own, who gets it back with the answer.
+    /// Asks something that is not of the raft group, on a connection of the caller's own, who
+    /// gets it back with the answer.
     pub(crate) async fn ask_on(
         &self,
         mut stream: Stream,
         to: NodeId,
         request: Request,
     ) -> Result<(Answer, Stream), CallError> {
-        let envelope = Envelope { from: self.me, to, request };
+        let (from, to) = (raft_id(self.me, 0), raft_id(to, 0));
+        let envelope = Envelope { group: self.group, from, to, request };
         connection::write(&mut stream, &envelope).await?;
         let answer = connection::read(&mut stream).await?;
         Ok((answer, stream))
     }
 
+    /// Waits until a peer says that this node was removed.
+    pub(crate) async fn removed(&self) {
+        // The sender lives as long as self, so this ends only with the word of a peer.
+        let _ = self.removed.subscribe().wait_for(|removed| *removed).await;
+    }
+
     /// Closes every kept connection.
     pub(crate) fn close(&self) {
-        for peer in self.peers.values() {
+        for peer in self.peers.read().unwrap_or_else(PoisonError::into_inner).values() {
             lock(&peer.kept).clear();
         }
     }
@@ -239,31 +267,39 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Gives the engine its way to each peer.
-pub(crate) struct PeerClients(pub(crate) Arc<Peers>);
+/// Gives the engine of one raft group its way to each peer.
+pub(crate) struct PeerClients {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) group: Group,
+    pub(crate) me: RaftId,
+}
 
 impl RaftNetworkFactory<Types> for PeerClients {
     type Network = PeerClient;
 
-    async fn new_client(&mut self, target: NodeId, (): &()) -> PeerClient {
-        PeerClient { peers: Arc::clone(&self.0), target }
+    async fn new_client(&mut self, target: RaftId, (): &()) -> PeerClient {
+        let Self { peers, group, me } = self;
+        PeerClient { peers: Arc::clone(peers), group: *group, me: *me, target }
     }
 }
 
 /// The engine's way to one peer.
 pub(crate) struct PeerClient {
     peers: Arc<Peers>,
-    target: NodeId,
+    group: Group,
+    me: RaftId,
+    target: RaftId,
 }
 
 impl PeerClient {
     async fn ask(&self, request: Request, option: &RPCOption) -> Result<Answer, Unreachable> {
+        let envelope = Envelope { group: self.group, from: self.me, to: self.target, request };
         // The soft limit, so that our own error comes before the engine's, which it does not back
         // off for.
-        let answer = self.peers.call(self.target, request, option.soft_ttl()).await;
+        let answer = self.peers.call(envelope, option.soft_ttl()).await;
         answer.map_err(|error| {
             tracing::debug!(
-                peer = self.target,
+                peer = number_of(self.target),
                 error = &error as &dyn std::error::Error,
                 "peer did not answer"
             );
@@ -281,10 +317,10 @@ impl RaftNetwork<Types> for PeerClient {
         &mut self,
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
-    ) -> Result<AppendEntriesResponse<NodeId>, RPCError<NodeId, (), RaftError<NodeId>>> {
+    ) -> Result<AppendEntriesResponse<RaftId>, RPCError<RaftId, (), RaftError<RaftId>>> {
         match self.ask(Request::Append((&request).into()), &option).await? {
             Answer::Append { answer, clock } => {
-                self.peers.hear_clock(self.target, clock);
+                self.peers.hear_clock(number_of(self.target), clock);
                 Ok(answer.into())
             }
             other => Err(unexpected(&other).into()),
@@ -293,9 +329,9 @@ impl RaftNetwork<Types> for PeerClient {
 
     async fn vote(
         &mut self,
-        request: VoteRequest<NodeId>,
+        request: VoteRequest<RaftId>,
         option: RPCOption,
-    ) -> Result<VoteResponse<NodeId>, RPCError<NodeId, (), RaftError<NodeId>>> {
+    ) -> Result<VoteResponse<RaftId>, RPCError<RaftId, (), RaftError<RaftId>>> {
         match self.ask(Request::Vote((&request).into()), &option).await? {
             Answer::Vote(answer) => Ok(answer.into()),
             other => Err(unexpected(&other).into()),
@@ -307,8 +343,8 @@ impl RaftNetwork<Types> for PeerClient {
         request: InstallSnapshotRequest<Types>,
         option: RPCOption,
     ) -> Result<
-        InstallSnapshotResponse<NodeId>,
-        RPCError<NodeId, (), RaftError<NodeId, InstallSnapshotError>>,
+        InstallSnapshotResponse<RaftId>,
+        RPCError<RaftId, (), RaftError<RaftId, InstallSnapshotError>>,
     > {
         match self.ask(Request::Snapshot(request.into()), &option).await? {
             Answer::Snapshot(vote) => Ok(snapshot_answer(vote)),

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::frame::{self, FrameError, HEADER};
+use super::frame::{self, FrameError, HEADER, MAX_FRAME};
 
 /// Memory taken before the bytes of a frame have really come.
 const FIRST_BUFFER: usize = 64 << 10;
@@ -39,12 +39,23 @@ pub(crate) async fn write<T: Serialize>(
 pub(crate) async fn read<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<T, ConnectionError> {
+    read_within(stream, MAX_FRAME).await
+}
+
+/// The same for messages of at most `limit` bytes.
+pub(crate) async fn read_within<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> Result<T, ConnectionError> {
     let mut header = [0; HEADER];
     if stream.read(&mut header[..1]).await? == 0 {
         return Err(ConnectionError::Closed);
     }
     stream.read_exact(&mut header[1..]).await?;
     let length = frame::length(header)?;
+    if length > limit {
+        return Err(FrameError::TooLarge { found: length, limit }.into());
+    }
     let mut bytes = Vec::with_capacity(length.min(FIRST_BUFFER));
     stream.take(length as u64).read_to_end(&mut bytes).await?;
     if bytes.len() < length {

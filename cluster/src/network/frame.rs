@@ -21,13 +21,13 @@ pub(crate) const MAX_FRAME: usize = 8 << 20;
 pub(crate) enum FrameError {
     #[error("frame has version {found}, this build speaks {VERSION}")]
     Version { found: u8 },
-    #[error("frame has {found} bytes, at most {MAX_FRAME} are allowed")]
-    TooLarge { found: usize },
+    #[error("frame has {found} bytes, at most {limit} are allowed")]
+    TooLarge { found: usize, limit: usize },
 }
 
 /// The header of a message of `length` bytes.
 pub(crate) fn header(length: usize) -> Result<[u8; HEADER], FrameError> {
-    let too_large = FrameError::TooLarge { found: length };
+    let too_large = FrameError::TooLarge { found: length, limit: MAX_FRAME };
     if length > MAX_FRAME {
         return Err(too_large);
     }
@@ -42,7 +42,11 @@ pub(crate) fn length(header: [u8; HEADER]) -> Result<usize, FrameError> {
         return Err(FrameError::Version { found: version });
     }
     let found = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-    if found > MAX_FRAME { Err(FrameError::TooLarge { found }) } else { Ok(found) }
+    if found > MAX_FRAME {
+        Err(FrameError::TooLarge { found, limit: MAX_FRAME })
+    } else {
+        Ok(found)
+    }
 }
 
 #[cfg(test)]
@@ -54,14 +58,17 @@ mod tests {
         for size in [0, 1, 300, MAX_FRAME] {
             assert_eq!(length(header(size).unwrap()), Ok(size));
         }
-        assert_eq!(header(MAX_FRAME + 1), Err(FrameError::TooLarge { found: MAX_FRAME + 1 }));
+        assert_eq!(
+            header(MAX_FRAME + 1),
+            Err(FrameError::TooLarge { found: MAX_FRAME + 1, limit: MAX_FRAME })
+        );
         assert_eq!(
             length([VERSION + 1, 0, 0, 0, 1]),
             Err(FrameError::Version { found: VERSION + 1 })
         );
         assert_eq!(
             length([VERSION, 255, 255, 255, 255]),
-            Err(FrameError::TooLarge { found: 0xffff_ffff })
+            Err(FrameError::TooLarge { found: 0xffff_ffff, limit: MAX_FRAME })
         );
         assert_eq!(length(*b"GET /"), Err(FrameError::Version { found: b'G' }));
     }

@@ -9,16 +9,21 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Reply, SoftPart};
 use crate::dto::{EntryDto, LogIdDto, SnapshotMetaDto, VoteDto};
 use crate::error::ProposeError;
+use crate::group::{Group, Lineage};
 use crate::presence::Hello;
 use crate::record::{Millis, NodeId, TunnelKey};
 use crate::relay::RelayRefusal;
-use crate::types::{Entry, LogId, Proposal, Types, Vote};
+use crate::types::{Entry, LogId, Proposal, RaftId, Types, Vote};
 
-/// One request, from the node the certificate names to the node that is asked.
+use super::admission::{JoinRequest, NotWelcome, Welcome};
+
+/// One request, from the member the certificate names to the member that is asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Envelope {
-    pub(crate) from: NodeId,
-    pub(crate) to: NodeId,
+    /// The raft group of the sender, see [`Request::is_of_group`].
+    pub(crate) group: Group,
+    pub(crate) from: RaftId,
+    pub(crate) to: RaftId,
     pub(crate) request: Request,
 }
 
@@ -35,13 +40,33 @@ pub(crate) enum Request {
     },
     /// A follower hands soft changes to the leader.
     Share(SoftPart),
-    /// Whether the asked node already belongs to a cluster that once had a leader.
-    Established,
     /// The connection is for presence from here on: beats both ways instead of questions.
     Presence(Hello),
     /// Open a tunnel that ends at the asked node; if it does, the connection is a stream to it
     /// from the answer on.
     Relay(TunnelKey),
+    /// A stranger shows a token. The only request a connection without a certificate may carry.
+    Join(Box<JoinRequest>),
+    /// A member without the key of the cluster asks for a new certificate.
+    Renew {
+        /// A certificate signing request, DER.
+        request: Vec<u8>,
+    },
+}
+
+impl Request {
+    /// Whether it only makes sense within one raft group. The others are between members of the
+    /// cluster, whatever became of their groups.
+    pub(crate) fn is_of_group(&self) -> bool {
+        match self {
+            Self::Append(_)
+            | Self::Vote(_)
+            | Self::Snapshot(_)
+            | Self::Propose { .. }
+            | Self::Share(_) => true,
+            Self::Presence(_) | Self::Relay(_) | Self::Join(_) | Self::Renew { .. } => false,
+        }
+    }
 }
 
 /// What can be answered. Variants are only ever added at the end.
@@ -63,13 +88,27 @@ pub(crate) enum Answer {
     Unconfirmed(Unconfirmed),
     /// Soft changes were applied.
     Shared,
-    Established(bool),
     /// The request was not carried out.
     Refused(String),
     /// The connection is a presence connection now.
     Presence(Hello),
     /// The connection is a stream to the tunnel now, or why not.
     Relay(Result<(), RelayRefusal>),
+    /// The asked node takes part in another raft group of the cluster.
+    OtherGroup {
+        generation: u64,
+        lineage: Lineage,
+        /// The member that leads it, as far as known.
+        leader: Option<NodeId>,
+    },
+    /// The asking node was taken out of the cluster.
+    Removed,
+    /// The stranger is a member now.
+    Welcome(Box<Welcome>),
+    /// The stranger is not let in.
+    NotWelcome(NotWelcome),
+    /// The new certificate with that of its issuer, PEM.
+    Renewed(String),
 }
 
 /// Why a forwarded proposal was not confirmed.
@@ -140,8 +179,8 @@ pub(crate) enum AppendAnswerDto {
     HigherVote(VoteDto),
 }
 
-impl From<AppendEntriesResponse<NodeId>> for AppendAnswerDto {
-    fn from(answer: AppendEntriesResponse<NodeId>) -> Self {
+impl From<AppendEntriesResponse<RaftId>> for AppendAnswerDto {
+    fn from(answer: AppendEntriesResponse<RaftId>) -> Self {
         match answer {
             AppendEntriesResponse::Success => Self::Success,
             AppendEntriesResponse::PartialSuccess(id) => Self::Partial(id.map(LogIdDto::from)),
@@ -151,7 +190,7 @@ impl From<AppendEntriesResponse<NodeId>> for AppendAnswerDto {
     }
 }
 
-impl From<AppendAnswerDto> for AppendEntriesResponse<NodeId> {
+impl From<AppendAnswerDto> for AppendEntriesResponse<RaftId> {
     fn from(answer: AppendAnswerDto) -> Self {
         match answer {
             AppendAnswerDto::Success => Self::Success,
@@ -168,13 +207,13 @@ pub(crate) struct VoteRequestDto {
     last: Option<LogIdDto>,
 }
 
-impl From<&VoteRequest<NodeId>> for VoteRequestDto {
-    fn from(request: &VoteRequest<NodeId>) -> Self {
+impl From<&VoteRequest<RaftId>> for VoteRequestDto {
+    fn from(request: &VoteRequest<RaftId>) -> Self {
         Self { vote: request.vote.into(), last: request.last_log_id.map(LogIdDto::from) }
     }
 }
 
-impl From<VoteRequestDto> for VoteRequest<NodeId> {
+impl From<VoteRequestDto> for VoteRequest<RaftId> {
     fn from(request: VoteRequestDto) -> Self {
         Self::new(request.vote.into(), request.last.map(LogId::from))
     }
@@ -187,8 +226,8 @@ pub(crate) struct VoteAnswerDto {
     last: Option<LogIdDto>,
 }
 
-impl From<VoteResponse<NodeId>> for VoteAnswerDto {
-    fn from(answer: VoteResponse<NodeId>) -> Self {
+impl From<VoteResponse<RaftId>> for VoteAnswerDto {
+    fn from(answer: VoteResponse<RaftId>) -> Self {
         Self {
             vote: answer.vote.into(),
             granted: answer.vote_granted,
@@ -197,7 +236,7 @@ impl From<VoteResponse<NodeId>> for VoteAnswerDto {
     }
 }
 
-impl From<VoteAnswerDto> for VoteResponse<NodeId> {
+impl From<VoteAnswerDto> for VoteResponse<RaftId> {
     fn from(answer: VoteAnswerDto) -> Self {
         Self::new(Vote::from(answer.vote), answer.last.map(LogId::from), answer.granted)
     }
@@ -237,6 +276,6 @@ impl From<ChunkDto> for InstallSnapshotRequest<Types> {
 }
 
 /// The only part of a snapshot answer: the vote of the receiver.
-pub(crate) fn snapshot_answer(vote: VoteDto) -> InstallSnapshotResponse<NodeId> {
+pub(crate) fn snapshot_answer(vote: VoteDto) -> InstallSnapshotResponse<RaftId> {
     InstallSnapshotResponse { vote: vote.into() }
 }

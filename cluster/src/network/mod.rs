@@ -4,14 +4,17 @@
 //! handed over to `presence` and carries beats both ways, others become streams to tunnels
 //! (`relay`).
 
+mod admission;
 mod client;
 pub(crate) mod connection;
 pub(crate) mod frame;
+mod knocks;
 mod message;
 mod server;
 
+pub(crate) use admission::{JoinRequest, MAX_OTHERS, NotWelcome, Welcome};
 pub(crate) use client::{CallError, PeerClients, Peers};
 #[cfg(fuzzing)]
 pub(crate) use frame::length;
 pub(crate) use message::{Answer, Envelope, Request, Unconfirmed};
-pub(crate) use server::{Server, ServerStats, Service};
+pub(crate) use server::{Judgement, Server, ServerStats, Service};

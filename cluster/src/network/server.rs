@@ -1,8 +1,9 @@
 //! Answering peers on the one cluster port.
 //!
-//! A connection is served only after its certificate named a configured peer, and a request only
-//! if it says the same sender and is meant for this node. Strangers cost one bounded handshake,
-//! are counted, and cannot fill the log.
+//! A connection is served only after its certificate named a node that was not removed, and a
+//! request only if it says the same sender, is meant for this node and is of its raft group.
+//! Strangers may ask to join: that costs one bounded handshake and one small request; they are
+//! counted, limited by address, and cannot fill the log.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,12 +15,16 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::admission::{JoinRequest, NotWelcome};
 use super::connection::{self, ConnectionError};
+use super::knocks::Knocks;
 use super::message::{Answer, Envelope, Request};
+use crate::group::Group;
 use crate::presence::{Hello, LAYOUT, Presence, Visitor, Visitors};
 use crate::record::{NodeId, TunnelKey};
 use crate::relay::{Opened, RelayRefusal};
 use crate::transport::{Boxed, Door, Guest, Stream};
+use crate::types::{RaftId, number_of};
 
 /// Handshakes at once; more are closed unanswered.
 const HANDSHAKES: usize = 64;
@@ -30,6 +35,15 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Connections of one peer at once.
 const PER_PEER: usize = 32;
 
+/// Connections of strangers at once.
+const STRANGERS: usize = 16;
+
+/// Largest request of a stranger, in bytes.
+const STRANGER_FRAME: usize = 16 << 10;
+
+/// Longest a stranger may take to ask.
+const STRANGER_LIMIT: Duration = Duration::from_secs(5);
+
 /// A connection without a request for so long is closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -39,17 +53,43 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// Refusals are logged at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Who answers requests of verified peers.
+/// Who answers what comes in.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Carries out one request of `from`.
-    fn answer(&self, from: NodeId, request: Request) -> impl Future<Output = Answer> + Send;
+    /// The raft group it takes part in.
+    fn group(&self) -> Group;
 
-    /// Opens a tunnel of this node for `from`.
+    /// What this node is there.
+    fn raft_id(&self) -> RaftId;
+
+    /// The member that leads it, as far as known.
+    fn leader(&self) -> Option<NodeId>;
+
+    /// What is to be thought of a member that proved its number.
+    fn judge(&self, number: NodeId) -> Judgement;
+
+    /// Carries out one request of a member.
+    fn answer(&self, from: RaftId, request: Request) -> impl Future<Output = Answer> + Send;
+
+    /// Opens a tunnel of this node for a member.
     fn relay(
         &self,
         from: NodeId,
         tunnel: TunnelKey,
     ) -> impl Future<Output = Result<Opened, RelayRefusal>> + Send;
+
+    /// Decides whether a machine may join.
+    fn admit(&self, request: JoinRequest) -> impl Future<Output = Answer> + Send;
+}
+
+/// What this node thinks of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// A member, with this raft id as far as known here.
+    Member(RaftId),
+    /// A member this node has not heard of yet: the authority vouches for it.
+    Newcomer,
+    /// It was taken out.
+    Removed,
 }
 
 /// What happened on the port.
@@ -77,29 +117,30 @@ impl ServerStats {
 
 /// The accept loop and what it needs.
 pub(crate) struct Server<S> {
-    me: NodeId,
     service: Arc<S>,
     presence: Option<(Presence, Visitors)>,
     stats: Arc<ServerStats>,
     handshakes: Arc<Semaphore>,
-    per_peer: BTreeMap<NodeId, Arc<Semaphore>>,
+    knocks: Mutex<Knocks>,
+    strangers: Semaphore,
+    per_peer: Mutex<BTreeMap<NodeId, Arc<Semaphore>>>,
 }
 
 impl<S: Service> Server<S> {
     pub(crate) fn new(
-        me: NodeId,
-        peers: impl IntoIterator<Item = NodeId>,
         service: Arc<S>,
         presence: Option<(Presence, Visitors)>,
         stats: Arc<ServerStats>,
     ) -> Self {
-        let per_peer = peers
-            .into_iter()
-            .filter(|id| *id != me)
-            .map(|id| (id, Arc::new(Semaphore::new(PER_PEER))))
-            .collect();
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-        Self { me, service, presence, stats, handshakes, per_peer }
+        Self {
+            service,
+            presence,
+            stats,
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            knocks: Mutex::default(),
+            strangers: Semaphore::new(STRANGERS),
+            per_peer: Mutex::default(),
+        }
     }
 
     /// Serves until dropped; dropping closes every connection.
@@ -115,7 +156,8 @@ impl<S: Service> Server<S> {
                 Ok(arrival) => {
                     let server = Arc::clone(&server);
                     connections.spawn(async move {
-                        if let Err(reason) = server.connection(arrival.greet).await {
+                        if let Err(reason) = server.connection(arrival.address, arrival.greet).await
+                        {
                             server.stats.refuse(arrival.address, &reason);
                         }
                     });
@@ -130,15 +172,27 @@ impl<S: Service> Server<S> {
     }
 
     /// One connection from handshake to end; the error is why it was refused.
-    async fn connection(&self, greet: Boxed<'static, Result<Guest, String>>) -> Result<(), String> {
-        let Guest { from, mut stream } = {
+    async fn connection(
+        &self,
+        address: SocketAddr,
+        greet: Boxed<'static, Result<Guest, String>>,
+    ) -> Result<(), String> {
+        let Guest { from, stream } = {
             let _permit = self.handshakes.try_acquire().map_err(|_| "too many handshakes")?;
             let greeted = timeout(HANDSHAKE_LIMIT, greet).await;
             greeted.map_err(|_| "no handshake in time")??
         };
-        let permits = self.per_peer.get(&from).ok_or_else(|| {
-            format!("the certificate names node {from}, which is not in cluster.members")
-        })?;
+        match from {
+            Some(from) => self.member(from, stream).await,
+            None => self.stranger(address, stream).await,
+        }
+    }
+
+    async fn member(&self, number: NodeId, mut stream: Stream) -> Result<(), String> {
+        let permits = {
+            let mut per_peer = self.per_peer.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(per_peer.entry(number).or_insert_with(|| Arc::new(Semaphore::new(PER_PEER))))
+        };
         let permit = permits.try_acquire().map_err(|_| "too many connections of this peer")?;
         loop {
             let envelope: Envelope = match timeout(IDLE_LIMIT, connection::read(&mut stream)).await
@@ -147,24 +201,19 @@ impl<S: Service> Server<S> {
                 Ok(Err(error)) => return Err(error.to_string()),
                 Ok(Ok(envelope)) => envelope,
             };
-            if envelope.from != from || envelope.to != self.me {
-                let reason = format!(
-                    "node {from} sent a request from {} to {}, this is node {}",
-                    envelope.from, envelope.to, self.me
-                );
-                let answer = Answer::Refused(reason.clone());
+            if let Some((answer, reason)) = self.objection(number, &envelope) {
                 let _ = timeout(WRITE_LIMIT, connection::write(&mut stream, &answer)).await;
                 return Err(reason);
             }
             let answer = match envelope.request {
                 Request::Presence(hello) if hello.layout == LAYOUT => {
-                    return self.hand_over(from, hello, stream).await;
+                    return self.hand_over(number, hello, stream).await;
                 }
                 Request::Presence(hello) => Answer::Refused(format!(
                     "presence has layout {}, this build speaks {LAYOUT}",
                     hello.layout
                 )),
-                Request::Relay(tunnel) => match self.service.relay(from, tunnel).await {
+                Request::Relay(tunnel) => match self.service.relay(number, tunnel).await {
                     Ok(opened) => {
                         let answer = Answer::Relay(Ok(()));
                         let told = connection::write(&mut stream, &answer);
@@ -177,7 +226,7 @@ impl<S: Service> Server<S> {
                     }
                     Err(refusal) => Answer::Relay(Err(refusal)),
                 },
-                request => self.service.answer(from, request).await,
+                request => self.service.answer(envelope.from, request).await,
             };
             match timeout(WRITE_LIMIT, connection::write(&mut stream, &answer)).await {
                 Ok(Ok(())) => {}
@@ -185,6 +234,75 @@ impl<S: Service> Server<S> {
                 Err(_) | Ok(Err(ConnectionError::Io(_))) => return Ok(()),
                 Ok(Err(error)) => return Err(error.to_string()),
             }
+        }
+    }
+
+    /// Why a request is not carried out, and what its sender is told. The connection ends with it.
+    fn objection(&self, number: NodeId, envelope: &Envelope) -> Option<(Answer, String)> {
+        let Envelope { group, from, to, ref request } = *envelope;
+        let refused = |reason: String| Some((Answer::Refused(reason.clone()), reason));
+        let judgement = self.service.judge(number);
+        if judgement == Judgement::Removed {
+            let reason = format!("node {number} was removed from the cluster");
+            return Some((Answer::Removed, reason));
+        }
+        let (ours, me) = (self.service.group(), self.service.raft_id());
+        if number_of(from) != number || number_of(to) != number_of(me) {
+            return refused(format!(
+                "node {number} sent a request from {} to {}, this is node {}",
+                number_of(from),
+                number_of(to),
+                number_of(me)
+            ));
+        }
+        if !request.is_of_group() {
+            return None;
+        }
+        if group != ours {
+            let Group { generation, lineage, .. } = ours;
+            let leader = self.service.leader();
+            let reason = format!("node {number} speaks for group {group}, this is {ours}");
+            return Some((Answer::OtherGroup { generation, lineage, leader }, reason));
+        }
+        let is_old = matches!(judgement, Judgement::Member(known) if from < known);
+        if is_old || to != me {
+            return refused(format!("node {number} speaks for or to an earlier incarnation"));
+        }
+        None
+    }
+
+    /// A connection without a certificate: one small request to join, and its answer.
+    async fn stranger(&self, address: SocketAddr, mut stream: Stream) -> Result<(), String> {
+        let _permit = self.strangers.try_acquire().map_err(|_| "too many strangers")?;
+        let heard = {
+            let mut knocks = self.knocks.lock().unwrap_or_else(PoisonError::into_inner);
+            knocks.knock(Instant::now().into_std(), address.ip())
+        };
+        let (answer, refused) = if heard {
+            let read = connection::read_within(&mut stream, STRANGER_FRAME);
+            let envelope: Envelope = match timeout(STRANGER_LIMIT, read).await {
+                Err(_) => return Err("no request in time from a stranger".to_owned()),
+                Ok(Err(error)) => return Err(error.to_string()),
+                Ok(Ok(envelope)) => envelope,
+            };
+            let Request::Join(request) = envelope.request else {
+                return Err("a stranger may only ask to join".to_owned());
+            };
+            let answer = self.service.admit(*request).await;
+            let refused = match &answer {
+                Answer::NotWelcome(reason) => Some(format!("not welcome: {reason:?}")),
+                _ => None,
+            };
+            (answer, refused)
+        } else {
+            let refused = Some("too many tries to join".to_owned());
+            (Answer::NotWelcome(NotWelcome::TooMany), refused)
+        };
+        let written = timeout(WRITE_LIMIT, connection::write(&mut stream, &answer)).await;
+        match (refused, written) {
+            (Some(reason), _) => Err(reason),
+            (None, Ok(Ok(()))) => Ok(()),
+            (None, _) => Err("a new member did not take its answer".to_owned()),
         }
     }
 

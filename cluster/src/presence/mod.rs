@@ -24,12 +24,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::config::Member;
+use crate::passport::Seed;
 use crate::record::NodeId;
 pub use message::{FASTEST, MAX_ADDRESSES, MAX_ROUTERS, RouterState, RouterWord, Word};
 pub(crate) use message::{Hello, LAYOUT};
 pub use state::{Heard, Peer, Told};
-pub(crate) use thread::{Thread, Visitor, Visitors};
+pub(crate) use thread::{Me, Thread, Visitor, Visitors};
 
 /// Comings and goings of one peer are logged at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -104,9 +104,9 @@ impl Presence {
         Hello::new(self.shared.wanted)
     }
 
-    /// The members are known.
-    fn begin(&self, me: NodeId, members: &[Member]) {
-        self.change(|heard| *heard = Heard::new(me, members));
+    /// The members are these from now on.
+    fn follow(&self, me: NodeId, members: &[Seed]) {
+        self.change(|heard| heard.follow(me, members));
     }
 
     fn word(&self) -> Word {

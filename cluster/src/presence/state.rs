@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::message::{Beat, Hearsay, Word, bound_heard, micros};
-use crate::config::{Member, Role};
 use crate::flows::Mark;
-use crate::record::NodeId;
+use crate::passport::Seed;
+use crate::record::{NodeId, Role};
 
 /// Hearsay about a node nobody has heard for longer is of no use.
 const STALE: Duration = Duration::from_secs(10);
@@ -48,9 +48,12 @@ pub struct Told {
 }
 
 impl Heard {
-    pub(super) fn new(me: NodeId, members: &[Member]) -> Self {
-        let others = members.iter().filter(|member| member.id != me).map(|member| {
-            let peer = Peer {
+    /// Who the others are from now on; what was heard of those that stay is kept.
+    pub(super) fn follow(&mut self, me: NodeId, members: &[Seed]) {
+        let mut before = std::mem::take(&mut self.peers);
+        for member in members.iter().filter(|member| member.number != me) {
+            let known = before.remove(&member.number);
+            let peer = known.unwrap_or_else(|| Peer {
                 role: member.role,
                 connected: false,
                 last: None,
@@ -58,10 +61,9 @@ impl Heard {
                 hears: Arc::default(),
                 beats: 0,
                 mark: Mark::default(),
-            };
-            (member.id, peer)
-        });
-        Self { peers: others.collect() }
+            });
+            self.peers.insert(member.number, Peer { role: member.role, ..peer });
+        }
     }
 
     /// Everything said about a node, by itself and by others, in no particular order.
@@ -131,9 +133,15 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn trio() -> Vec<Member> {
-        let member = |id, role| Member { id, address: ([192, 0, 2, 1], 1).into(), role };
-        vec![member(1, Role::Node), member(2, Role::Node), member(3, Role::Witness)]
+    fn heard_by(me: NodeId) -> Heard {
+        let member = |number, role| {
+            let address = Some(([192, 0, 2, 1], 1).into());
+            Seed { number, name: format!("n{number}"), role, address }
+        };
+        let trio = [member(1, Role::Node), member(2, Role::Node), member(3, Role::Witness)];
+        let mut heard = Heard::default();
+        heard.follow(me, &trio);
+        heard
     }
 
     fn beat(heard: Vec<Hearsay>) -> Beat {
@@ -144,13 +152,13 @@ mod tests {
     #[test]
     fn a_witness_passes_on_what_it_heard_with_its_age() {
         let start = Instant::now();
-        let mut witness = Heard::new(3, &trio());
+        let mut witness = heard_by(3);
         witness.take(start, 1, beat(Vec::new()), None);
         let gossip = witness.gossip(start + 30 * MS, 2);
         assert_eq!(gossip.len(), 1, "not about whom it speaks to, and not about the unheard");
         assert_eq!(gossip[0].age_us, 30_000);
 
-        let mut node = Heard::new(2, &trio());
+        let mut node = heard_by(2);
         let arrived = start + 31 * MS;
         node.take(arrived, 3, beat(gossip), None);
         let ages: Vec<_> = node.about(1).map(|told| arrived - told.at).collect();
@@ -163,7 +171,7 @@ mod tests {
     fn what_is_old_or_from_nowhere_is_left_out() {
         let start = Instant::now();
         let hearsay = |node, age_us| Hearsay { node, age_us, word: Word::default() };
-        let mut node = Heard::new(2, &trio());
+        let mut node = heard_by(2);
         node.take(start, 3, beat(vec![hearsay(1, u64::MAX), hearsay(3, 0)]), None);
         assert_eq!(node.about(1).count(), 0);
         assert_eq!(node.about(3).count(), 1, "nobody is a witness of himself");

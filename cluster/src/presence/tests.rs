@@ -1,7 +1,6 @@
 //! Whole presences on loopback: real TLS, real threads, and a third member that misbehaves.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -12,55 +11,55 @@ use tokio_rustls::server::TlsStream;
 
 use super::message::{Beat, Content, Hello};
 use super::{Presence, RouterState, RouterWord, Word};
-use crate::config::{Config, Member, Role, TlsFiles};
+use crate::config::{Config, Role};
 use crate::flows::{Flow, FlowKind};
+use crate::founding::{Admission, Founding, admit, found};
 use crate::handle::Handle;
-use crate::identity::{Authority, Identity};
+use crate::identity::{Identity, link_files};
 use crate::network::connection;
 use crate::network::{Answer, Envelope, Request};
 use crate::node::Node;
+use crate::passport::Passport;
+use crate::types::{number_of, raft_id};
 
 const PACE: Duration = Duration::from_millis(10);
 
-/// Certificates and addresses of members 1, 2 and 3, of which 3 has the last word on itself.
+/// Directories of members 1, 2 and 3, of which 3 has the last word on itself.
 struct Stage {
     dir: TempDir,
-    members: Vec<Member>,
+    passports: Vec<Passport>,
     third: TcpListener,
 }
 
 impl Stage {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let authority = Authority::generate("stage").unwrap();
-        std::fs::write(dir.path().join("ca"), authority.certificate_pem()).unwrap();
-        for id in [1, 2, 3] {
-            let (certificate, key) = authority.issue(id).unwrap();
-            std::fs::write(dir.path().join(format!("{id}.crt")), certificate).unwrap();
-            std::fs::write(dir.path().join(format!("{id}.key")), key).unwrap();
-        }
         let third = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut addresses = Vec::new();
-        let mut taken = Vec::new();
-        for _ in [1, 2] {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            addresses.push(listener.local_addr().unwrap());
-            taken.push(listener);
+        let taken = [1, 2].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let [one, two] = taken.map(|listener| listener.local_addr().unwrap());
+        let at = |id: u64| dir.path().join(id.to_string());
+        let founding =
+            Founding { cluster_name: "stage".into(), node_name: "n1".into(), advertise: Some(one) };
+        let mut passports = vec![found(&at(1), &founding).unwrap()];
+        let others = [(2, two, Role::Node), (3, third.local_addr().unwrap(), Role::Witness)];
+        for (id, advertise, role) in others {
+            let admission = Admission { node_name: format!("n{id}"), role, advertise };
+            passports.push(admit(&at(1), &at(id), &admission).unwrap());
         }
-        addresses.push(third.local_addr().unwrap());
-        let member = |(id, address)| Member {
-            id,
-            address,
-            role: if id == 3 { Role::Witness } else { Role::Node },
-        };
-        let members = (1..).zip(addresses).map(member).collect();
-        Self { dir, members, third }
+        Self { dir, passports, third }
     }
 
-    fn files(&self, id: u64) -> TlsFiles {
-        let at = |name: String| self.dir.path().join(name);
-        let (certificate, key) = (at(format!("{id}.crt")), at(format!("{id}.key")));
-        TlsFiles { ca: at("ca".into()), certificate, key }
+    fn passport(&self, id: u64) -> &Passport {
+        self.passports.iter().find(|passport| passport.number == id).unwrap()
+    }
+
+    fn address(&self, id: u64) -> SocketAddr {
+        self.passport(id).advertise.unwrap()
+    }
+
+    fn identity(&self, id: u64) -> Identity {
+        let files = link_files(&self.dir.path().join(id.to_string()));
+        Identity::load(&files, &self.passport(id).group.cluster.to_string(), id).unwrap()
     }
 
     async fn start(&self, id: u64, presence: Presence) -> Node {
@@ -69,28 +68,25 @@ impl Stage {
 
     async fn start_with_handle(&self, id: u64, presence: Presence) -> (Node, Handle) {
         let config = Config {
-            cluster_name: "stage".into(),
-            listen: self.members[usize::try_from(id).unwrap() - 1].address,
-            members: self.members.clone(),
-            tls: Some(self.files(id)),
-            ..Config::single(id, self.dir.path().join(format!("state-{id}")))
+            listen: Some(self.address(id)),
+            ..Config::new(self.dir.path().join(id.to_string()))
         };
         Node::start_with(config, presence).await.unwrap()
     }
 
     /// A presence connection somebody opens to member 3, greeted as asked.
     async fn greeted(&self) -> (u64, TlsStream<TcpStream>) {
-        let identity = Identity::load(&self.files(3), "stage", 3).unwrap();
+        let identity = self.identity(3);
         loop {
             let (stream, _) = self.third.accept().await.unwrap();
-            let acceptor = TlsAcceptor::from(Arc::clone(&identity.server));
+            let acceptor = TlsAcceptor::from(identity.server());
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
             // The engine asks on connections of its own; nobody answers it here.
             let Ok(envelope) = connection::read::<Envelope>(&mut stream).await else { continue };
             if matches!(envelope.request, Request::Presence(_)) {
                 let answer = Answer::Presence(Hello::new(None));
                 connection::write(&mut stream, &answer).await.unwrap();
-                return (envelope.from, stream);
+                return (number_of(envelope.from), stream);
             }
         }
     }
@@ -264,14 +260,15 @@ async fn a_peer_that_neither_speaks_nor_reads_is_given_up_and_dialled_again() {
 async fn a_build_with_another_layout_is_told_so() {
     let stage = Stage::new().await;
     let node = stage.start(1, Presence::new(None)).await;
-    let identity = Identity::load(&stage.files(3), "stage", 3).unwrap();
-    let to: SocketAddr = stage.members[0].address;
-    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&identity.client));
-    let stream = TcpStream::connect(to).await.unwrap();
+    let identity = stage.identity(3);
+    let connector = tokio_rustls::TlsConnector::from(identity.client());
+    let stream = TcpStream::connect(stage.address(1)).await.unwrap();
     let mut stream = connector.connect(identity.name_of(1).unwrap(), stream).await.unwrap();
     let mut hello = Hello::new(None);
     hello.layout = 99;
-    let envelope = Envelope { from: 3, to: 1, request: Request::Presence(hello) };
+    let group = stage.passport(3).group;
+    let request = Request::Presence(hello);
+    let envelope = Envelope { group, from: raft_id(3, 0), to: raft_id(1, 0), request };
     connection::write(&mut stream, &envelope).await.unwrap();
     match connection::read::<Answer>(&mut stream).await.unwrap() {
         Answer::Refused(text) => assert!(text.contains("layout 99"), "{text}"),

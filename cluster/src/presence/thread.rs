@@ -1,7 +1,7 @@
 //! The thread of the presence: dials the members with a higher id, takes over the connections of
 //! those with a lower one, and keeps a conversation with each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, ServerConnection};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -18,11 +18,13 @@ use super::Presence;
 use super::conversation::{Conversation, patience};
 use super::message::{Beat, BeatError, Content, Hello, LAYOUT, SLOWEST};
 use super::wire::{Wire, WireError};
-use crate::config::{Member, Role};
 use crate::flows::Flows;
+use crate::group::Group;
 use crate::identity::Identity;
 use crate::network::{Answer, Envelope, Request};
-use crate::record::NodeId;
+use crate::passport::Seed;
+use crate::record::{NodeId, Role};
+use crate::types::raft_id;
 
 /// Between two tries to reach a peer: doubled each time up to the second. Short, because a node
 /// that starts waits a moment for its peers before it may claim anything.
@@ -94,16 +96,12 @@ impl Thread {
     /// The system refuses a thread or an event queue.
     pub(crate) fn start(
         presence: Presence,
-        me: NodeId,
-        identity: Identity,
-        members: &[Member],
+        me: Me,
+        members: watch::Receiver<Arc<[Seed]>>,
         flows: Flows,
         broken: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<(Self, Visitors)> {
-        presence.begin(me, members);
-        let witnesses = members.iter().filter(|member| member.role == Role::Witness);
-        let witnesses = witnesses.map(|member| member.id).collect();
-        let members: Vec<_> = members.iter().filter(|member| member.id > me).cloned().collect();
+        presence.follow(me.number, &members.borrow());
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
@@ -113,7 +111,7 @@ impl Thread {
             if let Some(settle) = presence.shared.settle.get() {
                 settle();
             }
-            let ours = Arc::new(Ours { presence, me, identity, flows, witnesses });
+            let ours = Arc::new(Ours { presence, me, flows });
             let work = std::panic::AssertUnwindSafe(|| {
                 runtime.block_on(async {
                     tokio::select! {
@@ -148,22 +146,32 @@ fn prefer_this_thread() {
     }
 }
 
+/// Who this node is to the others.
+pub(crate) struct Me {
+    pub(crate) number: NodeId,
+    /// The one it started in; presence goes on whatever becomes of it.
+    pub(crate) group: Group,
+    pub(crate) identity: Identity,
+}
+
 /// What every conversation needs.
 struct Ours {
     presence: Presence,
-    me: NodeId,
-    identity: Identity,
+    me: Me,
     flows: Flows,
-    witnesses: BTreeSet<NodeId>,
 }
 
 impl Ours {
-    async fn run(self: Arc<Self>, members: Vec<Member>, mut visitors: mpsc::Receiver<Visitor>) {
+    async fn run(
+        self: Arc<Self>,
+        mut members: watch::Receiver<Arc<[Seed]>>,
+        mut visitors: mpsc::Receiver<Visitor>,
+    ) {
         let mut tasks = JoinSet::new();
-        for member in members {
-            tasks.spawn(Arc::clone(&self).keep_dialling(member));
-        }
+        let mut dialled = BTreeMap::<NodeId, (SocketAddr, AbortHandle)>::new();
         let mut visited = BTreeMap::<NodeId, AbortHandle>::new();
+        let mut visitors_end = false;
+        members.mark_changed();
         loop {
             tokio::select! {
                 Some(ended) = tasks.join_next() => match ended {
@@ -172,10 +180,23 @@ impl Ours {
                     }
                     _ => {}
                 },
-                visitor = visitors.recv() => {
+                Ok(()) = members.changed() => {
+                    let now = Arc::clone(&members.borrow_and_update());
+                    self.presence.follow(self.me.number, &now);
+                    visited.retain(|number, task| {
+                        let stays = now.iter().any(|member| member.number == *number);
+                        if !stays {
+                            task.abort();
+                        }
+                        stays
+                    });
+                    self.dial_all(&now, &mut dialled, &mut tasks);
+                }
+                visitor = visitors.recv(), if !visitors_end => {
                     let Some(visitor) = visitor else {
                         // The peer port is closed; what is connected goes on until the stop.
-                        return std::future::pending().await;
+                        visitors_end = true;
+                        continue;
                     };
                     let from = visitor.from;
                     // The peer knows best that the connection before is of no more use.
@@ -184,16 +205,41 @@ impl Ours {
                     }
                     visited.insert(from, tasks.spawn(Arc::clone(&self).host(visitor)));
                 }
+                else => return std::future::pending().await,
             }
         }
     }
 
-    async fn keep_dialling(self: Arc<Self>, member: Member) {
+    /// Keeps a connection to each member with a higher number, and to nobody else.
+    fn dial_all(
+        self: &Arc<Self>,
+        members: &[Seed],
+        dialled: &mut BTreeMap<NodeId, (SocketAddr, AbortHandle)>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let higher = members.iter().filter(|member| member.number > self.me.number);
+        let wanted: BTreeMap<_, _> =
+            higher.filter_map(|member| Some((member.number, member.address?))).collect();
+        dialled.retain(|number, (address, task)| {
+            let stays = wanted.get(number) == Some(address);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for (number, address) in wanted {
+            dialled.entry(number).or_insert_with(|| {
+                (address, tasks.spawn(Arc::clone(self).keep_dialling(number, address)))
+            });
+        }
+    }
+
+    async fn keep_dialling(self: Arc<Self>, peer: NodeId, address: SocketAddr) {
         let mut backoff = BACKOFF[0];
         loop {
             let began = Instant::now();
-            let Err(error) = self.dial(&member).await;
-            self.ended(member.id, Some(member.address), &error);
+            let Err(error) = self.dial(peer, address).await;
+            self.ended(peer, Some(address), &error);
             if began.elapsed() > BACKOFF[1] * 4 {
                 backoff = BACKOFF[0];
             }
@@ -202,32 +248,41 @@ impl Ours {
         }
     }
 
-    async fn dial(&self, member: &Member) -> Result<std::convert::Infallible, TalkError> {
+    async fn dial(
+        &self,
+        peer: NodeId,
+        address: SocketAddr,
+    ) -> Result<std::convert::Infallible, TalkError> {
         let failed = |error: std::io::Error| TalkError::Connect(error);
-        let tcp = timeout(CONNECT_LIMIT, TcpStream::connect(member.address)).await;
+        let tcp = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
         let tcp =
             tcp.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(failed)?;
-        let name = self.identity.name_of(member.id);
+        let name = self.me.identity.name_of(peer);
         let name = name.ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
-        let tls = ClientConnection::new(Arc::clone(&self.identity.client), name)
-            .map_err(WireError::Tls)?;
+        let tls = ClientConnection::new(self.me.identity.client(), name).map_err(WireError::Tls)?;
         let mut wire = Wire::new(tcp, tls.into(), patience(SLOWEST)).map_err(WireError::Io)?;
-        let greeted = timeout(GREETING_LIMIT, self.greet(member, &mut wire)).await;
+        let greeted = timeout(GREETING_LIMIT, self.greet(peer, address, &mut wire)).await;
         let hello = greeted.map_err(|_| TalkError::NoGreeting)??;
-        self.converse(member.id, wire, hello).await
+        self.converse(peer, wire, hello).await
     }
 
     /// The handshake, and the first word of either end.
-    async fn greet(&self, member: &Member, wire: &mut Wire) -> Result<Hello, TalkError> {
+    async fn greet(
+        &self,
+        peer: NodeId,
+        address: SocketAddr,
+        wire: &mut Wire,
+    ) -> Result<Hello, TalkError> {
         while wire.tls().is_handshaking() {
             wire.turn().await?;
         }
         // The name was checked by rustls; this also refuses a certificate with several names.
-        if self.identity.node_of(wire.tls().peer_certificates()) != Some(member.id) {
-            return Err(TalkError::Impostor(member.address, member.id));
+        if self.me.identity.node_of(wire.tls().peer_certificates()) != Some(peer) {
+            return Err(TalkError::Impostor(address, peer));
         }
         let request = Request::Presence(self.presence.hello());
-        wire.send(&Envelope { from: self.me, to: member.id, request })?;
+        let Me { number, group, .. } = self.me;
+        wire.send(&Envelope { group, from: raft_id(number, 0), to: raft_id(peer, 0), request })?;
         loop {
             match wire.message::<Answer>()? {
                 Some(Answer::Presence(hello)) if hello.layout == LAYOUT => return Ok(hello),
@@ -235,6 +290,9 @@ impl Ours {
                     return Err(TalkError::Layout { found: hello.layout });
                 }
                 Some(Answer::Refused(text)) => return Err(TalkError::Refused(text)),
+                Some(Answer::Removed) => {
+                    return Err(TalkError::Refused("this node was removed".to_owned()));
+                }
                 Some(other) => return Err(TalkError::Refused(format!("unexpected {other:?}"))),
                 None => wire.turn().await?,
             }
@@ -283,11 +341,14 @@ impl Ours {
             talk.skip(now);
             return Ok(());
         }
-        let known = self.presence.state().mark_at(to);
+        let (known, is_witness) = {
+            let heard = self.presence.state();
+            // A witness never takes an address over, so it has no use for flows.
+            (heard.mark_at(to), heard.peers.get(&to).is_some_and(|it| it.role == Role::Witness))
+        };
         let (mark, flows) = {
             let table = self.flows.lock();
-            // A witness never takes an address over, so it has no use for flows.
-            let due = !self.witnesses.contains(&to) && talk.is_delta_due(now, known);
+            let due = !is_witness && talk.is_delta_due(now, known);
             (table.mark_of(to), due.then(|| table.delta_since(known)).flatten())
         };
         talk.delta_sent(now, known, flows.as_ref());

@@ -5,6 +5,7 @@
 
 mod ban;
 mod exapp;
+mod member;
 mod pki;
 mod session;
 mod tenant;
@@ -15,6 +16,10 @@ pub use ban::{
     NotASubnet, Strike, Subnet, ban_key,
 };
 pub use exapp::{AccessLevel, ExApp, MAX_EXAPPS, Route};
+pub use member::{
+    Announcement, Applicant, Attempt, ClusterAuthority, FEATURE, Founders, MAX_MEMBERS, MAX_TOKENS,
+    MAX_USES, Member, NotATokenId, Papers, Refusal, Role, TOKEN_MEMORY, Token, TokenId,
+};
 pub use pki::FrpPki;
 pub use session::{
     MAX_LIFETIME, MAX_SESSIONS, MAX_USER_ID, Moment, SLACK, Session, SessionKey, User,

@@ -59,8 +59,17 @@ impl Journal {
             | Command::TunnelDown { .. }
             | Command::CacheExApp { .. }
             | Command::Genesis(_)
-            | Command::Merge(_) => {}
-            Command::InitPki(_) | Command::SetBan(_) | Command::Pardon { .. } => {
+            | Command::Merge(_)
+            | Command::Found(_)
+            | Command::Announce(_) => {}
+            Command::InitPki(_)
+            | Command::SetBan(_)
+            | Command::Pardon { .. }
+            | Command::CreateToken(_)
+            | Command::RevokeToken { .. }
+            | Command::Admit(_)
+            | Command::RemoveMember { .. }
+            | Command::Authority(_) => {
                 self.change(at);
             }
         }

@@ -8,16 +8,19 @@
 //! Time is the cluster's clock: the stamps leaders put on soft batches, never going back. What
 //! expires is forgotten by it, and only while a command is applied, so on every node alike.
 
+mod authority;
 mod bans;
 mod by_tenant;
 mod exapps;
 mod journal;
+mod members;
 mod merge;
 mod once;
 mod parts;
 mod sessions;
 mod strikes;
 mod table;
+mod tokens;
 mod tunnels;
 
 use std::net::IpAddr;
@@ -25,21 +28,24 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Command, Genesis, Reply, SoftBatch};
+use crate::command::{AuthorityStep, Command, Genesis, Reply, SoftBatch};
 use crate::record::{
-    Ban, ExApp, FrpPki, MAX_REASON, Millis, Moment, NodeId, SLACK, Session, SessionKey, Strike,
-    Tenant, Tunnel,
+    Applicant, Ban, ClusterAuthority, ExApp, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId,
+    Refusal, SLACK, Session, SessionKey, Strike, Tenant, Token, Tunnel,
 };
 use crate::types::Proposal;
 
+use authority::Authorities;
 use bans::Bans;
 use exapps::ExApps;
 use journal::Journal;
+use members::Members;
 use once::Once;
 pub(crate) use once::{Ticket, WINDOW};
 use parts::Parts;
 use sessions::Sessions;
 use strikes::Strikes;
+use tokens::{Tokens, Verdict};
 use tunnels::Tunnels;
 
 /// Everything the nodes share. Cloning is cheap: the tables are persistent maps.
@@ -53,6 +59,9 @@ pub struct State {
     once: Once,
     journal: Journal,
     parts: Parts,
+    members: Members,
+    tokens: Tokens,
+    authorities: Authorities,
     /// The cluster's clock.
     clock: Millis,
     /// This node's monotonic clock when it began to apply, see [`Self::begin`].
@@ -128,6 +137,23 @@ impl State {
                 Reply::Done
             }
             Command::Merge(merge) => self.merge(merge),
+            Command::Found(founders) => {
+                let founded = self.members.found(&founders.members);
+                if founded {
+                    self.authorities.found(&founders.authority);
+                }
+                done_if(founded)
+            }
+            Command::CreateToken(token) => done_or(self.tokens.create(token)),
+            Command::RevokeToken { id } => done_if(self.tokens.revoke(*id)),
+            Command::Admit(applicant) => {
+                self.admit(applicant).map_or_else(Reply::Refused, Reply::Admitted)
+            }
+            Command::RemoveMember { id } => done_or(self.members.remove(*id)),
+            Command::Announce(said) => {
+                self.members.announce(said).map_or_else(Reply::Refused, done_if)
+            }
+            Command::Authority(step) => done_if(self.authorities.step(step, &self.members)),
         }
     }
 
@@ -227,6 +253,70 @@ impl State {
         self.bans.pardoned(address)
     }
 
+    /// A member, by its number.
+    pub fn member(&self, id: NodeId) -> Option<&Arc<Member>> {
+        self.members.get(id)
+    }
+
+    /// Every member, by number.
+    pub fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.iter()
+    }
+
+    /// Whether the number was a member's once and is none's any more.
+    pub fn is_removed(&self, id: NodeId) -> bool {
+        self.members.is_removed(id)
+    }
+
+    /// Changes with every change of the members.
+    pub(crate) fn members_version(&self) -> u64 {
+        self.members.version()
+    }
+
+    /// Whether the founding members are in.
+    pub(crate) fn is_founded(&self) -> bool {
+        self.members.is_founded()
+    }
+
+    /// Every token, spent and expired ones for a day.
+    pub fn tokens(&self) -> impl Iterator<Item = &Arc<Token>> {
+        self.tokens.iter()
+    }
+
+    /// The authorities of the peer port, from the oldest to the newest.
+    pub fn authorities(&self) -> &[Arc<ClusterAuthority>] {
+        self.authorities.known()
+    }
+
+    /// The authority that signs.
+    pub fn signing_authority(&self) -> Option<&Arc<ClusterAuthority>> {
+        self.authorities.signer()
+    }
+
+    /// What the leader has to propose next while the authority is being changed.
+    pub(crate) fn next_authority_step(&self) -> Option<AuthorityStep> {
+        self.authorities.next_step(&self.members)
+    }
+
+    /// Whether the token would admit the applicant, without spending it.
+    pub(crate) fn judge(&self, applicant: &Applicant) -> Result<(), Refusal> {
+        self.tokens.judge(applicant, self.clock.max(applicant.at)).map(|_| ())
+    }
+
+    fn admit(&mut self, applicant: &Applicant) -> Result<NodeId, Refusal> {
+        match self.tokens.judge(applicant, self.clock.max(applicant.at))? {
+            Verdict::Again(id) if self.members.get(id).is_some() => Ok(id),
+            // It was removed since.
+            Verdict::Again(_) => Err(Refusal::SpentToken),
+            Verdict::Admit => {
+                self.members.has_room_for(applicant)?;
+                let id = self.members.admit(applicant);
+                self.tokens.spend(applicant, id);
+                Ok(id)
+            }
+        }
+    }
+
     fn apply_soft(&mut self, batch: &SoftBatch) {
         self.clock = self.clock.max(batch.now);
         let now = self.clock;
@@ -253,6 +343,10 @@ impl State {
         self.strikes.forget(now);
         self.bans.forget(now);
     }
+}
+
+fn done_or(outcome: Result<(), Refusal>) -> Reply {
+    outcome.map_or_else(Reply::Refused, |()| Reply::Done)
 }
 
 fn done_if(done: bool) -> Reply {

@@ -23,22 +23,22 @@ fn open(dir: &Path) -> (LogStore, StateStore) {
 
 fn open_on(disk: &Disk, dir: &Path) -> (LogStore, StateStore) {
     let storage = Storage::open(disk.clone(), dir).unwrap();
-    let opened = log_file::open(&storage, dir, "alpha", 1).unwrap();
+    let opened = log_file::open(&storage, dir, Group::sample(1), 1).unwrap();
     let (purged, view) = (opened.purged, Arc::new(View::new()));
     let log = LogStore::new(storage.clone(), opened);
-    let state = StateStore::open(storage, dir, "alpha", purged, view).unwrap();
+    let state = StateStore::open(storage, dir, Group::sample(1), purged, view).unwrap();
     (log, state)
 }
 
 fn open_log(disk: &Disk, dir: &Path) -> (LogStore, Fatal) {
     let storage = Storage::open(disk.clone(), dir).unwrap();
-    let opened = log_file::open(&storage, dir, "alpha", 1).unwrap();
+    let opened = log_file::open(&storage, dir, Group::sample(1), 1).unwrap();
     (LogStore::new(storage.clone(), opened), storage.fatal)
 }
 
 fn refused(dir: &Path, node: NodeId) -> String {
     let storage = Storage::open(Disk::Files, dir).unwrap();
-    log_file::open(&storage, dir, "alpha", node).err().unwrap().to_string()
+    log_file::open(&storage, dir, Group::sample(1), node).err().unwrap().to_string()
 }
 
 struct OnFiles;
@@ -95,8 +95,7 @@ async fn the_log_is_the_same_after_a_restart_and_beyond_the_tail() {
     closed(log).await;
 
     let storage = Storage::open(Disk::Files, dir.path()).unwrap();
-    let opened = log_file::open(&storage, dir.path(), "alpha", 1).unwrap();
-    assert_eq!(opened.boot, 2);
+    let opened = log_file::open(&storage, dir.path(), Group::sample(1), 1).unwrap();
     let mut log = LogStore::new(storage, opened);
     let state = log.get_log_state().await.unwrap();
     assert_eq!(state.last_purged_log_id.unwrap().index, 9);
@@ -118,7 +117,7 @@ async fn a_directory_of_another_node_is_refused() {
     assert!(busy.contains("another trigon runs on this directory"), "{busy}");
     closed(log).await;
     let foreign = refused(dir.path(), 2);
-    assert!(foreign.contains("belongs to node 1 of cluster \"alpha\""), "{foreign}");
+    assert!(foreign.contains("belongs to node 1 (incarnation 0)"), "{foreign}");
 }
 
 #[tokio::test]
@@ -157,8 +156,8 @@ async fn with_two_snapshots(purged: u64) -> (tempfile::TempDir, Vec<PathBuf>) {
 
 fn reopen(dir: &Path) -> Result<StateStore, StartError> {
     let storage = Storage::open(Disk::Files, dir).unwrap();
-    let opened = log_file::open(&storage, dir, "alpha", 1).unwrap();
-    StateStore::open(storage, dir, "alpha", opened.purged, Arc::new(View::new()))
+    let opened = log_file::open(&storage, dir, Group::sample(1), 1).unwrap();
+    StateStore::open(storage, dir, Group::sample(1), opened.purged, Arc::new(View::new()))
 }
 
 #[tokio::test]

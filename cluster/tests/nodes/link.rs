@@ -1,14 +1,16 @@
 //! Links between nodes that can be cut the way a switch fails: nothing arrives, nobody is told.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use cluster::record::NodeId;
-use cluster::{Config, Handle, Node};
+use cluster::{Boxed, Dialler, Handle, Node, Stream, World};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::support::{Site, until};
+use crate::support::{Site, settled};
 
 /// Every directed link of a site.
 pub(crate) struct Links {
@@ -20,36 +22,46 @@ struct Link {
     open: watch::Sender<bool>,
 }
 
+/// The way out of one node, each peer through its link.
+struct Linked {
+    through: BTreeMap<NodeId, SocketAddr>,
+    dialler: Arc<dyn Dialler>,
+}
+
+impl Dialler for Linked {
+    fn dial(&self, to: NodeId, address: SocketAddr) -> Boxed<'static, io::Result<Stream>> {
+        self.dialler.dial(to, self.through.get(&to).copied().unwrap_or(address))
+    }
+}
+
 impl Links {
     pub(crate) async fn of(site: &Site) -> Self {
         let mut links = BTreeMap::new();
         for from in &site.members {
-            for to in site.members.iter().filter(|to| to.id != from.id) {
-                links.insert((from.id, to.id), Link::to(to.address).await);
+            for to in site.members.iter().filter(|to| to.number != from.number) {
+                let link = Link::to(site.address(to.number)).await;
+                links.insert((from.number, to.number), link);
             }
         }
         Self { links }
     }
 
-    /// The configuration of a node that reaches each peer through its link.
-    pub(crate) fn config(&self, site: &Site, id: NodeId) -> Config {
-        let mut config = site.config(id);
-        for member in &mut config.members {
-            if let Some(link) = self.links.get(&(id, member.id)) {
-                member.address = link.address;
-            }
-        }
-        config
+    /// A node that reaches each peer through its link.
+    async fn start(&self, site: &Site, id: NodeId) -> (Node, Handle) {
+        let config = site.config(id);
+        let mut world = World::of_machine(&config).await.unwrap();
+        let links = self.links.iter().filter(|((from, _), _)| *from == id);
+        let through = links.map(|((_, to), link)| (*to, link.address)).collect();
+        world.dialler = Arc::new(Linked { through, dialler: world.dialler });
+        Node::start_in_world(world, config).await.unwrap()
     }
 
     pub(crate) async fn start_all(&self, site: &Site) -> Vec<(Node, Handle)> {
         let mut nodes = Vec::new();
         for member in &site.members {
-            nodes.push(Node::start(self.config(site, member.id)).await.unwrap());
+            nodes.push(self.start(site, member.number).await);
         }
-        for (_, handle) in &nodes {
-            until(handle, "leader with a quorum", |status| status.quorum).await;
-        }
+        settled(&nodes).await;
         nodes
     }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails must fail its test")]
 
+mod certificates;
+mod joining;
 mod link;
 mod membership;
 mod partition;

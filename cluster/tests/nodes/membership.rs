@@ -1,112 +1,139 @@
-//! Nodes that are replaced, and nodes that lost their directory.
+//! Nodes that come, go, are replaced, and nodes that lost their log.
 
-use cluster::{Member, Node, Role};
+use cluster::{Node, Reply, Role};
 
-use crate::support::{PATIENCE, Site, exapp, free_address, shows, until};
+use crate::support::{PATIENCE, Site, exapp, settled, shows, until, voters};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_with_a_new_id_replaces_a_lost_one() {
-    let mut site = Site::three();
+async fn a_cluster_of_one_grows_to_a_pair_and_then_to_three_votes() {
+    let site = Site::one();
+    let one = Node::start(cluster::Config { snapshot_every: 10, ..site.config(1) }).await.unwrap();
+    for n in 0..60 {
+        one.1.propose(exapp("a", &n.to_string()), PATIENCE).await.unwrap();
+    }
+    let mut nodes = vec![one];
+    let second = site.join(&nodes[0].1, "second", Role::Node).await;
+    // What the log no longer has comes as a snapshot.
+    shows(&second.1, "a", "59").await;
+    nodes.push(second);
+    settled(&nodes).await;
+    let pair = nodes[0].1.status();
+    assert_eq!((voters(&pair), pair.learners.len()), (vec![1], 1), "one votes, one learns");
+    nodes[1].1.propose(exapp("a", "60"), PATIENCE).await.unwrap();
+
+    // Any load balancer may be asked.
+    let witness = site.join(&nodes[0].1, "witness", Role::Witness).await;
+    assert!(witness.1.kek().is_none() && nodes[1].1.kek().is_some());
+    nodes.push(witness);
+    for (_, handle) in &nodes {
+        until(handle, "three voters", |status| voters(status) == [1, 2, 3]).await;
+        shows(handle, "a", "60").await;
+    }
+    let names: Vec<_> = nodes[2].1.members().iter().map(|member| member.name.clone()).collect();
+    assert_eq!(names, ["n1", "second", "witness"]);
+    assert!(site.dir_of("second").join("kek").exists());
+    assert!(!site.dir_of("witness").join("kek").exists());
+    for (node, _) in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_node_is_told_and_another_one_takes_its_place() {
+    let site = Site::three();
     let mut nodes = site.start_all().await;
     nodes[0].1.propose(exapp("a", "1"), PATIENCE).await.unwrap();
     let (lost, _) = nodes.pop().unwrap();
     lost.shutdown().await;
+    nodes[1].1.remove_node(3, PATIENCE).await.unwrap();
+    until(&nodes[0].1, "a pair", |status| status.voters.len() == 1).await;
 
-    // The operator writes node 4 in the place of node 3 and restarts one node after the other.
-    site.members.pop();
-    site.members.push(Member { id: 4, address: free_address(), role: Role::Node });
-    let (fresh, handle) = site.start(4).await;
-    let mut restarted = Vec::new();
-    for (node, old) in nodes {
-        let id = old.node_id();
-        drop(old);
-        node.shutdown().await;
-        restarted.push(site.start(id).await);
-        until(&restarted.last().unwrap().1, "quorum", |status| status.quorum).await;
+    // It comes back and knows nothing of it.
+    let (mut back, _) = site.start(3).await;
+    let reason = tokio::time::timeout(PATIENCE, back.failed()).await.unwrap();
+    assert!(reason.contains("node 3 was removed from the cluster"), "{reason}");
+    back.shutdown().await;
+
+    let fresh = site.join(&nodes[1].1, "fresh", Role::Node).await;
+    shows(&fresh.1, "a", "1").await;
+    assert_eq!(fresh.1.node_id(), 4, "a number is never given again");
+    nodes.push(fresh);
+    for (_, handle) in &nodes {
+        until(handle, "the new voters", |status| voters(status) == [1, 2, 4]).await;
     }
-    shows(&handle, "a", "1").await;
-    let voters = |status: &cluster::ClusterStatus| {
-        status.voters.iter().map(|voter| voter.id).collect::<Vec<_>>()
-    };
-    for (_, handle) in &restarted {
-        until(handle, "new set of voters", |status| voters(status) == [1, 2, 4]).await;
-    }
-    handle.propose(exapp("b", "1"), PATIENCE).await.unwrap();
-    fresh.shutdown().await;
-    for (node, _) in restarted {
+    nodes[2].1.propose(exapp("b", "1"), PATIENCE).await.unwrap();
+    for (node, _) in nodes {
         node.shutdown().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_lost_its_directory_does_not_vote_again() {
+async fn a_leader_that_leaves_hands_over_first() {
+    let site = Site::three();
+    let mut nodes = site.start_all().await;
+    let leader = until(&nodes[0].1, "leader", |status| status.leader.is_some()).await.leader;
+    let leaves = nodes.iter().position(|(_, handle)| Some(handle.node_id()) == leader).unwrap();
+    let (mut node, handle) = nodes.remove(leaves);
+    handle.leave(PATIENCE).await.unwrap();
+    let reason = tokio::time::timeout(PATIENCE, node.failed()).await.unwrap();
+    assert!(reason.contains("has left the cluster"), "{reason}");
+    node.shutdown().await;
+    for (_, other) in &nodes {
+        until(other, "a leader of the rest", |status| status.quorum && status.leader != leader)
+            .await;
+        assert_eq!(other.propose(exapp("a", "1"), PATIENCE).await, Ok(Reply::Done));
+    }
+    let last = [&nodes[0].1, &nodes[1].1].map(|handle| handle.node_id());
+    nodes[0].1.remove_node(last[1], PATIENCE).await.unwrap();
+    let refused = nodes[0].1.leave(PATIENCE).await.unwrap_err().to_string();
+    assert!(refused.contains("last load balancer") || refused.contains("alone"), "{refused}");
+    for (node, _) in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_its_log_does_not_start_with_half_of_it() {
     let site = Site::three();
     let mut nodes = site.start_all().await;
     nodes[0].1.propose(exapp("a", "1"), PATIENCE).await.unwrap();
-    let (node, old) = nodes.pop().unwrap();
-    let id = old.node_id();
-    drop(old);
+    let (node, _) = nodes.pop().unwrap();
     node.shutdown().await;
-    std::fs::remove_dir_all(site.config(id).state_dir).unwrap();
+    std::fs::remove_dir_all(site.state_dir(3).join("raft")).unwrap();
+    let refused = Node::start(site.config(3)).await.err().unwrap().to_string();
+    assert!(refused.contains("trigon node remove 3"), "{refused}");
 
-    let (empty, handle) = site.start(id).await;
-    let (_, healthy) = &nodes[0];
-    // Time enough for the leader to try, and for the empty node to stand for election.
-    for version in ["2", "3", "4"] {
-        healthy.propose(exapp("a", version), PATIENCE).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
-    }
-    let status = handle.status();
-    assert_eq!((status.last_log, status.term, status.quorum), (None, 0, false), "{status:?}");
-    empty.shutdown().await;
+    std::fs::remove_file(site.state_dir(3).join("node.json")).unwrap();
+    let refused = Node::start(site.config(3)).await.err().unwrap().to_string();
+    assert!(refused.contains("holds no node") && refused.contains("trigon join"), "{refused}");
+
+    std::fs::remove_file(site.state_dir(1).join("kek")).unwrap();
+    let (node, _) = nodes.remove(0);
+    node.shutdown().await;
+    let refused = Node::start(site.config(1)).await.err().unwrap().to_string();
+    assert!(refused.contains("the key of the cluster is missing"), "{refused}");
     for (node, _) in nodes {
         node.shutdown().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_of_one_grows_and_new_nodes_get_what_the_log_no_longer_has() {
+async fn a_member_that_moves_is_followed() {
     let mut site = Site::three();
-    let members = std::mem::take(&mut site.members);
-    let mut alone = cluster::Config::single(1, site.dir.path().join("state-1"));
-    alone.cluster_name = crate::support::CLUSTER.into();
-    alone.snapshot_every = 10;
-    let (node, handle) = Node::start(alone).await.unwrap();
-    for n in 0..60 {
-        handle.propose(exapp("a", &n.to_string()), PATIENCE).await.unwrap();
-    }
-    drop(handle);
+    let mut nodes = site.start_all().await;
+    let (node, _) = nodes.pop().unwrap();
     node.shutdown().await;
-
-    site.members = members;
-    let mut nodes = Vec::new();
-    for id in 1..=3 {
-        let config = cluster::Config { snapshot_every: 10, ..site.config(id) };
-        nodes.push(Node::start(config).await.unwrap());
-    }
+    let elsewhere = crate::support::free_address();
+    site.members[2].address = Some(elsewhere);
+    nodes.push(site.start(3).await);
     for (_, handle) in &nodes {
-        shows(handle, "a", "59").await;
-        until(handle, "three voters", |status| status.voters.len() == 3 && status.quorum).await;
+        until(handle, "the new address", |status| {
+            status.voters.iter().any(|voter| voter.address == Some(elsewhere))
+        })
+        .await;
     }
-    nodes[2].1.propose(exapp("a", "60"), PATIENCE).await.unwrap();
+    settled(&nodes).await;
     for (node, _) in nodes {
-        node.shutdown().await;
-    }
-    // The snapshot itself arrived, not entry 0.
-    let files = std::fs::read_dir(site.dir.path().join("state-3/snapshots")).unwrap();
-    assert!(files.count() > 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_forms_only_when_every_member_is_there() {
-    let site = Site::three();
-    let (node, handle) = site.start(1).await;
-    let (second, _) = site.start(2).await;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    assert_eq!(handle.status().last_log, None, "not formed without node 3");
-    let (third, last) = site.start(3).await;
-    last.propose(exapp("a", "1"), PATIENCE).await.unwrap();
-    for node in [node, second, third] {
         node.shutdown().await;
     }
 }

@@ -1,17 +1,18 @@
 //! A cluster of one.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use cluster::record::{AccessLevel, SessionKey, Strike, User};
-use cluster::{Config, Node, ProposeError, RaftState, Reply, Soft};
+use cluster::{Config, Founding, Node, ProposeError, RaftState, Reply, Soft, found};
 
 use crate::support::{PATIENCE, exapp, now, shows, until, version};
 
 #[tokio::test]
 async fn records_outlive_a_clean_stop_and_a_crash() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config::single(1, dir.path().join("state"));
+    let config = alone(&dir.path().join("state"));
 
     let (node, handle) = Node::start(config.clone()).await.unwrap();
     assert_eq!(handle.propose(exapp("a", "1"), PATIENCE).await, Ok(Reply::Done));
@@ -36,7 +37,7 @@ async fn records_outlive_a_clean_stop_and_a_crash() {
     node.shutdown().await;
 }
 
-fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
+fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -51,7 +52,7 @@ fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
 #[tokio::test]
 async fn soft_changes_arrive_in_batches() {
     let dir = tempfile::tempdir().unwrap();
-    let (node, handle) = Node::start(Config::single(1, dir.path())).await.unwrap();
+    let (node, handle) = Node::start(alone(dir.path())).await.unwrap();
     let before = until(&handle, "leader", |status| status.quorum).await.last_log.unwrap();
     let address: IpAddr = "192.0.2.7".parse().unwrap();
     let mut changes = handle.changes();
@@ -79,18 +80,16 @@ async fn soft_changes_arrive_in_batches() {
 #[tokio::test]
 async fn what_does_not_fit_one_entry_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let (node, handle) = Node::start(Config::single(1, dir.path())).await.unwrap();
+    let (node, handle) = Node::start(alone(dir.path())).await.unwrap();
     let refused = handle.propose(exapp(&"x".repeat(100_000), "1"), PATIENCE).await;
     assert!(matches!(refused, Err(ProposeError::TooLarge { limit: 65_536, .. })), "{refused:?}");
     node.shutdown().await;
 }
 
-#[tokio::test]
-async fn the_directory_of_another_node_is_refused_by_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let (node, _) = Node::start(Config::single(1, dir.path())).await.unwrap();
-    node.shutdown().await;
-    let refused = Node::start(Config::single(2, dir.path())).await.err().unwrap().to_string();
-    assert!(refused.starts_with("node.state_dir: "), "{refused}");
-    assert!(refused.contains("belongs to node 1"), "{refused}");
+/// The configuration of a cluster of one that is founded there, without a listener.
+fn alone(dir: &Path) -> Config {
+    let founding =
+        Founding { cluster_name: "alone".into(), node_name: "n1".into(), advertise: None };
+    found(dir, &founding).unwrap();
+    Config::new(dir)
 }

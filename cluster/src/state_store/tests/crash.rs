@@ -107,7 +107,7 @@ async fn carry_out(
         Operation::Open => {
             let storage = state.storage.clone();
             drop((log, state));
-            let opened = log_file::open(&storage, Path::new(DIR), "alpha", 1);
+            let opened = log_file::open(&storage, Path::new(DIR), Group::sample(1), 1);
             return (opened.is_ok_and(|opened| opened.database.close().is_ok()), None);
         }
         Operation::Close => {
@@ -122,12 +122,12 @@ async fn carry_out(
 async fn found(disk: &Disk, what: &str) -> Known {
     let dir = Path::new(DIR);
     let storage = Storage::open(disk.clone(), dir).unwrap();
-    let opened = log_file::open(&storage, dir, "alpha", 1);
+    let opened = log_file::open(&storage, dir, Group::sample(1), 1);
     let opened = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
     let (fatal, purged) = (storage.fatal.clone(), opened.purged);
     let mut log = LogStore::new(storage.clone(), opened);
     let view = Arc::new(View::new());
-    let state = StateStore::open(storage, dir, "alpha", purged, view);
+    let state = StateStore::open(storage, dir, Group::sample(1), purged, view);
     let state = state.unwrap_or_else(|error| panic!("{what}: {error}"));
     let entries = log.try_get_log_entries(0..u64::MAX).await.unwrap();
     let ends = log.get_log_state().await.unwrap();
@@ -241,6 +241,7 @@ async fn a_disk_that_cannot_be_read_is_refused_at_start() {
     let storage = Storage::open(disk.clone(), Path::new(DIR)).unwrap();
     memory.plan(memory.points() + 1, Fault::ReadsFail);
     disk.sync_dir(Path::new(DIR)).unwrap();
-    let refused = log_file::open(&storage, Path::new(DIR), "alpha", 1).err().unwrap().to_string();
+    let refused =
+        log_file::open(&storage, Path::new(DIR), Group::sample(1), 1).err().unwrap().to_string();
     assert!(refused.contains("/state/raft.redb: the disk cannot be read"), "{refused}");
 }

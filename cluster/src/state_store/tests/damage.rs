@@ -26,11 +26,13 @@ async fn started(memory: MemoryDisk) -> Result<(Vec<u64>, Option<u64>, bool), St
     let disk = Disk::Memory(memory);
     let storage = Storage::open(disk, Path::new(DIR)).unwrap();
     let dir = Path::new(DIR);
-    let opened = log_file::open(&storage, dir, "alpha", 1).map_err(|error| error.to_string())?;
+    let opened =
+        log_file::open(&storage, dir, Group::sample(1), 1).map_err(|error| error.to_string())?;
     let purged = opened.purged;
     let mut log = LogStore::new(storage.clone(), opened);
     let view = Arc::new(View::new());
-    let state = StateStore::open(storage, dir, "alpha", purged, view).map_err(|e| e.to_string())?;
+    let state = StateStore::open(storage, dir, Group::sample(1), purged, view)
+        .map_err(|e| e.to_string())?;
     let read = log.try_get_log_entries(0..u64::MAX).await.map_err(|error| error.to_string())?;
     let indexes = read.iter().map(|entry| entry.log_id.index).collect();
     let voted = log.read_vote().await.unwrap() == Some(crate::types::Vote::new(3, 1));

@@ -135,7 +135,7 @@ async fn take(step: Step, model: &mut Model, log: &mut LogStore, state: &mut Sta
         Step::Install { ahead } => {
             let id = model.id(next(model.last()) + ahead);
             let meta = SnapshotMeta { last_log_id: Some(id), ..SnapshotMeta::default() };
-            let bytes = snapshot::encode("alpha", &meta, &State::default()).unwrap();
+            let bytes = snapshot::encode(Group::sample(1), &meta, &State::default()).unwrap();
             state.install_snapshot(&meta, Box::new(Cursor::new(bytes))).await.unwrap();
             log.purge(id).await.unwrap();
             model.log.clear();
