@@ -1,7 +1,8 @@
 //! The replicated memory of Trigon's nodes.
 //!
-//! * Replicated and durable: ExApp records, tunnel registrations, the FRP certificates, bans set
-//!   by admins and their pardons ([`Handle::propose`], needs a quorum).
+//! * Replicated and durable: the members, tokens and authorities of the cluster itself, ExApp
+//!   records, tunnel registrations, the FRP certificates, bans set by admins and their pardons
+//!   ([`Handle::propose`], needs a quorum). Secrets among them are sealed ([`Kek`]).
 //! * Replicated, may be lost: validated sessions, failures ([`Handle::share`], never waits).
 //! * Told from node to node, never in the log: which client connections end at virtual addresses
 //!   ([`flows`]).
@@ -14,9 +15,14 @@
 //! How a change travels: `propose` finds the leader (`network/client` to `network/server` and
 //! `service` when it is another node) → the raft engine → `log_store` and `log_writer` on every
 //! voter → `state_store` applies it to [`State`] → `view` shows it. Pure and without I/O:
-//! `record`, `command`, `state`, `batch`, `merge`, `timekeeper`, `codec`, `dto`, `config`, `network/frame` and
-//! `network/message`, `flows`. The engine's types stay inside `types`, `dto`, the stores, `network` and
+//! `record`, `command`, `state`, `batch`, `merge`, `timekeeper`, `codec`, `dto`, `config`, `token`,
+//! `membership/plan`, `flows`, and of `network` `frame`, `message`, `admission` and `knocks`. The engine's types stay inside `types`, `dto`, the stores, `network` and
 //! `engine` with its neighbours; no other crate sees them.
+//!
+//! How a node comes to be: [`found`] makes the first one's directory, [`join`] that of every
+//! further one (`joining` asks, `admission` answers, the state decides); [`Passport`] says who
+//! lives there. Afterwards `membership` keeps votes and `papers` the certificates as they should
+//! be.
 
 pub mod clock;
 pub mod command;
