@@ -150,7 +150,7 @@ impl Guard {
         let ban = Command::SetBan(Ban { subnet, since, until, node, reason });
         match inner.cluster.propose(ban, CONFIRM).await? {
             Reply::Full => Err(ChangeError::Full),
-            Reply::Done | Reply::Nothing => Ok(()),
+            _ => Ok(()),
         }
     }
 

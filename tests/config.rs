@@ -30,8 +30,6 @@ zz = 1
 zz = 1
 [cluster]
 zz = 1
-[[cluster.members]]
-zz = 1
 [[vrrp]]
 zz = 1
 [[vrrp.track]]
@@ -53,7 +51,6 @@ fn the_reference_names_exactly_the_keys_that_exist() {
         let section = problem.key.strip_suffix(".zz").unwrap().replace("[0]", "[]");
         known.extend(keys.split(", ").map(|key| format!("{section}.{key}")));
     }
-    known.remove("cluster.members");
     known.remove("vrrp[].track");
     let documented: BTreeSet<String> = REFERENCE
         .lines()
@@ -124,14 +121,69 @@ fn an_unreadable_or_empty_key_file_is_named() {
 }
 
 #[test]
-fn a_cluster_needs_itself_among_its_members() {
+fn the_static_list_of_members_is_refused_with_what_replaces_it() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("key"), "k\n").unwrap();
-    let cluster = "[node]\nid = 3\n[cluster]\nlisten='10.0.0.1:7443'\nca='c'\ncertificate='c'\n\
-                   key='k'\n[[cluster.members]]\nid=1\naddress='10.0.0.1:7443'\n";
+    let cluster = "[node]\nid = 3\n[cluster]\nlisten='10.0.0.1:7443'\nca='c'\n\
+                   [[cluster.members]]\nid=1\naddress='10.0.0.1:7443'\n";
     let found = problems(&format!("{}{cluster}", good(dir.path())));
-    assert!(found.iter().any(|p| p.contains("3 is not among cluster.members")), "{found:#?}");
-    assert!(found.iter().any(|p| p.contains("cluster.ca: c: ")), "{found:#?}");
+    assert_eq!(found.len(), 3, "{found:#?}");
+    for key in ["node.id", "cluster.ca", "cluster.members"] {
+        let told =
+            |p: &&String| p.contains(&format!("{key}: found")) && p.contains("`trigon join`");
+        assert!(found.iter().find(told).is_some(), "{key}: {found:#?}");
+    }
+}
+
+/// A state directory of node 2 of a cluster, with the role witness if it is one.
+fn member(dir: &Path, witness: bool) -> String {
+    let role = if witness { cluster::Role::Witness } else { cluster::Role::Node };
+    let at = |last: u8| std::net::SocketAddr::from(([192, 0, 2, last], 7443));
+    let (first, second) = (dir.join("first"), dir.join("second"));
+    let founding = cluster::Founding {
+        cluster_name: "alpha".into(),
+        node_name: "a".into(),
+        advertise: Some(at(1)),
+    };
+    cluster::found(&first, &founding).expect("a new directory");
+    let admission = cluster::Admission { node_name: "b".into(), role, advertise: at(2) };
+    cluster::admit(&first, &second, &admission).expect("a founder that never ran");
+    format!("[node]\nstate_dir = '{}'\n", second.display())
+}
+
+#[test]
+fn the_second_load_balancer_of_a_cluster_comes_second_for_the_address() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("key"), "k\n").unwrap();
+    let router = "[[vrrp]]\ninterface = 'eth0'\nvrid = 1\naddresses = ['192.0.2.10']\n";
+    let priority = |node: &str| {
+        let text = format!("{}{node}{router}", good(dir.path()));
+        let config = parse("trigon.toml", &text).unwrap();
+        format!("{:?}", config.serve.unwrap().routers[0].priority())
+    };
+    assert_eq!(priority("[node]\nstate_dir = '/no/such/directory'\n"), "Priority(254)");
+    let second = member(dir.path(), false);
+    assert_eq!(priority(&second), "Priority(253)");
+    assert_eq!(parse("t", &format!("{}{second}", good(dir.path()))).unwrap().node.name, "b");
+}
+
+#[test]
+fn a_passport_that_does_not_fit_is_named_with_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("key"), "k\n").unwrap();
+    let node = member(dir.path(), true);
+    let found = problems(&format!("{}{node}role = 'node'\n", good(dir.path())));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    for part in ["node.role: ", "belongs to a witness, node 2 of cluster \"alpha\"", "join with"] {
+        assert!(found[0].contains(part), "{part}: {found:#?}");
+    }
+    // Without a word about the role, the passport decides: a witness needs no other section.
+    let text = format!("{node}[cluster]\nlisten = '192.0.2.2:7443'\n");
+    assert!(parse("t", &text).unwrap().serve.is_none());
+    std::fs::write(dir.path().join("second/node.json"), "{}").unwrap();
+    let found = problems(&format!("{}{node}", good(dir.path())));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].contains("node.state_dir: ") && found[0].contains("node.json"), "{found:#?}");
 }
 
 #[test]

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 use super::Status;
 use super::bans::{Bans, NewBan, Removal, Removed};
 use super::exapps::ExApps;
+use super::nodes::{self, Nodes};
+use super::tokens::{Created, NewToken, Revocation, Revoked, Tokens};
 use super::tunnels::Tunnels;
 use super::vrrp::Vrrp;
 
@@ -100,6 +102,54 @@ pub async fn ban(socket: &Path, new: &NewBan) -> Result<(), Error> {
 /// [`Error`].
 pub async fn pardon(socket: &Path, removal: &Removal) -> Result<Removed, Error> {
     decoded(&call(socket, Method::DELETE, "/bans", Some(encoded(removal)?)).await?)
+}
+
+/// The members of the cluster.
+///
+/// # Errors
+/// [`Error`].
+pub async fn nodes(socket: &Path) -> Result<Nodes, Error> {
+    get(socket, "/nodes").await
+}
+
+/// Removes a member for good.
+///
+/// # Errors
+/// [`Error`].
+pub async fn remove_node(socket: &Path, removal: nodes::Removal) -> Result<nodes::Removed, Error> {
+    decoded(&call(socket, Method::DELETE, "/nodes", Some(encoded(&removal)?)).await?)
+}
+
+/// The node itself leaves the cluster.
+///
+/// # Errors
+/// [`Error`].
+pub async fn leave(socket: &Path) -> Result<(), Error> {
+    call(socket, Method::POST, "/leave", None).await.map(|_empty| ())
+}
+
+/// The tokens machines may still join with.
+///
+/// # Errors
+/// [`Error`].
+pub async fn tokens(socket: &Path) -> Result<Tokens, Error> {
+    get(socket, "/tokens").await
+}
+
+/// A new token.
+///
+/// # Errors
+/// [`Error`].
+pub async fn create_token(socket: &Path, new: &NewToken) -> Result<Created, Error> {
+    decoded(&call(socket, Method::POST, "/tokens", Some(encoded(new)?)).await?)
+}
+
+/// Takes a token back.
+///
+/// # Errors
+/// [`Error`].
+pub async fn revoke_token(socket: &Path, revocation: &Revocation) -> Result<Revoked, Error> {
+    decoded(&call(socket, Method::DELETE, "/tokens", Some(encoded(revocation)?)).await?)
 }
 
 async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Error> {

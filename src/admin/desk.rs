@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::bans::{Ban, Bans, NewBan, Removal, Removed, Source};
 use super::exapps::{ExApp, ExApps, Place, Recorded};
+use super::refusal::Refusal;
 use super::tunnels::{Tunnel, Tunnels};
 use crate::exapps::directory::{self, Directory};
 use crate::exapps::upstream;
 use crate::frp;
-use crate::guard::{self, ChangeError, Guard};
+use crate::guard::{self, Guard};
 use crate::net::Target;
 
 /// How much of a run id is shown: enough to tell clients apart, too little to take one's place.
@@ -28,17 +29,6 @@ pub struct Desk {
     pub tunnels: frp::Tunnels,
     /// This node's id.
     pub node: u64,
-}
-
-/// An order that was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// It cannot be understood or is not allowed.
-    #[error("{0}")]
-    Wrong(String),
-    /// The cluster did not confirm it.
-    #[error("{0}")]
-    Unconfirmed(ChangeError),
 }
 
 impl Desk {
@@ -124,15 +114,6 @@ impl Desk {
         tracing::info!(client.addr = %subnet, found = pardon.found, "pardoned by an admin");
         let still_banned_by = pardon.still_banned_by.map(|wider| wider.to_string());
         Ok(Removed { found: pardon.found, still_banned_by })
-    }
-}
-
-impl From<ChangeError> for Refusal {
-    fn from(error: ChangeError) -> Self {
-        match error {
-            ChangeError::Unconfirmed(_) => Self::Unconfirmed(error),
-            ChangeError::Exempt { .. } | ChangeError::Full => Self::Wrong(error.to_string()),
-        }
     }
 }
 

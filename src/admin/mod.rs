@@ -3,19 +3,25 @@
 //!
 //! `metrics` is the other listener, which tells Prometheus and load balancers how the node is.
 //!
-//! One file per answer (`status`, `exapps`, `tunnels`, `bans`, `vrrp`), which also shows it as text. The
-//! status is assembled in `app`, the rest by `desk`.
+//! One file per answer (`status`, `exapps`, `tunnels`, `bans`, `vrrp`, `nodes`, `tokens`), which
+//! also shows it as text. The status is assembled in `app`, what concerns the cluster's members by
+//! `membership`, the rest by `desk`.
 
 pub mod bans;
 pub mod client;
 pub mod desk;
 pub mod exapps;
+pub mod membership;
 pub mod metrics;
+pub mod nodes;
+mod refusal;
 pub mod server;
 pub mod status;
 mod table;
+pub mod tokens;
 pub mod tunnels;
 pub mod vrrp;
 
 pub use desk::Desk;
+pub use membership::Membership;
 pub use status::Status;

@@ -9,14 +9,18 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use super::bans::{NewBan, Removal};
-use super::desk::{Desk, Refusal};
+use super::desk::Desk;
+use super::membership::Membership;
+use super::nodes;
+use super::refusal::Refusal;
 use super::status::Status;
+use super::tokens::{Created, NewToken, Revocation, Revoked};
 use super::vrrp::Vrrp;
 
 /// Most bytes of an order.
@@ -27,6 +31,8 @@ const MAX_BODY: usize = 64 << 10;
 pub struct Source {
     /// The node as a whole.
     pub status: Arc<dyn Fn() -> Status + Send + Sync>,
+    /// The cluster's members and tokens.
+    pub membership: Membership,
     /// Everything else; none on a witness.
     pub desk: Option<Desk>,
 }
@@ -70,9 +76,18 @@ pub async fn serve(listener: UnixListener, source: Source, stop: CancellationTok
 }
 
 fn routes(source: Source) -> Router {
-    let Source { status, desk } = source;
+    let Source { status, membership, desk } = source;
     let routers = Arc::clone(&status);
+    let members = Router::new()
+        .route("/nodes", get(|State(all): State<Membership>| async move { Json(all.nodes()) }))
+        .route("/nodes", delete(remove_node))
+        .route("/leave", post(leave))
+        .route("/tokens", get(|State(all): State<Membership>| async move { Json(all.tokens()) }))
+        .route("/tokens", post(create_token).delete(revoke_token))
+        .with_state(membership);
     let all = Router::new()
+        .merge(members)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .route("/status", get(move || async move { Json(status()) }))
         .route("/vrrp", get(move || async move { Json(Vrrp(routers().vrrp)) }));
     let Some(desk) = desk else {
@@ -89,6 +104,31 @@ fn routes(source: Source) -> Router {
     all.merge(lists).layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
+async fn remove_node(
+    State(all): State<Membership>,
+    Json(removal): Json<nodes::Removal>,
+) -> Result<Json<nodes::Removed>, Refusal> {
+    all.remove(removal).await.map(Json)
+}
+
+async fn leave(State(all): State<Membership>) -> Result<StatusCode, Refusal> {
+    all.leave().await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn create_token(
+    State(all): State<Membership>,
+    Json(new): Json<NewToken>,
+) -> Result<Json<Created>, Refusal> {
+    all.create(new).await.map(Json)
+}
+
+async fn revoke_token(
+    State(all): State<Membership>,
+    Json(revocation): Json<Revocation>,
+) -> Result<Json<Revoked>, Refusal> {
+    all.revoke(&revocation).await.map(Json)
+}
+
 async fn bans(State(desk): State<Desk>) -> Response {
     Json(desk.bans(false)).into_response()
 }
@@ -102,16 +142,6 @@ async fn remove(
     Json(removal): Json<Removal>,
 ) -> Result<Response, Refusal> {
     desk.remove(&removal).await.map(|removed| Json(removed).into_response())
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let status = match self {
-            Self::Wrong(_) => StatusCode::BAD_REQUEST,
-            Self::Unconfirmed(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        (status, self.to_string()).into_response()
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::nodes::Nodes;
 use super::table::span;
 use super::vrrp::Router;
 
@@ -89,6 +90,12 @@ pub struct Alarm {
 /// The cluster as this node sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
+    /// The cluster's name.
+    #[serde(default)]
+    pub name: String,
+    /// The cluster's id, for ever.
+    #[serde(default)]
+    pub id: String,
     /// This node's id.
     pub node_id: u64,
     /// `leader`, `follower`, `candidate`, `learner` or `shutdown`.
@@ -105,9 +112,27 @@ pub struct Cluster {
     pub voters: Vec<u64>,
     /// Those that do not answer; only the leader can tell.
     pub silent: Vec<u64>,
+    /// Every member, with or without a vote.
+    #[serde(default)]
+    pub members: Nodes,
+    /// How many tokens machines may still join with.
+    #[serde(default)]
+    pub tokens: usize,
+    /// The certificates of the control link.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
     /// Client connections at virtual addresses.
     #[serde(default)]
     pub flows: Flows,
+}
+
+/// A certificate of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// `cluster` (this node's) or `cluster_ca` (the authority's).
+    pub name: String,
+    /// Seconds until it ends; 0 if it has ended.
+    pub ends_in_seconds: u64,
 }
 
 /// Client connections at virtual addresses that are known, for the next holder to wake.
@@ -172,11 +197,20 @@ impl fmt::Display for Status {
         let quorum = if cluster.quorum { "quorum" } else { "NO QUORUM" };
         writeln!(
             f,
-            "cluster  node {} is {}, leader {leader}, term {}, {quorum}, applied {}",
-            cluster.node_id, cluster.state, cluster.term, cluster.applied
+            "cluster  {} node {} is {}, leader {leader}, term {}, {quorum}, applied {}",
+            cluster.name, cluster.node_id, cluster.state, cluster.term, cluster.applied
         )?;
-        for id in &cluster.silent {
-            writeln!(f, "         node {id} does not answer")?;
+        for member in &cluster.members.0 {
+            writeln!(f, "{}", member.summary())?;
+        }
+        if cluster.tokens > 0 {
+            writeln!(f, "tokens   {} good for joining", cluster.tokens)?;
+        }
+        for Certificate { name, ends_in_seconds } in &cluster.certificates {
+            match ends_in_seconds {
+                0 => writeln!(f, "HAS ENDED: certificate {name}")?,
+                left => writeln!(f, "expiry   certificate {name} in {}", span(*left))?,
+            }
         }
         let Flows { tunnels, clients, elsewhere, turned_away } = cluster.flows;
         if tunnels + clients + elsewhere > 0 {

@@ -1,6 +1,7 @@
 //! A running process: what starts in which order, what it waits for, how it stops.
 
 mod guardian;
+mod membership;
 mod node;
 mod privileges;
 mod reload;
@@ -41,16 +42,17 @@ pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
         .on_thread_start(privileges::shed)
         .build()
         .context("the runtime did not start")?;
+    let member = (config.node, config.cluster, config.passport);
     runtime.block_on(async {
         match config.serve {
             Some(serve) => {
                 let key = serve.shared_key.clone();
                 let reload = |parts| reload.running(config.written, Some(key), Some(parts));
-                node::run(config.node, config.cluster, serve, guardian, reload).await
+                node::run(member, serve, guardian, reload).await
             }
             None => {
                 let reload = reload.running(config.written, None, None);
-                witness::run(config.node, config.cluster, reload).await
+                witness::run(member, reload).await
             }
         }
     })
@@ -100,14 +102,6 @@ fn metrics_service(
         waiting_for: Arc::new(move || facts.waiting_for()),
     };
     Ok(Some(admin::metrics::serve(listener, source, stop.clone())))
-}
-
-/// The certificates of the control link, as `/metrics` calls them.
-fn link_certificates(cluster: &cluster::Config) -> Vec<(&'static str, PathBuf)> {
-    let files = cluster.tls.iter();
-    files
-        .flat_map(|tls| [("cluster", tls.certificate.clone()), ("cluster_ca", tls.ca.clone())])
-        .collect()
 }
 
 /// What a signal asks for.

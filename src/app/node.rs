@@ -7,12 +7,12 @@
 //! Stop, for whatever reason: the address first, so that the peer answers before anything here
 //! goes away.
 
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::Context;
+use cluster::Passport;
 use cluster::record::Tenant;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
@@ -48,8 +48,7 @@ type ClientCertificates = Arc<OnceLock<ClientFiles>>;
 type Tasks = JoinSet<anyhow::Result<()>>;
 
 pub(super) async fn run(
-    node: Node,
-    cluster: cluster::Config,
+    (node, cluster, passport): (Node, cluster::Config, Option<Passport>),
     serve: Serve,
     guardian: Option<Guardian>,
     reload: impl FnOnce(Parts) -> Running,
@@ -57,16 +56,15 @@ pub(super) async fn run(
     let admin_socket = admin::server::bind(&node.admin_socket)
         .await
         .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
-    make_private_dir(&node.state_dir)?;
+    let passport = super::membership::ensure(&node, &cluster, passport)?;
     let (reports, told) = mpsc::channel();
     let vantage = Vantage::new(serve.failover.clone(), &serve.routers);
     let started = start_speaker(&serve.routers, reports.clone(), vantage.counsel())?;
     let speaker = Speaker::new(Mutex::new(started));
     let guardian = guardian.map(|guardian| attach(guardian, &speaker)).transpose()?;
 
-    let mut watched = super::link_certificates(&cluster);
     let https = serve.frontend.tls.iter();
-    watched.extend(https.map(|tls| ("https", tls.files.certificate.clone())));
+    let watched = https.map(|tls| ("https", tls.files.certificate.clone())).collect();
     let (mut member, handle) =
         cluster::Node::start_with(cluster, vantage.presence().clone()).await?;
     let guard = Guard::new(serve.guard.clone(), handle.clone());
@@ -109,7 +107,7 @@ pub(super) async fn run(
     let watched_by = trackers::watch(serve.trackers.clone(), rooms, speaker.clone(), stop.clone());
     spawn(&mut tasks, watched_by);
     let facts = Arc::new(Facts::node(
-        node.name.clone(),
+        (node.name.clone(), passport),
         handle.clone(),
         tunnels.clone(),
         (speaker.clone(), guardian),
@@ -127,8 +125,12 @@ pub(super) async fn run(
         tunnels: tunnels.clone(),
         node: handle.node_id(),
     };
-    let source =
-        admin::server::Source { status: Arc::new(move || facts.status()), desk: Some(desk) };
+    let membership = admin::Membership::new(handle.clone());
+    let source = admin::server::Source {
+        status: Arc::new(move || facts.status()),
+        membership: membership.clone(),
+        desk: Some(desk),
+    };
     spawn(&mut tasks, admin::server::serve(admin_socket, source, stop.clone()));
     let frontend = Arc::new(frontend);
     let mut parts = Parts { frontend: frontend.clone(), guard: guard.clone(), certificate: None };
@@ -159,6 +161,10 @@ pub(super) async fn run(
                 }
             },
             reason = member.failed() => {
+                if membership.is_leaving() {
+                    tracing::info!("this node has left the cluster; stopping");
+                    break Ok(());
+                }
                 break Err(anyhow::anyhow!("the cluster stopped: {reason}"));
             }
             Some(ended) = tasks.join_next() => break Err(match ended {
@@ -243,14 +249,6 @@ fn environment(tenant: &Tenant, serve: &Serve) -> api::docker::ChangeEnvironment
             Err(error) => Err(error.to_string()),
         }
     })
-}
-
-fn make_private_dir(path: &PathBuf) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("node.state_dir {}", path.display()))
 }
 
 /// Starts the VRRP thread, unless there is no virtual router.

@@ -1,7 +1,7 @@
 //! What `/metrics` reads when it is asked, in Prometheus' words. Sans-io: the values come in as a
 //! [`Reading`].
 
-use cluster::ClusterStatus;
+use cluster::{ClusterStatus, Role};
 
 use crate::admin::Status;
 use crate::admin::status::{Flows, Guardian};
@@ -146,6 +146,18 @@ fn fill_cluster(reading: &Reading, sheet: &mut Sheet) {
     sheet.count("cluster_term", "Raft term", &[], cluster.term);
     let help = "Index of the last entry of the log that is applied";
     sheet.count("cluster_applied_index", help, &[], cluster.applied);
+    for role in [Role::Node, Role::Witness] {
+        let count = cluster.members.0.iter().filter(|member| member.role == role).count();
+        let (help, role) = ("Members of the cluster", role.to_string());
+        sheet.count("cluster_members", help, &[("role", &role)], number(count));
+    }
+    let help = "Members of the cluster that vote";
+    sheet.count("cluster_voters", help, &[], number(cluster.voters.len()));
+    let silent = cluster.members.0.iter().filter(|member| member.reachable == Some(false));
+    let help = "Members that do not answer, as the leader can tell";
+    sheet.count("cluster_members_silent", help, &[], number(silent.count()));
+    let help = "Join tokens that are still good";
+    sheet.count("cluster_tokens", help, &[], number(cluster.tokens));
     let help = "Whether durable changes can be made now";
     sheet.count("cluster_quorum", help, &[], cluster.quorum.into());
     let help = "Sessions and failures that were not shared";

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cluster::RaftState;
 use cluster::flows::FlowCounts;
+use cluster::{Passport, RaftState};
 use tokio_util::sync::CancellationToken;
 
 use super::guardian::View;
 use super::routers;
 use super::scrape::Reading;
 use super::vantage::Vantage;
-use crate::admin::status::{Alarm, Cluster, Flows, PeerPresence, Status, Tunnel};
+use crate::admin::Membership;
+use crate::admin::status::{Alarm, Certificate, Cluster, Flows, PeerPresence, Status, Tunnel};
 use crate::admin::vrrp::Router;
 use crate::frp;
 use crate::guard::{self, Guard};
@@ -23,9 +24,10 @@ pub(super) type Speaker = Arc<Mutex<Option<vrrp::SpeakerHandle>>>;
 /// Everything status is read from. Reading never waits for anything but a short lock.
 pub(super) struct Facts {
     name: String,
-    role: &'static str,
+    passport: Passport,
     started: Instant,
     cluster: cluster::Handle,
+    membership: Membership,
     tunnels: Option<frp::Tunnels>,
     speaker: Speaker,
     guardian: Option<View>,
@@ -35,13 +37,18 @@ pub(super) struct Facts {
 
 impl Facts {
     /// The facts of a witness: only the cluster, ready as soon as it runs.
-    pub(super) fn witness(name: String, cluster: cluster::Handle, vantage: Arc<Vantage>) -> Self {
+    pub(super) fn witness(
+        (name, passport): (String, Passport),
+        cluster: cluster::Handle,
+        vantage: Arc<Vantage>,
+    ) -> Self {
         let ready = CancellationToken::new();
         ready.cancel();
         Self {
             name,
-            role: "witness",
+            passport,
             started: Instant::now(),
+            membership: Membership::new(cluster.clone()),
             cluster,
             tunnels: None,
             speaker: Speaker::default(),
@@ -53,7 +60,7 @@ impl Facts {
 
     /// The facts of a node; `ready` is cancelled once it can serve.
     pub(super) fn node(
-        name: String,
+        (name, passport): (String, Passport),
         cluster: cluster::Handle,
         tunnels: frp::Tunnels,
         (speaker, guardian): (Speaker, Option<View>),
@@ -62,8 +69,9 @@ impl Facts {
     ) -> Self {
         Self {
             name,
-            role: "node",
+            passport,
             started: Instant::now(),
+            membership: Membership::new(cluster.clone()),
             cluster,
             tunnels: Some(tunnels),
             speaker,
@@ -87,7 +95,8 @@ impl Facts {
         let ends = |pem: &[u8]| cluster::identity::ends_at(pem);
         let of_file = |path: &PathBuf| ends(&std::fs::read(path).ok()?);
         let on_disk = files.iter().filter_map(|(name, path)| Some((*name, of_file(path)?)));
-        let mut certificates: Vec<_> = on_disk.collect();
+        let mut certificates = self.link_certificates();
+        certificates.extend(on_disk);
         if let (Some(pki), Some(_)) = (self.cluster.view().pki(), &self.tunnels) {
             let pems = [
                 ("frp_ca", &pki.ca_certificate),
@@ -123,7 +132,7 @@ impl Facts {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: self.name.clone(),
-            role: self.role.to_owned(),
+            role: self.passport.role.to_string(),
             uptime_seconds: self.started.elapsed().as_secs(),
             ready,
             waiting_for: self.waiting_for(),
@@ -150,10 +159,7 @@ impl Facts {
         let micros = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
         let peers = heard.peers.iter().map(|(node, peer)| PeerPresence {
             node: *node,
-            role: match peer.role {
-                cluster::Role::Node => "node".to_owned(),
-                cluster::Role::Witness => "witness".to_owned(),
-            },
+            role: peer.role.to_string(),
             connected: peer.connected,
             heard_ms_ago: peer.last.as_ref().map(|told| millis(told.at.elapsed())),
             round_trip_us: peer.round_trip.map(micros),
@@ -184,8 +190,11 @@ impl Facts {
             RaftState::Learner => "learner",
             RaftState::Shutdown => "shutdown",
         };
-        let silent = status.voters.iter().filter(|voter| voter.reachable == Some(false));
+        let all = status.voters.iter().chain(&status.learners);
+        let silent = all.filter(|member| member.reachable == Some(false));
         Cluster {
+            name: self.passport.cluster_name.clone(),
+            id: self.passport.group.cluster.to_string(),
             node_id: status.node_id,
             state: state.to_owned(),
             term: status.term,
@@ -194,8 +203,31 @@ impl Facts {
             applied: status.last_applied.unwrap_or(0),
             voters: status.voters.iter().map(|voter| voter.id).collect(),
             silent: silent.map(|voter| voter.id).collect(),
+            members: self.membership.nodes(),
+            tokens: self.membership.tokens().0.len(),
+            certificates: self.certificates(),
             flows: flows(self.cluster.flows().lock().counts()),
         }
+    }
+}
+
+impl Facts {
+    /// The certificates of the control link, and when each ends in seconds since the Unix epoch.
+    fn link_certificates(&self) -> Vec<(&'static str, u64)> {
+        let Some(link) = self.cluster.certificates() else { return Vec::new() };
+        let signer = link.authorities.iter().find(|authority| authority.signs);
+        let signer = signer.map(|signer| ("cluster_ca", signer.ends_at));
+        [("cluster", link.ends_at)].into_iter().chain(signer).collect()
+    }
+
+    fn certificates(&self) -> Vec<Certificate> {
+        let now = cluster::clock::now() / 1000;
+        let listed = self.link_certificates().into_iter();
+        let shown = listed.map(|(name, ends)| Certificate {
+            name: name.to_owned(),
+            ends_in_seconds: ends.saturating_sub(now),
+        });
+        shown.collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use cluster::Passport;
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
@@ -14,25 +15,26 @@ use crate::admin;
 use crate::config::Node;
 
 pub(super) async fn run(
-    node: Node,
-    cluster: cluster::Config,
+    (node, cluster, passport): (Node, cluster::Config, Option<Passport>),
     mut running: Running,
 ) -> anyhow::Result<()> {
     let listener = admin::server::bind(&node.admin_socket)
         .await
         .with_context(|| format!("node.admin_socket {}", node.admin_socket.display()))?;
+    let passport = super::membership::ensure(&node, &cluster, passport)?;
     let vantage = Vantage::witness();
-    let certificates = super::link_certificates(&cluster);
     let (mut member, handle) =
         cluster::Node::start_with(cluster, vantage.presence().clone()).await?;
     let stop = CancellationToken::new();
-    let facts = Arc::new(Facts::witness(node.name.clone(), handle, vantage));
-    if let Some(metrics) = super::metrics_service(&node, &facts, None, certificates, &stop)? {
+    let membership = admin::Membership::new(handle.clone());
+    let facts = Arc::new(Facts::witness((node.name.clone(), passport), handle, vantage));
+    if let Some(metrics) = super::metrics_service(&node, &facts, None, Vec::new(), &stop)? {
         // Ends with `stop`; a witness goes on voting without it.
         tokio::spawn(metrics);
     }
     let mut signals = super::Signals::listen()?;
-    let source = admin::server::Source { status: Arc::new(move || facts.status()), desk: None };
+    let status = Arc::new(move || facts.status());
+    let source = admin::server::Source { status, membership: membership.clone(), desk: None };
     let mut served = tokio::spawn(admin::server::serve(listener, source, stop.clone()));
     tracing::info!(node = node.name, "witness started");
     super::notify(&[NotifyState::Ready]);
@@ -46,6 +48,10 @@ pub(super) async fn run(
                 }
             },
             reason = member.failed() => {
+                if membership.is_leaving() {
+                    tracing::info!("this node has left the cluster; stopping");
+                    break Ok(());
+                }
                 break Err(anyhow::anyhow!("the cluster stopped: {reason}"));
             }
             _ = &mut served => break Err(anyhow::anyhow!("the admin socket ended")),

@@ -10,7 +10,7 @@ use super::{complain, say};
 use crate::admin::client::Error;
 
 /// Exit code when the cluster could not confirm a change.
-const UNCONFIRMED: u8 = 4;
+pub(super) const UNCONFIRMED: u8 = 4;
 
 /// Which node.
 #[derive(Debug, clap::Args)]
@@ -35,8 +35,29 @@ impl Question {
         &self.socket.path
     }
 
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Waits for the answer and prints it.
     pub(super) fn show<T: Display + Serialize>(
+        &self,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> ExitCode {
+        if self.json {
+            return self.show_json(answer);
+        }
+        match wait(answer) {
+            Ok(answer) => {
+                say(&answer.to_string());
+                ExitCode::SUCCESS
+            }
+            Err(code) => code,
+        }
+    }
+
+    /// The same for an answer that has no form for people.
+    pub(super) fn show_json<T: Serialize>(
         &self,
         answer: impl Future<Output = Result<T, Error>>,
     ) -> ExitCode {
@@ -44,10 +65,6 @@ impl Question {
             Ok(answer) => answer,
             Err(code) => return code,
         };
-        if !self.json {
-            say(&answer.to_string());
-            return ExitCode::SUCCESS;
-        }
         match serde_json::to_string_pretty(&answer) {
             Ok(text) => {
                 say(&text);

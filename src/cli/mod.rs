@@ -3,14 +3,18 @@
 
 mod ask;
 mod bans;
-mod certs;
 mod check;
 mod doctor;
 mod exapps;
 mod import;
+mod init;
+mod join;
 mod lab;
+mod node;
+mod place;
 mod run;
 mod status;
+mod token;
 mod tunnels;
 mod vip_guard;
 mod vip_release;
@@ -46,6 +50,24 @@ enum Command {
     /// Run it as root on the node itself. Nothing is changed. Exit code 0: no leg failed, 1: one
     /// did, 2: the configuration is wrong.
     Doctor(doctor::Options),
+    /// Found a cluster: this machine becomes its first node.
+    ///
+    /// Works on the state directory of a node that does not run. With the same name again it
+    /// changes nothing and succeeds.
+    Init(init::Options),
+    /// Join a cluster: this machine becomes a member of it.
+    ///
+    /// Works on the state directory of a node that does not run and was in no cluster. Exit code
+    /// 3: the token is not good, 4: the cluster cannot take anybody in now.
+    Join(join::Options),
+    /// Leave the cluster: the node on this machine is removed from it and stops.
+    Leave(ask::Socket),
+    /// Who may join the cluster.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Who belongs to the cluster.
+    #[command(subcommand)]
+    Node(node::Command),
     /// Show the state of the node on this machine.
     Status(ask::Question),
     /// List, set and lift bans.
@@ -67,8 +89,6 @@ enum Command {
     /// Ends in order what a killed node leaves behind; `trigon run` starts it.
     #[command(hide = true)]
     VipGuard(vip_guard::Options),
-    /// Make the certificates of a cluster's control link.
-    Certs(certs::Options),
     /// Write a configuration from another program's.
     Import(import::Options),
     /// Build a whole cluster on this machine, inject a fault, and measure.
@@ -100,6 +120,11 @@ pub fn main() -> ExitCode {
         Command::Run(source) => run::run(&source),
         Command::Check(source) => check::run(&source),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Init(options) => init::run(&options),
+        Command::Join(options) => join::run(&options),
+        Command::Leave(socket) => node::leave(&socket),
+        Command::Token(command) => token::run(&command),
+        Command::Node(command) => node::run(&command),
         Command::Status(question) => status::run(&question),
         Command::Bans(command) => bans::run(&command),
         Command::ExApps(command) => exapps::run(&command),
@@ -107,7 +132,6 @@ pub fn main() -> ExitCode {
         Command::Vrrp(question) => vrrp::run(&question),
         Command::VipRelease(file) => vip_release::run(&file),
         Command::VipGuard(options) => vip_guard::run(&options),
-        Command::Certs(options) => certs::run(&options),
         Command::Import(options) => import::run(&options),
         Command::Lab(options) => lab::run(&options),
     }
@@ -123,6 +147,11 @@ fn say(text: &str) {
 fn complain(text: &dyn std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "trigon: {text}");
+}
+
+/// Prints an error with everything that led to it.
+fn complain_of(error: impl Into<anyhow::Error>) {
+    complain(&format!("{:#}", error.into()));
 }
 
 impl ConfigFile {

@@ -1,68 +1,61 @@
-//! The section `[cluster]`: members, control link, certificates.
+//! The section `[cluster]`: where this node meets the others. Who they are does not stand in the
+//! file: they join, and the cluster remembers them.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
+use cluster::{PairPolicy, SessionReplication};
+
 use super::file::Section;
+
+/// Keys of the static list that once stood here, and what replaces it.
+const GONE: [&str; 5] = ["name", "ca", "certificate", "key", "members"];
+
+/// Where the advertised address comes from when the file names none.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Otherwise {
+    /// From the passport, if that has one.
+    Passport(Option<SocketAddr>),
+    /// Perhaps from the command line.
+    Option,
+}
 
 pub(super) fn read(
     mut section: Section<'_, '_>,
-    node_id: u64,
     state_dir: &Path,
-    witness: bool,
+    otherwise: Otherwise,
 ) -> cluster::Config {
-    let mut config = cluster::Config::single(node_id, state_dir.join("cluster"));
+    let mut config = cluster::Config::new(state_dir);
     if !section.is_present() {
-        if witness {
-            let expected = "a [cluster] section: a witness alone has nothing to vote on";
-            section.wrong("listen", "nothing", expected);
-        }
         return config;
     }
-    if let Some(name) = section.optional("name") {
-        config.cluster_name = name;
+    for key in GONE {
+        let found = if key == "members" { "a list of members" } else { "a key of that list" };
+        let expected = "nothing: `trigon init` founds a cluster, `trigon join` adds a member";
+        section.refuse(key, found, expected);
     }
-    if let Some(listen) = section.required("listen") {
-        config.listen = listen;
+    config.listen = section.required("listen");
+    config.advertise = section.optional("advertise");
+    config.snapshot_every = section.optional("snapshot_every").unwrap_or(config.snapshot_every);
+    let policies = [("auto", PairPolicy::Auto), ("manual", PairPolicy::Manual)];
+    config.pair.policy = section.choice("pair_policy", &policies, config.pair.policy);
+    let after = section.optional("pair_promote_after");
+    config.pair.promote_after = after.unwrap_or(config.pair.promote_after);
+    let ways = [("batch", SessionReplication::Batch), ("off", SessionReplication::Off)];
+    let sharing = section.choice("session_replication", &ways, config.session_replication);
+    config.session_replication = sharing;
+    if let (None, None, Otherwise::Passport(known)) =
+        (config.advertise, config.advertised(), otherwise)
+    {
+        config.advertise = known;
     }
-    let files = (section.required("ca"), section.required("certificate"), section.required("key"));
-    if let (Some(ca), Some(certificate), Some(key)) = files {
-        config.tls = Some(cluster::TlsFiles { ca, certificate, key });
+    let mut problems = config.problems();
+    if config.advertise.is_none() && matches!(otherwise, Otherwise::Option) {
+        problems.retain(|problem| problem.key != "cluster.advertise");
     }
-    for mut member in section.sections("members") {
-        let id = member.required("id");
-        let address = member.required::<SocketAddr>("address");
-        let roles = [("node", cluster::Role::Node), ("witness", cluster::Role::Witness)];
-        let role = member.choice("role", &roles, cluster::Role::Node);
-        member.finish();
-        if let (Some(id), Some(address)) = (id, address) {
-            config.members.push(cluster::Member { id, address, role });
-        }
-    }
-    check_cluster(&section, &config, witness);
-    section.finish();
-    config
-}
-
-fn check_cluster(section: &Section<'_, '_>, config: &cluster::Config, witness: bool) {
-    if config.members.is_empty() {
-        let expected = "one [[cluster.members]] for every member, this node included";
-        section.wrong("members", "nothing", expected);
-        return;
-    }
-    let is_member = config.members.iter().any(|member| member.id == config.node_id);
-    if is_member && (config.role() == cluster::Role::Witness) != witness {
-        let expected = "the same role in [node] and in this node's [[cluster.members]]";
-        section.wrong("members", "two different roles", expected);
-    }
-    for problem in config.problems() {
+    for problem in problems {
         section.complaint(problem.key, problem.text);
     }
-    let Some(files) = &config.tls else { return };
-    let loaded = cluster::identity::Identity::load(files, &config.cluster_name, config.node_id);
-    if let Err(error) = loaded {
-        let (key, text) = (error.key(), error.to_string());
-        let text = text.strip_prefix(key).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
-        section.complaint(key, format!("{text} (`trigon certs` makes all three files)"));
-    }
+    section.finish();
+    config
 }

@@ -2,7 +2,7 @@
 //!
 //! Every room owns its `Config`; this room stands above them and builds them. `file` walks the
 //! TOML, `value` reads single values, `problem` is what the admin is told, `parse` goes through the
-//! sections, of which `members`, `serve`, `tenants` and `routers` read the longer ones. `env` makes
+//! sections, of which `home`, `members`, `serve`, `tenants` and `routers` read their own. `env` makes
 //! the same of HaRP's environment variables, `from_env` reads them; `keepalived` writes such a file
 //! from a `keepalived.conf`. `changes` compares what two files say. Every key is described in `docs/reference/config.md`.
 
@@ -11,6 +11,7 @@ pub mod env;
 mod failover;
 pub mod file;
 pub mod from_env;
+mod home;
 pub mod keepalived;
 mod members;
 pub mod parse;
@@ -21,6 +22,7 @@ mod tenants;
 pub mod value;
 
 pub use changes::Written;
+pub use home::{Home, host_name, load as load_home};
 pub use parse::{Config, Node, load, load_routers};
 pub use problem::{Problem, Problems};
 pub use serve::Serve;

@@ -1,12 +1,16 @@
-//! From the file to finished values: the sections in order, and `[node]` and `[log]` themselves.
-//! The others have a file each. Reads the files a key points to; nothing else is touched.
+//! From the file to finished values: the sections in order, and `[log]` itself. The others have a
+//! file each. Reads the files a key points to and the passport; nothing else is touched.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use cluster::{Passport, Role};
+
 use super::changes::Written;
 use super::file::{File, Section};
-use super::members;
+use super::home;
+use super::members::{self, Otherwise};
 use super::problem::{Problem, Problems};
 use super::routers;
 use super::serve::{self, Serve};
@@ -22,6 +26,8 @@ pub struct Config {
     pub log: observe::log::Config,
     /// How it takes part in the cluster.
     pub cluster: cluster::Config,
+    /// Which member it is; none before it was in any cluster.
+    pub passport: Option<Passport>,
     /// What it serves; nothing on a witness.
     pub serve: Option<Serve>,
     /// What the file says, for comparison with a later one.
@@ -61,10 +67,9 @@ pub fn load_routers(path: &Path) -> Result<Vec<vrrp::RouterConfig>, Problems> {
     let (name, text) = read_text(path)?;
     let file = File::new(&name, &text);
     let document = file.parse()?;
-    // Neither priority nor state directory matters to addresses.
-    let alone = cluster::Config::single(1, PathBuf::new());
+    // The priority does not matter to addresses.
     let sections = file.root(&document).sections("vrrp");
-    let routers = routers::read(sections, &alone, routers::Purpose::Release).routers;
+    let routers = routers::read(sections, 0, routers::Purpose::Release).routers;
     drop(document);
     match file.into_problems() {
         problems if problems.is_empty() => Ok(routers),
@@ -72,7 +77,7 @@ pub fn load_routers(path: &Path) -> Result<Vec<vrrp::RouterConfig>, Problems> {
     }
 }
 
-fn read_text(path: &Path) -> Result<(String, String), Problems> {
+pub(super) fn read_text(path: &Path) -> Result<(String, String), Problems> {
     let name = path.display().to_string();
     match std::fs::read_to_string(path) {
         Ok(text) => Ok((name, text)),
@@ -111,24 +116,27 @@ pub fn parse_with_key(name: &str, text: &str, key: Option<Secret>) -> Result<Con
 }
 
 fn read(mut root: Section<'_, '_>, key: Option<Secret>, written: Written) -> Option<Config> {
-    let mut section = root.section("node");
-    let id = section.optional("id").unwrap_or(1);
-    let witness = section.choice("role", &[("node", false), ("witness", true)], false);
-    let default_dir = || PathBuf::from("/var/lib/trigon");
-    let default_socket = || PathBuf::from("/run/trigon/admin.sock");
+    let home = home::read(root.section("node"));
+    let passport = read_passport(&root, &home);
     let mut metrics = root.section("metrics");
     let listen = metrics.optional("listen");
     metrics.finish();
-    let node = Node {
-        metrics: listen,
-        name: section.optional("name").unwrap_or_else(|| format!("node-{id}")),
-        state_dir: section.optional("state_dir").unwrap_or_else(default_dir),
-        admin_socket: section.optional("admin_socket").unwrap_or_else(default_socket),
-    };
-    section.finish();
     let log = read_log(root.section("log"));
-    let cluster = members::read(root.section("cluster"), id, &node.state_dir, witness);
-    let serve = if witness {
+    let section = root.section("cluster");
+    let alone = !section.is_present();
+    let known = passport.as_ref().and_then(|passport| passport.advertise);
+    let cluster = members::read(section, &home.state_dir, Otherwise::Passport(known));
+    if passport.is_none() && !alone {
+        let text = "this machine is in no cluster yet: `trigon init` makes it the first node, \
+                    `trigon join` a member of a cluster that exists";
+        root.hint("cluster", text.to_owned());
+    }
+    let role = home.role.or(passport.as_ref().map(|passport| passport.role));
+    let serve = if role == Some(Role::Witness) {
+        if alone {
+            let expected = "a section [cluster]: a witness alone has nothing to vote on";
+            root.wrong("cluster", "nothing", expected);
+        }
         for key in ["nextcloud", "tenants", "exapps", "docker", "frp", "failover", "vrrp"] {
             root.refuse(
                 key,
@@ -138,11 +146,50 @@ fn read(mut root: Section<'_, '_>, key: Option<Secret>, written: Written) -> Opt
         }
         None
     } else {
-        serve::read(&mut root, &cluster, key)
+        serve::read(&mut root, passport.as_ref().map_or(0, rank), key)
     };
     root.finish();
+    let told = passport.as_ref().map(|passport| passport.node_name.clone());
+    let node = Node {
+        metrics: listen,
+        name: home.name.or(told).unwrap_or_else(home::host_name),
+        state_dir: home.state_dir,
+        admin_socket: home.admin_socket,
+    };
     let hints = Vec::new();
-    (witness || serve.is_some()).then_some(Config { node, log, cluster, serve, written, hints })
+    let is_whole = role == Some(Role::Witness) || serve.is_some();
+    is_whole.then_some(Config { node, log, cluster, passport, serve, written, hints })
+}
+
+/// The passport in the state directory, which must fit what the file says.
+fn read_passport(root: &Section<'_, '_>, home: &home::Home) -> Option<Passport> {
+    let passport = match Passport::load(&home.state_dir) {
+        Ok(passport) => passport?,
+        Err(error) => {
+            let why = error.source().map(|why| format!(": {why}")).unwrap_or_default();
+            root.complaint("node.state_dir", format!("{error}{why}"));
+            return None;
+        }
+    };
+    if home.role.is_some_and(|role| role != passport.role) {
+        let (is, dir) = (passport.role, home.state_dir.display());
+        root.complaint(
+            "node.role",
+            format!(
+                "{dir} belongs to a {is}, node {} of cluster {:?}; write \"{is}\", or move the \
+                 directory away and join with a token for the other role",
+                passport.number, passport.cluster_name
+            ),
+        );
+    }
+    Some(passport)
+}
+
+/// How many load balancers of the cluster have a lower number than this member.
+fn rank(passport: &Passport) -> usize {
+    let is_before =
+        |seed: &&cluster::Seed| seed.role == Role::Node && seed.number < passport.number;
+    passport.seeds.iter().filter(is_before).count()
 }
 
 fn read_log(mut section: Section<'_, '_>) -> observe::log::Config {

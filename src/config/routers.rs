@@ -33,15 +33,12 @@ pub(super) enum Purpose {
     Release,
 }
 
-pub(super) fn read(
-    sections: Vec<Section<'_, '_>>,
-    cluster: &cluster::Config,
-    purpose: Purpose,
-) -> Routers {
+/// `rank` counts the load balancers before this one.
+pub(super) fn read(sections: Vec<Section<'_, '_>>, rank: usize, purpose: Purpose) -> Routers {
     let mut all = Routers::default();
     for mut section in sections {
         let mut sources = Vec::new();
-        let router = read_router(&mut section, default_priority(cluster), purpose, &mut sources);
+        let router = read_router(&mut section, default_priority(rank), purpose, &mut sources);
         if let Some(router) = router {
             if purpose == Purpose::Run {
                 hints::look(&router, &section);
@@ -129,12 +126,8 @@ fn complain(section: &Section<'_, '_>, error: &vrrp::ConfigError) {
     section.wrong(key, text, "");
 }
 
-/// Near the top Skew_Time all but vanishes, and equal priorities are a trap: the lowest id gets
-/// 254, each next one less. Witnesses have no virtual router and are not counted.
-fn default_priority(cluster: &cluster::Config) -> u8 {
-    let before = cluster
-        .members
-        .iter()
-        .filter(|member| member.role == cluster::Role::Node && member.id < cluster.node_id);
-    254_u8.saturating_sub(u8::try_from(before.count()).unwrap_or(u8::MAX)).max(1)
+/// Near the top Skew_Time all but vanishes, and equal priorities are a trap: the first load balancer
+/// of the cluster gets 254, each next one less.
+fn default_priority(rank: usize) -> u8 {
+    254_u8.saturating_sub(u8::try_from(rank).unwrap_or(u8::MAX)).max(1)
 }

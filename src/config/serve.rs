@@ -40,12 +40,9 @@ pub struct Serve {
     pub trackers: Vec<trackers::Tracker>,
 }
 
-/// With `key`, the shared key is known already and `exapps.shared_key_file` may be left out.
-pub(super) fn read(
-    root: &mut Section<'_, '_>,
-    cluster: &cluster::Config,
-    key: Option<Secret>,
-) -> Option<Serve> {
+/// With `key`, the shared key is known already and `exapps.shared_key_file` may be left out. `rank`
+/// counts the load balancers before this one.
+pub(super) fn read(root: &mut Section<'_, '_>, rank: usize, key: Option<Secret>) -> Option<Serve> {
     let mut section = root.section("nextcloud");
     let url = read_url(&mut section);
     section.finish();
@@ -61,7 +58,7 @@ pub(super) fn read(
     frontend.announced_hosts.app_ports = frp.apps.clone();
     let tenants = tenants::read(root.sections("tenants"), shared_key.as_ref());
     let failover = failover::read(root.section("failover"));
-    let Routers { routers, trackers } = routers::read(root.sections("vrrp"), cluster, Purpose::Run);
+    let Routers { routers, trackers } = routers::read(root.sections("vrrp"), rank, Purpose::Run);
     let shared_key = shared_key?;
     let keys = tenants.iter().fold(guard::SharedKeys::new(shared_key.clone()), |keys, one| {
         keys.with(one.tenant.clone(), one.shared_key.clone())

@@ -7,6 +7,8 @@ use http::{HeaderMap, StatusCode};
 
 use super::report::Verdict;
 use crate::admin::Status;
+use crate::admin::nodes::Part;
+use crate::admin::status::Certificate;
 use crate::admin::vrrp::Router;
 use crate::frp::client::Loss;
 
@@ -44,8 +46,8 @@ pub(super) fn node(answer: Result<&Status, String>) -> Verdict {
         ),
         Ok(status) if !status.ready => Verdict::fail(
             format!("{} runs and waits for {}", status.name, status.waiting_for.join(", ")),
-            "on the first start of a cluster this needs a majority of its members: start them, \
-             and look at cluster.members",
+            "the first start of a cluster needs a majority of its members: start them; trigon \
+             node list names them",
         ),
         Ok(status) => {
             let Status { role, name, version, .. } = status;
@@ -70,7 +72,29 @@ pub(super) fn cluster(status: &Status) -> Verdict {
             "one more lost member may cost the quorum",
         );
     }
+    let joining = cluster.members.0.iter().filter(|member| member.part == Part::Joining);
+    let joining: Vec<_> = joining.map(|member| member.id).collect();
+    if !joining.is_empty() {
+        return Verdict::warn(
+            format!("member {} has joined and does not take part", ids(&joining)),
+            "start it; if its machine is gone, trigon node remove takes it out",
+        );
+    }
     Verdict::ok(format!("quorum of {}, this node is {}", ids(&cluster.voters), cluster.state))
+}
+
+/// A certificate of the control link: a member's lasts 30 days and is renewed after 20, so one
+/// that is nearly over was not.
+pub(super) fn link_certificate(certificate: &Certificate) -> Verdict {
+    const OVERDUE_DAYS: u64 = 7;
+    let days = certificate.ends_in_seconds / 86_400;
+    let advice = "it is renewed by itself while a quorum is reached: see what the log says, and \
+                  whether the clock is right";
+    match days {
+        _ if certificate.ends_in_seconds == 0 => Verdict::fail("has ended", advice),
+        0..OVERDUE_DAYS => Verdict::warn(format!("ends in {days} days"), advice),
+        _ => Verdict::ok(format!("valid for {days} days")),
+    }
 }
 
 /// One virtual router.

@@ -59,8 +59,12 @@ async fn node(node: &Node, report: &mut Report) -> Option<Status> {
     let judged = answer.as_ref().map_err(ToString::to_string);
     report.add("node", format!("ask {socket}"), judge::node(judged), took);
     let status = answer.ok()?;
-    if status.cluster.voters.len() > 1 {
+    if status.cluster.members.0.len() > 1 {
         report.add("cluster", "its own view".into(), judge::cluster(&status), Duration::ZERO);
+        for certificate in &status.cluster.certificates {
+            let verdict = judge::link_certificate(certificate);
+            report.add("control link", certificate.name.clone(), verdict, Duration::ZERO);
+        }
     }
     for router in &status.vrrp {
         let tried = format!("{} on {}", router.addresses.join(", "), router.interface);

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -112,6 +112,33 @@ impl Machine {
         let said = String::from_utf8(said).unwrap();
         self.is_clean(&said);
         (output.status.code().unwrap(), said)
+    }
+
+    /// Runs a subcommand with further arguments to its end: its exit code, what it printed, what it
+    /// complained about.
+    pub(crate) fn call_with(&self, subcommand: &str, more: &[&str]) -> (i32, String, String) {
+        let output = self.command(subcommand).args(more).output().unwrap();
+        let [said, complained] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        self.is_clean(&said);
+        self.is_clean(&complained);
+        (output.status.code().unwrap(), said, complained)
+    }
+
+    /// Its directory; `state` in it is the node's.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Waits for the end of a process that ends by itself; its exit code.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        let mut process = self.process.take().unwrap();
+        let ended = wait_until(LIMIT, || process.try_wait().map(|status| status.is_some())).await;
+        if !ended.unwrap() {
+            process.kill().unwrap();
+            panic!("it goes on:\n{}", self.log());
+        }
+        process.wait().unwrap().code()
     }
 
     /// Runs a command that asks the running node; its exit code, what it printed, what it

@@ -13,6 +13,7 @@ mod support;
 
 mod doctor;
 mod machine;
+mod membership;
 
 use std::time::Duration;
 

@@ -188,7 +188,6 @@ fn config(
         text,
         r#"
 [node]
-id = 1
 state_dir = "{dir}/state"
 admin_socket = "{dir}/admin.sock"
 [nextcloud]

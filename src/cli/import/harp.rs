@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::super::certs::write_new;
 use super::super::{USAGE, complain, refuse, say};
+use super::write_new;
 use crate::config::env::{self, Environment, Key, Translation};
 use crate::config::{self, Problems, from_env};
 

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::super::certs::write_new;
 use super::super::{USAGE, complain, say};
+use super::write_new;
 use crate::config::keepalived::{self, Imported};
 
 /// Longer than any file a person writes.

@@ -46,6 +46,31 @@ fn a_cluster_without_quorum_fails_and_a_silent_member_warns() {
 }
 
 #[test]
+fn a_member_that_never_came_and_a_certificate_nobody_renewed_warn() {
+    let mut well = status(true, true, &[]);
+    well.cluster.members.0.push(crate::admin::nodes::Node {
+        id: 4,
+        name: "d".into(),
+        role: ::cluster::Role::Node,
+        address: None,
+        part: Part::Joining,
+        this_node: false,
+        reachable: None,
+        lag: None,
+        since_seconds: 1,
+    });
+    expect(&cluster(&well), Outcome::Warn, "member 4 has joined and does not take part");
+    for (days, outcome, told) in [
+        (0, Outcome::Fail, "has ended"),
+        (3, Outcome::Warn, "ends in 3 days"),
+        (29, Outcome::Ok, "valid for 29 days"),
+    ] {
+        let certificate = Certificate { name: "cluster".into(), ends_in_seconds: days * 86_400 };
+        expect(&link_certificate(&certificate), outcome, told);
+    }
+}
+
+#[test]
 fn an_address_is_somewhere_or_the_interface_is_to_blame() {
     let router = |state: &str, adverts_in| Router {
         interface: "eth0".into(),

@@ -44,7 +44,7 @@ pub(super) async fn register(inner: Weak<Inner>, mut record: Tunnel) {
                 tracing::warn!(port, proxy, "too many tunnels: only this node knows of this one");
                 return;
             }
-            Some(Reply::Done) => return,
+            Some(_) => return,
             None => sleep(RETRY_AFTER).await,
         }
     }

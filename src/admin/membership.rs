@@ -1,0 +1,136 @@
+//! Where an admin's questions about the cluster itself are answered and orders are carried out:
+//! its members and who may join. A node and a witness have one each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cluster::clock::now;
+use cluster::record::{self, TokenId};
+use cluster::{AdminError, Handle};
+
+use super::nodes::{Node, Nodes, Part, Removal, Removed};
+use super::refusal::Refusal;
+use super::tokens::{Created, NewToken, Revocation, Revoked, Token, Tokens};
+
+/// Longest wait for the cluster to confirm an order; the asking command waits a little longer.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// The cluster as an admin may ask and change it.
+#[derive(Clone)]
+pub struct Membership {
+    cluster: Handle,
+    leaving: Arc<AtomicBool>,
+}
+
+impl Membership {
+    /// The cluster behind this handle.
+    pub fn new(cluster: Handle) -> Self {
+        Self { cluster, leaving: Arc::default() }
+    }
+
+    /// Whether an admin has told this node to leave, so that its end is no failure.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Every member, by number.
+    pub fn nodes(&self) -> Nodes {
+        let status = self.cluster.status();
+        let votes = status.voters.iter().map(|member| (member, true));
+        let learns = status.learners.iter().map(|member| (member, false));
+        let seen: HashMap<_, _> =
+            votes.chain(learns).map(|(member, votes)| (member.id, (member, votes))).collect();
+        let at = now();
+        let shown = self.cluster.members().into_iter().map(|member| {
+            let record::Member { id, role, since, .. } = *member;
+            let seen = seen.get(&id);
+            Node {
+                id,
+                name: member.name.clone(),
+                role,
+                address: member.address.map(|address| address.to_string()),
+                part: match seen {
+                    _ if status.leader == Some(id) => Part::Leader,
+                    Some((_, true)) => Part::Voter,
+                    Some((_, false)) => Part::Learner,
+                    None => Part::Joining,
+                },
+                this_node: id == status.node_id,
+                reachable: seen.and_then(|(seen, _)| seen.reachable),
+                lag: seen.and_then(|(seen, _)| seen.lag),
+                since_seconds: at.saturating_sub(since) / 1000,
+            }
+        });
+        Nodes(shown.collect())
+    }
+
+    /// The tokens that are still good.
+    pub fn tokens(&self) -> Tokens {
+        let at = now();
+        let is_good = |token: &Arc<record::Token>| token.expires_at > at && token.uses_left > 0;
+        let good = self.cluster.tokens().into_iter().filter(is_good);
+        let shown = good.map(|token| Token {
+            ends_in_seconds: token.expires_at.saturating_sub(at).div_ceil(1000),
+            id: token.id.to_string(),
+            role: token.role,
+            uses_left: token.uses_left,
+        });
+        Tokens(shown.collect())
+    }
+
+    pub(super) async fn create(&self, new: NewToken) -> Result<Created, Refusal> {
+        let NewToken { role, for_seconds, uses } = new;
+        let own = self.cluster.members().into_iter().find(|m| m.id == self.cluster.node_id());
+        if own.is_none_or(|own| own.address.is_none()) {
+            let text = "no machine could join: this node has no cluster.listen, or no address to \
+                        advertise; set it and restart the node";
+            return Err(Refusal::Wrong(text.to_owned()));
+        }
+        let made =
+            self.cluster.create_token(role, Duration::from_secs(for_seconds), uses, WITHIN).await?;
+        let id = made.id().to_string();
+        tracing::info!(token = id, for_seconds, uses, %role, "join token made");
+        Ok(Created { token: made.expose(), id, role, ends_in_seconds: for_seconds, uses })
+    }
+
+    pub(super) async fn revoke(&self, revocation: &Revocation) -> Result<Revoked, Refusal> {
+        let id: TokenId = revocation.id.parse().map_err(|error| {
+            Refusal::Wrong(format!("token: found {:?}, {error}", revocation.id))
+        })?;
+        let found = self.cluster.revoke_token(id, WITHIN).await?;
+        tracing::info!(token = revocation.id, found, "join token revoked");
+        Ok(Revoked { found })
+    }
+
+    pub(super) async fn remove(&self, removal: Removal) -> Result<Removed, Refusal> {
+        if removal.id == self.cluster.node_id() {
+            let text = "this is the node that was asked; `trigon leave` on it is the way out";
+            return Err(Refusal::Wrong(text.to_owned()));
+        }
+        let found = match self.cluster.remove_node(removal.id, WITHIN).await {
+            Ok(()) => true,
+            Err(AdminError::Refused(record::Refusal::NotAMember)) => false,
+            Err(error) => return Err(error.into()),
+        };
+        tracing::info!(node = removal.id, found, "member removed by an admin");
+        Ok(Removed { found })
+    }
+
+    pub(super) async fn leave(&self) -> Result<(), Refusal> {
+        if self.cluster.members().len() < 2 {
+            let text = "there is no other member; to end this cluster stop the node and move its \
+                        state directory away";
+            return Err(Refusal::Wrong(text.to_owned()));
+        }
+        self.leaving.store(true, Ordering::Relaxed);
+        let left = self.cluster.leave(WITHIN).await;
+        if matches!(left, Err(AdminError::Refused(_) | AdminError::NoHeir(_))) {
+            self.leaving.store(false, Ordering::Relaxed);
+        }
+        left?;
+        tracing::info!("this node leaves the cluster, by order of an admin");
+        Ok(())
+    }
+}
