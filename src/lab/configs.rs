@@ -1,5 +1,5 @@
 //! Who is who in the lab, and the files its programs read: node configurations, the shared key,
-//! cluster certificates, frpc's configuration. Everything lies below one private directory.
+//! frpc's configuration. Everything lies below one private directory.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -7,8 +7,6 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use cluster::identity::Authority;
 
 use super::Error;
 use super::namespaces::INTERFACE;
@@ -28,13 +26,14 @@ pub(super) const FRP_PORT: u16 = 8782;
 /// The ExApp's id, the name of its proxy, and its remote port.
 pub(super) const APP_ID: &str = "labapp";
 pub(super) const APP_PORT: u16 = 23_000;
-const CLUSTER: &str = "lab";
-const CLUSTER_PORT: u16 = 7443;
+/// Name of the cluster.
+pub(super) const CLUSTER: &str = "lab";
+/// Where its members meet.
+pub(super) const CLUSTER_PORT: u16 = 7443;
 
 /// One trigon of the lab.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Member {
-    pub(super) id: u64,
     pub(super) name: &'static str,
     pub(super) address: Ipv4Addr,
     /// `None` for the witness, which speaks no VRRP.
@@ -43,17 +42,17 @@ pub(super) struct Member {
 
 /// Node a, preferred for the address.
 pub(super) const A: Member =
-    Member { id: 1, name: "a", address: Ipv4Addr::new(10, 77, 0, 11), priority: Some(254) };
+    Member { name: "a", address: Ipv4Addr::new(10, 77, 0, 11), priority: Some(254) };
 /// Node b.
 pub(super) const B: Member =
-    Member { id: 2, name: "b", address: Ipv4Addr::new(10, 77, 0, 12), priority: Some(253) };
+    Member { name: "b", address: Ipv4Addr::new(10, 77, 0, 12), priority: Some(253) };
 /// The voter without an address.
 pub(super) const WITNESS: Member =
-    Member { id: 3, name: "witness", address: Ipv4Addr::new(10, 77, 0, 13), priority: None };
-const MEMBERS: [Member; 3] = [A, B, WITNESS];
+    Member { name: "witness", address: Ipv4Addr::new(10, 77, 0, 13), priority: None };
 
 impl Member {
-    fn role(self) -> &'static str {
+    /// What it is for, as `trigon` spells it.
+    pub(super) fn role(self) -> &'static str {
         if self.priority.is_some() { "node" } else { "witness" }
     }
 }
@@ -62,21 +61,14 @@ impl Member {
 pub(super) struct Files {
     root: PathBuf,
     key: String,
-    authority: Authority,
     advert_every: Duration,
     preempt: bool,
 }
 
 impl Files {
-    /// Makes the key and the cluster's authority; `root` is an empty private directory.
+    /// Makes the shared key; `root` is an empty private directory.
     pub(super) fn new(root: &Path, advert_every: Duration, preempt: bool) -> Result<Self, Error> {
-        let files = Self {
-            root: root.to_owned(),
-            key: random_key(),
-            authority: Authority::generate(CLUSTER)?,
-            advert_every,
-            preempt,
-        };
+        let files = Self { root: root.to_owned(), key: random_key(), advert_every, preempt };
         files.write(&files.key_file(), &files.key)?;
         Ok(files)
     }
@@ -115,10 +107,6 @@ impl Files {
     /// Writes everything a member starts with and returns the path of its configuration.
     pub(super) fn write_member(&self, member: Member) -> Result<PathBuf, Error> {
         let directory = self.make_directory(member.name)?;
-        let (certificate, key) = self.authority.issue(member.id)?;
-        self.write(&directory.join("ca.crt"), self.authority.certificate_pem())?;
-        self.write(&directory.join("node.crt"), &certificate)?;
-        self.write(&directory.join("node.key"), &key)?;
         let config = directory.join("trigon.toml");
         self.write(&config, &self.member_config(member, &directory))?;
         Ok(config)
@@ -139,7 +127,6 @@ impl Files {
     fn member_config(&self, member: Member, directory: &Path) -> String {
         let mut text = format!(
             r#"[node]
-id = {id}
 name = "{name}"
 role = "{role}"
 state_dir = {state}
@@ -150,35 +137,14 @@ level = "info"
 format = "text"
 
 [cluster]
-name = "{CLUSTER}"
 listen = "{address}:{CLUSTER_PORT}"
-ca = {ca}
-certificate = {certificate}
-key = {key}
 "#,
-            id = member.id,
             name = member.name,
             role = member.role(),
             address = member.address,
             state = quoted(&directory.join("state")),
             admin = quoted(&directory.join("admin.sock")),
-            ca = quoted(&directory.join("ca.crt")),
-            certificate = quoted(&directory.join("node.crt")),
-            key = quoted(&directory.join("node.key")),
         );
-        for other in MEMBERS {
-            text += &format!(
-                r#"
-[[cluster.members]]
-id = {}
-address = "{}:{CLUSTER_PORT}"
-role = "{}"
-"#,
-                other.id,
-                other.address,
-                other.role()
-            );
-        }
         if let Some(priority) = member.priority {
             text += &format!(
                 r#"
@@ -298,7 +264,7 @@ mod tests {
         sections.sort();
         assert_eq!(sections, ["cluster", "exapps", "frp", "log", "nextcloud", "node", "vrrp"]);
         assert_eq!(node["vrrp"][0]["advert_interval"].as_str(), Some("30ms"));
-        assert_eq!(node["cluster"]["members"].as_array().unwrap().len(), 3);
+        assert_eq!(node["cluster"]["listen"].as_str(), Some("10.77.0.11:7443"));
         let witness = table(&files.write_member(WITNESS).unwrap());
         let mut sections: Vec<&String> = witness.keys().collect();
         sections.sort();
@@ -311,7 +277,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let files = files(root.path());
         let config = files.write_member(B).unwrap();
-        for path in [config, root.path().join("b/node.key"), files.key_file()] {
+        for path in [config, files.key_file()] {
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{}", path.display());
         }

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 /// Everything that ends `trigon lab` before its report.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The user asked for something that is planned but not there.
-    #[error("{option}: not built yet; {instead}")]
-    NotBuilt {
+    /// The user asked for two things that exclude each other.
+    #[error("{option}: {instead}")]
+    Excluded {
         /// As written on the command line.
         option: String,
-        /// What to use meanwhile.
+        /// Why not, and what to do.
         instead: &'static str,
     },
     /// Namespaces need root.
@@ -57,9 +57,16 @@ pub enum Error {
         /// What it did instead of telling its version.
         reason: String,
     },
-    /// The cluster's certificates could not be made.
-    #[error("cluster certificates could not be made: {0}")]
-    Certificates(#[from] cluster::identity::AuthorityError),
+    /// A command an admin would type did not do what it should.
+    #[error("{who}: `trigon {command}`: {said}")]
+    Refused {
+        /// The machine it ran on.
+        who: String,
+        /// What was typed, without secrets.
+        command: String,
+        /// What it said.
+        said: String,
+    },
     /// The lab never reached the state a round starts from.
     #[error("{waited_for}: not reached within {seconds} s{logs}")]
     NotHealthy {
@@ -89,7 +96,7 @@ impl Error {
     /// The exit code of the program: 2 for a wrong request, 130 for an interrupt, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotBuilt { .. } | Self::Frpc { .. } => 2,
+            Self::Excluded { .. } | Self::Frpc { .. } => 2,
             Self::Interrupted(_) => 130,
             _ => 1,
         }

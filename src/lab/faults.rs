@@ -1,4 +1,4 @@
-//! What is done to the Active, and how it is made whole again.
+//! What is done to the Active, the network or the witness, and how it is made whole again.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -12,10 +12,11 @@ use super::{Error, Fault};
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// Injects the fault when `moment` comes and returns when it struck. [`super::Options`] has
-/// refused those that are not built.
+/// refused the loss of a witness that is not there.
 pub(super) async fn strike(
     fault: Fault,
     nodes: &mut [Node; 2],
+    witness: Option<&mut Node>,
     struck: NodeIndex,
     moment: impl Future<Output = ()>,
 ) -> Result<Instant, Error> {
@@ -51,7 +52,15 @@ pub(super) async fn strike(
             deafen(nodes, true)?;
             Ok(Instant::now())
         }
-        Fault::None | Fault::WitnessLoss => Ok(Instant::now()),
+        Fault::WitnessLoss => {
+            let Some(witness) = witness else { return Ok(Instant::now()) };
+            let processes = witness.processes()?;
+            moment.await;
+            let at = Instant::now();
+            witness.cut_power(processes)?;
+            Ok(at)
+        }
+        Fault::None => Ok(Instant::now()),
     }
 }
 
@@ -77,6 +86,7 @@ fn deafen(nodes: &[Node; 2], deaf: bool) -> Result<(), Error> {
 pub(super) async fn repair(
     fault: Fault,
     struck: &mut Node,
+    witness: Option<&mut Node>,
     console: &Console,
 ) -> Result<(), Error> {
     match fault {
@@ -89,6 +99,7 @@ pub(super) async fn repair(
             }
             struck.start()
         }
-        Fault::None | Fault::Isolate | Fault::SegmentCut | Fault::WitnessLoss => Ok(()),
+        Fault::WitnessLoss => witness.map_or(Ok(()), Node::restore_power),
+        Fault::None | Fault::Isolate | Fault::SegmentCut => Ok(()),
     }
 }

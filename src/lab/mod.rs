@@ -1,10 +1,11 @@
-//! `trigon lab`: a whole pair with a witness on one machine, a real fault, and what it cost.
+//! `trigon lab`: a whole pair, with a witness or without, on one machine, a real fault, and what it
+//! cost.
 //!
 //! As root the lab makes network namespaces joined by a bridge, runs real `trigon run` processes
 //! in them, puts an ExApp behind a tunnel, drives load at the virtual IP, injects a fault and
 //! measures the outage from outside. `docs/reference/lab.md` defines every figure.
 //!
-//! Start reading at [`run()`]; `topology` builds the place, `rounds` is the experiment, `moment`
+//! Start reading at [`run()`]; `topology` builds the place, `formation` the cluster, `rounds` is the experiment, `moment`
 //! chooses when a fault strikes, `trials` follows a broken network to its end, `soak` is the
 //! experiment without a fault, `trace` and [`report`] are the arithmetic (sans-io). [`namespaces`],
 //! [`nextcloud`], [`exapp`], [`journal`] and [`probe`] know nothing of the lab and serve the
@@ -15,6 +16,7 @@ mod console;
 mod error;
 pub mod exapp;
 mod faults;
+mod formation;
 pub mod journal;
 mod load;
 pub mod moment;

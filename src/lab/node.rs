@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::AsyncWriteExt;
 
 use super::Error;
 use super::namespaces::{Host, wait_until};
@@ -16,10 +17,13 @@ use crate::admin;
 /// What a node logs when a virtual router has changed its state.
 const CHANGED: &str = "virtual router changed its state";
 
+/// How long a command an admin types may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+
 /// Lines of a log shown when something went wrong.
 const TAIL: usize = 12;
 
-/// A node or the witness.
+/// A node or a witness.
 pub(super) struct Node {
     host: Host,
     directory: PathBuf,
@@ -61,6 +65,50 @@ impl Node {
             start_logged(command, &self.log()).map_err(|reason| self.failed("started", reason))?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Runs `trigon COMMAND --config ... ARGUMENTS` on this machine to its end, as an admin would
+    /// before it runs; what it printed.
+    pub(super) async fn call(
+        &self,
+        command: &str,
+        arguments: &[&str],
+        input: Option<&str>,
+    ) -> Result<String, Error> {
+        let config = self.config.display().to_string();
+        let words = [&[command, "--config", &config], arguments].concat();
+        self.type_in(&words, input).await
+    }
+
+    /// Runs a command that asks the running process.
+    pub(super) async fn ask(&self, command: &[&str]) -> Result<String, Error> {
+        let socket = self.directory.join("admin.sock").display().to_string();
+        self.type_in(&[command, &["--socket", &socket]].concat(), None).await
+    }
+
+    async fn type_in(&self, words: &[&str], input: Option<&str>) -> Result<String, Error> {
+        let failed = |reason| Error::Process {
+            program: format!("trigon {} on {}", words.join(" "), self.host.name()),
+            what: "run",
+            reason,
+        };
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut command = tokio::process::Command::from(self.host.command(program));
+        command.args(words).kill_on_drop(true).stdin(Stdio::piped());
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that does not want to read has said why.
+            let _ = stdin.write_all(input.unwrap_or_default().as_bytes()).await;
+        }
+        let output = tokio::time::timeout(COMMAND_LIMIT, child.wait_with_output()).await;
+        let output = output.map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?;
+        let output = output.map_err(failed)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(Error::Refused { who: self.host.name().to_owned(), command: words.join(" "), said })
     }
 
     /// Fails if the process has ended although nobody told it to.

@@ -86,8 +86,12 @@ async fn run_one(
     })?;
     let sockets = load.sockets_open();
     let moment = adverts.moment(lab.nodes[struck].host().address(), place);
-    let at = faults::strike(fault, &mut lab.nodes, struck, moment).await?;
-    console.progress(&format!("fault {fault} on node {}", lab.nodes[struck].host().name()));
+    let at = faults::strike(fault, &mut lab.nodes, lab.witness.as_mut(), struck, moment).await?;
+    let on = match fault {
+        Fault::WitnessLoss => "the witness".to_owned(),
+        _ => format!("node {}", lab.nodes[struck].host().name()),
+    };
+    console.progress(&format!("fault {fault} on {on}"));
     let scene = Scene { probe: &probe, load: &load, fault, at, struck };
     let Seen { recovered, moved, sightings } = scene.watch(lab, console).await?;
     let findings = trials::run(fault, lab, (struck, at), sightings, console).await?;
@@ -122,7 +126,7 @@ async fn run_one(
         "round done: VIP outage {} ms, tunnel outage {} ms, {} requests, {} failed, {} lost",
         round.vip_outage_ms, round.tunnel_outage_ms, round.requests, round.failed, round.lost
     ));
-    faults::repair(fault, &mut lab.nodes[struck], console).await?;
+    faults::repair(fault, &mut lab.nodes[struck], lab.witness.as_mut(), console).await?;
     Ok(round)
 }
 

@@ -20,8 +20,9 @@ use super::namespaces::{Entered, Host, Lan, left_behind, wait_until};
 use super::nextcloud::{App, Directory, Nextcloud, Route, User};
 use super::node::Node;
 use super::tunnel::{Choice, TunnelClient};
-use super::{Error, Options, exapp};
-use crate::admin::Status;
+use super::{Error, Options, exapp, formation};
+use crate::admin::nodes::Part;
+use crate::admin::{self, Status};
 use crate::net::listen;
 use crate::secret::Secret;
 
@@ -45,7 +46,8 @@ pub(super) struct Lab {
     app_answers: AnswerWatch,
     tunnel: TunnelClient,
     pub(super) nodes: [Node; 2],
-    witness: Node,
+    /// None in a pair.
+    pub(super) witness: Option<Node>,
     pub(super) client: Host,
     /// Whether node a takes the address back whenever it can.
     preempts: bool,
@@ -63,7 +65,10 @@ impl Lab {
         tunnel: &Choice,
         console: &Console,
     ) -> Result<Self, Error> {
-        console.progress("building the network: switch, client, a, b, witness, app, nextcloud");
+        let witness = if options.pair { "" } else { "witness, " };
+        console.progress(&format!(
+            "building the network: switch, client, a, b, {witness}app, nextcloud"
+        ));
         // First the network: it ends what a hard killed lab left running on its files.
         let lan = Lan::new(PREFIX).map_err(Error::network("the switch"))?;
         let directory = private_directory()?;
@@ -86,22 +91,27 @@ impl Lab {
         let node = |member: Member| {
             let config = files.write_member(member)?;
             let host = host(member.name, member.address)?;
-            let mut node = Node::new(host, files.directory(member.name), config);
-            node.start()?;
-            Ok::<_, Error>(node)
+            Ok::<_, Error>(Node::new(host, files.directory(member.name), config))
         };
-        let mut witness = node(WITNESS)?;
         let mut nodes = [node(A)?, node(B)?];
-        console.progress("started nodes a, b and the witness; waiting for the FRP certificates");
+        let mut witness = (!options.pair).then(|| node(WITNESS)).transpose()?;
+        console.progress("founding the cluster on node a; the others join");
+        let [first, second] = &mut nodes;
+        formation::begin(first).await?;
+        formation::take_in(first, second, B).await?;
+        if let Some(witness) = &mut witness {
+            formation::take_in(first, witness, WITNESS).await?;
+        }
+        console.progress("all members have joined; waiting for the FRP certificates");
         let certificates = files.frp_certificates(A);
         let exported = wait_until(SETTLE_LIMIT, || {
-            nodes.iter_mut().chain([&mut witness]).try_for_each(Node::check_alive)?;
+            nodes.iter_mut().chain(&mut witness).try_for_each(Node::check_alive)?;
             let names = ["ca.crt", "client.crt", "client.key"];
             Ok::<_, Error>(names.iter().all(|name| certificates.join(name).exists()))
         })
         .await?;
         if !exported {
-            let all = nodes.iter().chain([&witness]);
+            let all = nodes.iter().chain(&witness);
             return Err(Error::NotHealthy {
                 waited_for: "FRP certificates exported by node a".into(),
                 seconds: SETTLE_LIMIT.as_secs(),
@@ -168,7 +178,7 @@ impl Lab {
             self.check_alive()?;
             let Some(missing) = self.missing().await? else { break };
             if Instant::now() >= end {
-                let nodes = self.nodes.iter().chain([&self.witness]);
+                let nodes = self.nodes.iter().chain(&self.witness);
                 let logs: String = nodes.map(Node::log_tail).collect();
                 return Err(Error::NotHealthy {
                     waited_for: missing,
@@ -193,7 +203,7 @@ impl Lab {
 
     /// Fails if anything that should run has ended.
     pub(super) fn check_alive(&mut self) -> Result<(), Error> {
-        self.nodes.iter_mut().chain([&mut self.witness]).try_for_each(Node::check_alive)?;
+        self.nodes.iter_mut().chain(&mut self.witness).try_for_each(Node::check_alive)?;
         self.tunnel.check_alive()
     }
 
@@ -206,7 +216,8 @@ impl Lab {
             let Some(status) = node.status().await else {
                 return Ok(Some(format!("node {name} answering on its admin socket")));
             };
-            if let Some(reason) = shortcoming(&status, state) {
+            let members = 2 + usize::from(self.witness.is_some());
+            if let Some(reason) = shortcoming(&status, state, members) {
                 return Ok(Some(format!("node {name} {reason}")));
             }
         }
@@ -227,7 +238,7 @@ impl Lab {
              as a user  ip netns exec {client} curl -b '{cookie}' http://{address}{base}/user/headers\n\
              events     ip netns exec {client} curl -N http://{address}{base}/public/events\n"
         );
-        for node in self.nodes.iter().chain([&self.witness]) {
+        for node in self.nodes.iter().chain(&self.witness) {
             let (name, directory) = (node.host().name(), node.directory().display());
             text += &format!(
                 "{name:<10} ip netns exec {} bash; log {directory}/log; trigon status --socket {directory}/admin.sock\n",
@@ -241,12 +252,19 @@ impl Lab {
     }
 }
 
-fn shortcoming(status: &Status, state: &str) -> Option<String> {
+fn shortcoming(status: &Status, state: &str, members: usize) -> Option<String> {
     if !status.ready {
         return Some(format!("ready (it waits for {})", status.waiting_for.join(", ")));
     }
     if !status.cluster.quorum {
         return Some("in a cluster with a quorum".into());
+    }
+    // A pair has one voter, and a learner that knows everything.
+    let voters = if members == 2 { 1 } else { members };
+    let takes_part = |member: &&admin::nodes::Node| member.part != Part::Joining;
+    let taking_part = status.cluster.members.0.iter().filter(takes_part).count();
+    if taking_part < members || status.cluster.voters.len() != voters {
+        return Some(format!("in a cluster of {members} members"));
     }
     let right = status.vrrp.iter().all(|router| router.state == state);
     (!right).then(|| format!("in VRRP state {state}"))

@@ -1,5 +1,5 @@
-//! What has to hold beyond "service came back" when the network breaks rather than a node: the
-//! fault is left in place until its consequence was seen, then healed, and then watched.
+//! What has to hold beyond "service came back" when the network or the witness breaks rather than
+//! a node: the fault is left in place until its consequence was seen, then healed, and then watched.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -66,9 +66,8 @@ pub(super) async fn run(
     match fault {
         Fault::SegmentCut => trial.segment_cut(seen, console).await,
         Fault::Isolate => trial.isolate(console).await,
-        Fault::None | Fault::Kill | Fault::Crash | Fault::Drain | Fault::WitnessLoss => {
-            Ok(Findings::default())
-        }
+        Fault::WitnessLoss => trial.witness_loss(seen, console).await,
+        Fault::None | Fault::Kill | Fault::Crash | Fault::Drain => Ok(Findings::default()),
     }
 }
 
@@ -120,6 +119,49 @@ impl Trial<'_> {
             ("no_flap", one && settled),
         ]);
         Ok(Findings { checks, released_ms })
+    }
+
+    /// The nodes notice and go on: nothing moves, and changes can still be made.
+    async fn witness_loss(
+        &self,
+        mut seen: Sightings,
+        console: &Console,
+    ) -> Result<Findings, Error> {
+        let noticed = async || self.is_silent(super::configs::WITNESS.name).await;
+        let noticed = self.until(&mut seen, self.struck, noticed).await?;
+        console.progress("the nodes have noticed; watching whether anything moves");
+        self.watch(&mut seen, self.struck).await?;
+        let quorum = async || self.has_quorum().await;
+        let quorum = self.until(&mut seen, self.struck, quorum).await?;
+        let settled = self.states(self.struck).await;
+        let stayed = seen.both == 0 && seen.nobody == 0 && seen.other == 0;
+        let checks = BTreeMap::from([
+            ("loss_noticed", noticed),
+            ("no_flap", stayed && settled),
+            ("quorum_kept", quorum),
+        ]);
+        Ok(Findings { checks, released_ms: None })
+    }
+
+    /// Whether the leader, which is one of the nodes, says that this member does not answer.
+    async fn is_silent(&self, name: &str) -> bool {
+        for node in &self.lab.nodes {
+            let Some(status) = node.status().await else { continue };
+            let mut members = status.cluster.members.0.iter();
+            if members.any(|member| member.name == name && member.reachable == Some(false)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn has_quorum(&self) -> bool {
+        for node in &self.lab.nodes {
+            if !node.status().await.is_some_and(|status| status.cluster.quorum) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Looks about until the condition holds or the limit has passed.

@@ -104,8 +104,23 @@ fn an_isolated_active_lets_go_before_the_network_heals_and_stays_backup() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused() {
-    for arguments in [&["--pair"][..], &["--fault", "witness-loss"], &["--fault", "earthquake"]] {
+fn a_lost_witness_moves_nothing_and_costs_no_quorum() {
+    let report = report(&["--fault", "witness-loss", "--json"]);
+    service_came_back(&report, "witness-loss", "built-in");
+    all_held(&report, &["loss_noticed", "quorum_kept", "no_flap"]);
+}
+
+#[test]
+fn a_pair_without_a_witness_moves_its_address_as_well() {
+    for fault in ["kill", "drain"] {
+        let report = report(&["--pair", "--fault", fault, "--json"]);
+        service_came_back(&report, fault, "built-in");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    for arguments in [&["--pair", "--fault", "witness-loss"][..], &["--fault", "earthquake"]] {
         let output = lab(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
