@@ -2,13 +2,14 @@
 //! scheduling, locked memory, version 3.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use cluster::identity::Authority;
+use cluster::{Admission, Founding, Role};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use trigon::lab::namespaces::{Host, INTERFACE};
@@ -47,16 +48,11 @@ impl Contender {
                 }
             }
             Kind::Trigon => {
-                let authority = Authority::generate(CLUSTER)?;
                 fs::write(path.join("shared.key"), "of the bench")?;
-                fs::write(path.join("ca.crt"), authority.certificate_pem())?;
-                for ((host, priority), id) in hosts.into_iter().zip(1..) {
-                    let (certificate, key) = authority.issue(id)?;
-                    let name = host.name();
-                    fs::write(path.join(format!("{name}.crt")), certificate)?;
-                    fs::write(path.join(format!("{name}.key")), key)?;
-                    let text = trigon(path, place, (host, id), interval, priority);
-                    fs::write(path.join(format!("{name}.conf")), text)?;
+                prepare(path, place)?;
+                for (host, priority) in hosts {
+                    let text = trigon(path, host, interval, priority);
+                    fs::write(path.join(format!("{}.conf", host.name())), text)?;
                 }
             }
         }
@@ -165,34 +161,34 @@ fn keepalived(interval: Duration, priority: u8) -> String {
     )
 }
 
-fn trigon(
-    directory: &Path,
-    place: &Place,
-    (host, id): (&Host, u64),
-    interval: Duration,
-    priority: Option<u8>,
-) -> String {
+/// Makes the three state directories members of one cluster.
+fn prepare(directory: &Path, place: &Place) -> anyhow::Result<()> {
+    let state = |host: &Host| directory.join(format!("{}.state", host.name()));
+    let at = |host: &Host| SocketAddr::from((host.address(), CLUSTER_PORT));
+    let founding = Founding {
+        cluster_name: CLUSTER.into(),
+        node_name: place.a.name().into(),
+        advertise: Some(at(&place.a)),
+    };
+    cluster::found(&state(&place.a), &founding)?;
+    for (host, role) in [(&place.b, Role::Node), (&place.witness, Role::Witness)] {
+        let admission = Admission { node_name: host.name().into(), role, advertise: at(host) };
+        cluster::admit(&state(&place.a), &state(host), &admission)?;
+    }
+    Ok(())
+}
+
+fn trigon(directory: &Path, host: &Host, interval: Duration, priority: Option<u8>) -> String {
     let name = host.name();
     let file = |name: String| -> PathBuf { directory.join(name) };
     let role = if priority.is_some() { "node" } else { "witness" };
     let mut text = format!(
-        "[node]\nid = {id}\nname = '{name}'\nrole = '{role}'\nstate_dir = '{}'\nadmin_socket = \
-         '{}'\n[cluster]\nname = '{CLUSTER}'\nlisten = '{}:{CLUSTER_PORT}'\nca = '{}'\ncertificate \
-         = '{}'\nkey = '{}'\n",
+        "[node]\nname = '{name}'\nrole = '{role}'\nstate_dir = '{}'\nadmin_socket = '{}'\n\
+         [cluster]\nlisten = '{}:{CLUSTER_PORT}'\n",
         file(format!("{name}.state")).display(),
         file(format!("{name}.sock")).display(),
         host.address(),
-        file("ca.crt".into()).display(),
-        file(format!("{name}.crt")).display(),
-        file(format!("{name}.key")).display(),
     );
-    for (member, id) in [&place.a, &place.b, &place.witness].into_iter().zip(1..) {
-        let role = if id == 3 { "witness" } else { "node" };
-        text += &format!(
-            "[[cluster.members]]\nid = {id}\naddress = '{}:{CLUSTER_PORT}'\nrole = '{role}'\n",
-            member.address()
-        );
-    }
     if let Some(priority) = priority {
         text += &format!(
             "[nextcloud]\nurl = 'http://127.0.0.1:9'\n[exapps]\nlisten = '0.0.0.0:8780'\n\

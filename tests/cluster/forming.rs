@@ -1,42 +1,35 @@
 //! How the members of a test's cluster come to be one: the only file that knows.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+
+use cluster::identity::link_files;
+use cluster::{Passport, Role};
+use trigon::admin::client;
+use trigon::admin::tokens::NewToken;
 
 use crate::machine::Machine;
 
 const CLUSTER_PORT: u16 = 7443;
 
-/// Writes what every member needs, starts all of them, and returns: they find each other.
-pub(crate) async fn form(directory: &Path, members: &mut [&mut Machine]) {
-    let certificates = directory.join("certificates");
-    let numbers: Vec<_> = members.iter().map(|member| member.number().to_string()).collect();
-    let made = Command::new(env!("CARGO_BIN_EXE_trigon"))
-        .args(["certs", "--nodes", &numbers.join(","), "--out"])
-        .arg(&certificates)
-        .stdout(Stdio::null())
-        .status();
-    assert!(made.unwrap().success());
-    let mut list = String::new();
+/// Makes one cluster of the machines as an admin does, by the commands of `trigon`: the first one
+/// founds it, the others join. All of them run when it returns.
+pub(crate) async fn form(members: &mut [&mut Machine]) {
     for member in &*members {
-        list += &format!(
-            "[[cluster.members]]\nid = {}\naddress = \"{}\"\nrole = \"{}\"\n",
-            member.number(),
-            control(member.address()),
-            member.role(),
-        );
+        let role = format!("role = \"{}\"", member.role());
+        let listen = control(member.address());
+        member.configure(&role, &format!("[cluster]\nlisten = \"{listen}\""));
     }
-    for member in members {
-        let (number, files) = (member.number(), certificates.display());
-        let node = format!("id = {number}\nrole = \"{}\"\n", member.role());
-        let cluster = format!(
-            "[cluster]\nlisten = \"{}\"\nca = \"{files}/ca.crt\"\n\
-             certificate = \"{files}/node-{number}.crt\"\nkey = \"{files}/node-{number}.key\"\n\
-             {list}",
-            control(member.address()),
-        );
-        member.configure(&node, &cluster);
+    let [first, others @ ..] = members else { panic!("a cluster has a member") };
+    first.call(&["init", "--name", "rows"], "");
+    first.start();
+    first.until("a cluster of one", |status| status.cluster.quorum).await;
+    let peer = control(first.address()).to_string();
+    for member in others {
+        let role = if member.role() == "node" { Role::Node } else { Role::Witness };
+        let new = NewToken { role, for_seconds: 600, uses: 1 };
+        let made = client::create_token(&first.dir().join("admin.sock"), &new).await.unwrap();
+        member.call(&["join", "-", "--peer", &peer], &made.token);
         member.start();
     }
 }
@@ -55,14 +48,15 @@ pub(crate) struct Papers {
     pub(crate) server_name: String,
 }
 
-/// Those of `member`.
+/// Those of `member`, which lies on the disk the test sees.
 pub(crate) fn papers(member: &Machine, to: &Machine) -> Papers {
-    let files = member.dir().parent().unwrap().join("certificates");
-    let number = member.number();
+    let state = member.dir().join("state");
+    let cluster = Passport::load(&state).unwrap().unwrap().group.cluster;
+    let files = link_files(&state);
     Papers {
-        authority: files.join("ca.crt"),
-        certificate: files.join(format!("node-{number}.crt")),
-        key: files.join(format!("node-{number}.key")),
-        server_name: format!("node-{}.trigon.trigon.internal", to.number()),
+        authority: files.ca,
+        certificate: files.certificate,
+        key: files.key,
+        server_name: format!("node-{}.{cluster}.trigon.internal", to.number()),
     }
 }

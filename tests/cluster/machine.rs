@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -79,6 +80,19 @@ impl Machine {
             self.host.name(),
         );
         fs::write(self.dir.join("trigon.toml"), text).unwrap();
+    }
+
+    /// Runs `trigon COMMAND --config ... ARGUMENTS` to its end before the node is started.
+    pub(crate) fn call(&self, command: &[&str], input: &str) {
+        let [name, arguments @ ..] = command else { panic!("no command") };
+        let mut command = self.disk.command(&self.host, &self.dir);
+        command.args([name, "--config"]).arg(self.dir.join("trigon.toml")).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = process.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {told}");
     }
 
     /// Starts the process (again).

@@ -100,7 +100,7 @@ impl Place {
             .then(|| Machine::new(host("w", 13), 3, dir.path().join("w"), Disk::Shared, None));
         let mut members = vec![&mut a, &mut b];
         members.extend(&mut witness);
-        forming::form(dir.path(), &mut members).await;
+        forming::form(&mut members).await;
         for node in [&a, &b] {
             node.until("ready", |status| status.ready && status.cluster.quorum).await;
         }

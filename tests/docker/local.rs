@@ -33,7 +33,7 @@ impl Site {
         let nextcloud = start_nextcloud(ADDRESS).await;
         let socket = engine.socket();
         let docker = format!("[docker]\nsocket = \"{}\"", socket.display());
-        let text = |dir: &Path| node_sections(dir, ADDRESS, &docker).replace("ID", "1");
+        let text = |dir: &Path| node_sections(dir, ADDRESS, &docker);
         let trigon = Trigon::start(host, text);
         trigon.ready().await;
         Self { trigon, engine, nextcloud }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -49,7 +49,15 @@ pub(crate) struct Trigon {
 impl Trigon {
     /// Starts it with the configuration `text` makes for its directory.
     pub(crate) fn start(host: &Arc<Host>, text: impl FnOnce(&Path) -> String) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(host, tempfile::tempdir().unwrap(), text)
+    }
+
+    /// The same in a directory in which something lies already.
+    pub(crate) fn start_in(
+        host: &Arc<Host>,
+        dir: TempDir,
+        text: impl FnOnce(&Path) -> String,
+    ) -> Self {
         fs::write(dir.path().join("shared.key"), KEY).unwrap();
         fs::write(dir.path().join("trigon.toml"), text(dir.path())).unwrap();
         let log = File::options().create(true).append(true).open(log_of(&dir)).unwrap();
@@ -123,7 +131,7 @@ fn log_of(dir: &TempDir) -> PathBuf {
 pub(crate) fn node_sections(dir: &Path, nextcloud: Ipv4Addr, docker: &str) -> String {
     let dir = dir.display();
     format!(
-        "[node]\nid = ID\nstate_dir = \"{dir}/state\"\nadmin_socket = \"{dir}/admin.sock\"\n\
+        "[node]\nstate_dir = \"{dir}/state\"\nadmin_socket = \"{dir}/admin.sock\"\n\
          [nextcloud]\nurl = \"http://{nextcloud}:{NEXTCLOUD_PORT}\"\n\
          [exapps]\nlisten = \"0.0.0.0:{HTTP_PORT}\"\nshared_key_file = \"{dir}/shared.key\"\n\
          [frp]\nlisten = \"0.0.0.0:{FRP_PORT}\"\n\
@@ -219,17 +227,4 @@ impl Drop for EngineTunnel {
             eprintln!("--- the log of the engine's frpc:\n{}", self.log());
         }
     }
-}
-
-/// Makes the cluster's certificates for the members 1, 2 and 3.
-pub(crate) fn cluster_certificates() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let made = Command::new(env!("CARGO_BIN_EXE_trigon"))
-        .args(["certs", "--nodes", "1,2,3", "--out"])
-        .arg(dir.path().join("certs"))
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(made.success());
-    dir
 }

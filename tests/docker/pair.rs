@@ -1,20 +1,19 @@
 //! Two nodes and a witness on machines of their own, and a remote engine that finds them by the
 //! virtual address.
 
-use std::fmt::Write;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use cluster::{Admission, Founding, Role};
 use tempfile::TempDir;
 use trigon::lab::namespaces::{INTERFACE, Lan};
 use trigon::lab::nextcloud::Nextcloud;
 
 use crate::life::Stage;
 use crate::machine::{
-    EngineTunnel, FRP_PORT, HTTP_PORT, KEY, Trigon, cluster_certificates, node_sections,
-    start_nextcloud,
+    EngineTunnel, FRP_PORT, HTTP_PORT, KEY, Trigon, node_sections, start_nextcloud,
 };
 use crate::support::appapi::{AppApi, DIALECTS, Daemon};
 use crate::support::engine::Engine;
@@ -35,7 +34,6 @@ pub(crate) struct Pair {
     pub(crate) tunnel: EngineTunnel,
     pub(crate) engine: Engine,
     pub(crate) nextcloud: Nextcloud,
-    _certificates: TempDir,
 }
 
 impl Pair {
@@ -45,12 +43,12 @@ impl Pair {
         let far = host("far", FAR);
         let engine = Engine::start(&far).await;
         let nextcloud = start_nextcloud(CLOUD).await;
-        let certificates = cluster_certificates();
-        let start = |index: usize, name: &str| {
-            let text = |dir: &Path| config(index, dir, certificates.path());
-            Trigon::start(&host(name, MEMBERS[index]), text)
+        let dirs = prepared();
+        let start = |index: usize, (name, dir)| {
+            Trigon::start_in(&host(name, MEMBERS[index]), dir, |dir| config(index, dir))
         };
-        let members = [start(0, "a"), start(1, "b"), start(2, "witness")];
+        let [a, b, witness] = dirs;
+        let members = [start(0, ("a", a)), start(1, ("b", b)), start(2, ("witness", witness))];
         for member in &members {
             member.ready().await;
         }
@@ -61,7 +59,7 @@ impl Pair {
         let to = SocketAddr::from((VIP, FRP_PORT));
         let files = members[0].certificates();
         let tunnel = EngineTunnel::start(&far, &engine, to, ENGINE_PORT, &files);
-        let pair = Self { members, tunnel, engine, nextcloud, _certificates: certificates };
+        let pair = Self { members, tunnel, engine, nextcloud };
         pair.engine_answers().await;
         pair
     }
@@ -94,12 +92,29 @@ impl Pair {
     }
 }
 
-fn config(index: usize, dir: &Path, certificates: &Path) -> String {
-    let id = index + 1;
-    let mut text = if index < 2 {
+/// A directory for each member, whose `state` belongs to one cluster.
+fn prepared() -> [TempDir; 3] {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let state = |index: usize| dirs[index].path().join("state");
+    let address = |index: usize| SocketAddr::from((MEMBERS[index], CLUSTER_PORT));
+    let founding = Founding {
+        cluster_name: "docker".into(),
+        node_name: "a".into(),
+        advertise: Some(address(0)),
+    };
+    cluster::found(&state(0), &founding).unwrap();
+    for (index, node_name, role) in [(1, "b", Role::Node), (2, "witness", Role::Witness)] {
+        let (node_name, advertise) = (node_name.to_owned(), address(index));
+        let admission = Admission { node_name, role, advertise };
+        cluster::admit(&state(0), &state(index), &admission).unwrap();
+    }
+    dirs
+}
+
+fn config(index: usize, dir: &Path) -> String {
+    let text = if index < 2 {
         let priority = 254 - index;
-        let sections = node_sections(dir, CLOUD, "").replace("ID", &id.to_string());
-        sections
+        node_sections(dir, CLOUD, "")
             + &format!(
                 "[[vrrp]]\ninterface = \"{INTERFACE}\"\nvrid = 88\npriority = {priority}\n\
                  addresses = [\"{VIP}\"]\n"
@@ -107,28 +122,11 @@ fn config(index: usize, dir: &Path, certificates: &Path) -> String {
     } else {
         let dir = dir.display();
         format!(
-            "[node]\nid = {id}\nrole = \"witness\"\nstate_dir = \"{dir}/state\"\n\
+            "[node]\nrole = \"witness\"\nstate_dir = \"{dir}/state\"\n\
              admin_socket = \"{dir}/admin.sock\"\n"
         )
     };
-    let certs = certificates.join("certs").display().to_string();
-    write!(
-        text,
-        "[cluster]\nlisten = \"{}:{CLUSTER_PORT}\"\nca = \"{certs}/ca.crt\"\n\
-         certificate = \"{certs}/node-{id}.crt\"\nkey = \"{certs}/node-{id}.key\"\n",
-        MEMBERS[index],
-    )
-    .unwrap();
-    for (member, address) in (1..).zip(MEMBERS) {
-        let role = if member == 3 { "witness" } else { "node" };
-        write!(
-            text,
-            "[[cluster.members]]\nid = {member}\naddress = \"{address}:{CLUSTER_PORT}\"\n\
-             role = \"{role}\"\n"
-        )
-        .unwrap();
-    }
-    text
+    format!("{text}[cluster]\nlisten = \"{}:{CLUSTER_PORT}\"\n", MEMBERS[index])
 }
 
 /// Runs a whole test with a pair, on the machine of [`CLOUD`].

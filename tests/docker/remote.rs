@@ -24,7 +24,7 @@ async fn an_app_lives_its_whole_life_on_a_remote_engine() {
         let far = Arc::new(lan.host("far", FAR).unwrap());
         let engine = Engine::start(&far).await;
         let nextcloud = start_nextcloud(CLOUD).await;
-        let text = |dir: &Path| node_sections(dir, CLOUD, "").replace("ID", "1");
+        let text = |dir: &Path| node_sections(dir, CLOUD, "");
         let trigon = Trigon::start(&host, text);
         trigon.ready().await;
         let frp = SocketAddr::from((CLOUD, FRP_PORT));
