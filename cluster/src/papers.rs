@@ -284,6 +284,39 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::disk::Disk;
+    use crate::founding::{Charter, Founding, found};
+    use crate::identity::Authority;
+    use crate::node::Node;
+    use crate::seal::Kek;
+
+    #[tokio::test]
+    async fn a_load_balancer_that_was_off_until_its_certificate_ended_helps_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let founding =
+            Founding { cluster_name: "old".into(), node_name: "n1".into(), advertise: None };
+        let passport = found(dir.path(), &founding).unwrap();
+        let charter = Charter::load(&Disk::Files, dir.path()).unwrap().unwrap();
+        let kek = Kek::load(&Disk::Files, dir.path()).unwrap().unwrap();
+        let key = kek.open(crate::founding::AUTHORITY_KEY, &charter.authority_key).unwrap();
+        let key = std::str::from_utf8(key.expose()).unwrap();
+        let cluster = passport.group.cluster.to_string();
+        let authority = Authority::from_pem(&cluster, &charter.authority, key).unwrap();
+        let (ended, key) = authority.issue_ended(1);
+        let chain = format!("{ended}{}", authority.certificate_pem());
+        identity::store_own(&Disk::Files, dir.path(), &chain, &Secret::new(key)).unwrap();
+
+        let (node, handle) = Node::start(Config::new(dir.path())).await.unwrap();
+        let good = async {
+            let now = crate::clock::now() / 1000;
+            while handle.certificates().is_none_or(|it| it.ends_at < now) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), good).await.expect("a certificate that has not ended");
+        node.shutdown().await;
+    }
 
     #[test]
     fn a_certificate_is_renewed_when_a_third_of_its_life_is_left() {

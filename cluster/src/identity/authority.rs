@@ -133,6 +133,16 @@ impl Authority {
         Ok(request.signed_by(&self.issuer)?.pem())
     }
 
+    /// As [`Authority::issue`], but what it issues has ended already.
+    #[cfg(test)]
+    pub(crate) fn issue_ended(&self, node_id: NodeId) -> (String, String) {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = self.leaf(node_id).unwrap();
+        params.not_before = (SystemTime::now() - 2 * LEAF_LIFE).into();
+        params.not_after = (SystemTime::now() - DAY).into();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
     fn leaf(&self, node_id: NodeId) -> Result<CertificateParams, AuthorityError> {
         let name = node_name(node_id, &self.cluster_name);
         let mut params = CertificateParams::new(vec![name.clone()])?;

@@ -9,7 +9,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore, ServerConfig};
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
@@ -35,7 +35,7 @@ pub enum IdentityError {
     },
     /// The TLS library refused the combination.
     #[error("cluster.key: does not belong to cluster.certificate: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(#[from] Error),
 }
 
 /// This node's proof of who it is, and its rules for believing a peer. Clones are the same one;
@@ -174,7 +174,17 @@ fn check_own(
             .build()
             .map_err(|error| problem("cluster.ca", &files.ca, error.to_string()))?;
     use rustls::client::danger::ServerCertVerifier as _;
-    verifier.verify_server_cert(leaf, rest, &name, &[], UnixTime::now()).map_err(|error| {
+    let verified = match verifier.verify_server_cert(leaf, rest, &name, &[], UnixTime::now()) {
+        // A node that was off for long: it starts, and gets a new one as soon as it can.
+        Err(Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => {
+            tracing::warn!("this node's certificate has expired, peers refuse it until it is new");
+            return Ok(());
+        }
+        verified => verified,
+    };
+    verified.map_err(|error| {
         file(format!(
             "not accepted under the authority in {}: {error}; issue it again from that authority",
             files.ca.display()
