@@ -145,3 +145,89 @@ fn attempt(request: &[u8]) -> Attempt {
     half.copy_from_slice(&digest(&SHA256, request).as_ref()[..16]);
     Attempt(half)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::founding::{Founding, found};
+    use crate::handle::{Backend, Handle};
+    use crate::identity;
+    use crate::node::Node;
+
+    fn engine(handle: &Handle) -> Arc<Engine> {
+        match &handle.backend {
+            Backend::Engine(engine) => Arc::clone(engine),
+            Backend::Memory { .. } => unreachable!("a node was started"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_be_granted_is_answered_and_spends_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let founding =
+            Founding { cluster_name: "alpha".into(), node_name: "n1".into(), advertise: None };
+        found(dir.path(), &founding).unwrap();
+        let (node, handle) = Node::start(Config::new(dir.path())).await.unwrap();
+        let life = Duration::from_secs(60);
+        let token = handle.create_token(Role::Node, life, 1, LIMIT).await.unwrap();
+        let (_, request) = identity::request().unwrap();
+        let good = || JoinRequest {
+            token: token.id,
+            secret: token.secret.expose().to_vec(),
+            request: request.clone(),
+            name: "n2".into(),
+            role: Role::Node,
+            address: "192.0.2.2:7443".parse().unwrap(),
+            feature: FEATURE,
+            now: crate::clock::now(),
+            former: None,
+        };
+        let engine = engine(&handle);
+        type Edit = fn(&mut JoinRequest);
+        type Expected = fn(&NotWelcome) -> bool;
+        let table: [(&str, Edit, Expected); 9] = [
+            ("fast clock", |it| it.now += 6_000, |it| matches!(it, NotWelcome::Clock { .. })),
+            ("slow clock", |it| it.now -= 6_000, |it| matches!(it, NotWelcome::Clock { .. })),
+            (
+                "newer release",
+                |it| it.feature = FEATURE + 2,
+                |it| *it == NotWelcome::Version { ours: FEATURE },
+            ),
+            ("a member", |it| it.former = Some(1), |it| *it == NotWelcome::StillMember(1)),
+            ("no name", |it| it.name.clear(), |it| matches!(it, NotWelcome::Malformed(_))),
+            (
+                "no address",
+                |it| it.address = "0.0.0.0:1".parse().unwrap(),
+                |it| matches!(it, NotWelcome::Malformed(_)),
+            ),
+            ("no request", |it| it.request.clear(), |it| matches!(it, NotWelcome::Malformed(_))),
+            (
+                "a request not signed by its key",
+                |it| *it.request.last_mut().unwrap() ^= 1,
+                |it| matches!(it, NotWelcome::Malformed(_)),
+            ),
+            (
+                "another secret",
+                |it| it.secret[0] ^= 1,
+                |it| *it == NotWelcome::Refused(Refusal::WrongToken),
+            ),
+        ];
+        let before = handle.status().last_log;
+        for (name, edit, expected) in table {
+            let mut request = good();
+            edit(&mut request);
+            let refused = engine.decide(request).await.unwrap_err();
+            assert!(expected(&refused), "{name}: {refused:?}");
+        }
+        assert_eq!(handle.status().last_log, before, "strangers do not make the log grow");
+        let welcome = engine.decide(good()).await.unwrap();
+        assert_eq!(welcome.number, 2);
+        assert_eq!(welcome.kek.as_deref(), Some(handle.kek().unwrap().expose()));
+        assert!(!format!("{welcome:?} {:?}", good()).contains("secret"));
+        drop(engine);
+        node.shutdown().await;
+    }
+}

@@ -327,3 +327,67 @@ impl<S: Service> Server<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::config::{Config, Role};
+    use crate::founding::{Admission, Founding, admit, found};
+    use crate::group::Lineage;
+    use crate::identity::{Identity, link_files};
+    use crate::node::Node;
+    use crate::types::raft_id;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_member_is_heard_only_as_itself_in_its_own_group_and_incarnation() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let founding = Founding {
+            cluster_name: "alpha".into(),
+            node_name: "n1".into(),
+            advertise: Some(free()),
+        };
+        let address = found(&one, &founding).unwrap().advertise.unwrap();
+        let admission = Admission { node_name: "n2".into(), role: Role::Node, advertise: free() };
+        let passport = admit(&one, &two, &admission).unwrap();
+        let config = Config { listen: Some(address), ..Config::new(&one) };
+        let (node, handle) = Node::start(config).await.unwrap();
+        let cluster = passport.group.cluster.to_string();
+        let identity = Identity::load(&link_files(&two), &cluster, 2).unwrap();
+        let ask = async |group: Group, from: RaftId, to: RaftId| {
+            let tcp = TcpStream::connect(address).await.unwrap();
+            let connector = TlsConnector::from(identity.client());
+            let mut tls = connector.connect(identity.name_of(1).unwrap(), tcp).await.unwrap();
+            let request = Request::Share(crate::command::SoftPart {
+                origin: 2,
+                ..crate::command::SoftPart::default()
+            });
+            let envelope = Envelope { group, from, to, request };
+            connection::write(&mut tls, &envelope).await.unwrap();
+            connection::read::<Answer>(&mut tls).await.unwrap()
+        };
+        let ours = passport.group;
+        let older = Group { generation: 0, ..ours };
+        let sibling = Group { lineage: Lineage([9; 16]), ..ours };
+        for group in [older, sibling, ours.next(Lineage([9; 16]))] {
+            let before = handle.status().refused_peers;
+            match ask(group, 2, 1).await {
+                Answer::OtherGroup { generation: 1, lineage, .. } if lineage == ours.lineage => {}
+                other => panic!("{group}: {other:?}"),
+            }
+            assert_eq!(handle.status().refused_peers, before + 1);
+        }
+        let strangers = [(1, 1), (3, 1), (2, 2), (2, raft_id(1, 1))];
+        for (from, to) in strangers {
+            let answer = ask(ours, from, to).await;
+            assert!(matches!(answer, Answer::Refused(_)), "{from} to {to}: {answer:?}");
+        }
+        let heard = ask(ours, 2, 1).await;
+        assert!(matches!(heard, Answer::Shared | Answer::Unconfirmed(_)), "{heard:?}");
+        node.shutdown().await;
+    }
+}
