@@ -14,6 +14,7 @@ use crate::identity::Authority;
 use crate::network::{JoinRequest, MAX_OTHERS, NotWelcome, Welcome};
 use crate::passport::Seed;
 use crate::record::{Applicant, Attempt, FEATURE, Millis, NodeId, Refusal, Role};
+use crate::state::State;
 use crate::token;
 
 /// Clocks further apart than this make sessions and certificates unreliable.
@@ -44,8 +45,9 @@ impl Engine {
         if now.abs_diff(request.now) > MAX_SKEW {
             return Err(NotWelcome::Clock { ours: now });
         }
-        if request.feature.abs_diff(FEATURE) > MAX_STEP {
-            return Err(NotWelcome::Version { ours: FEATURE });
+        let level = self.view.read(State::feature);
+        if request.feature.abs_diff(FEATURE) > MAX_STEP || request.feature < level {
+            return Err(NotWelcome::Version { ours: level.max(FEATURE) });
         }
         let Some(kek) = &self.kek else { return Err(NotWelcome::AskAnother(self.others())) };
         let malformed = |text: String| NotWelcome::Malformed(text);

@@ -91,6 +91,11 @@ pub enum Command {
     Announce(Announcement),
     /// One step of changing the authority of the peer port; ignored when it is not the next one.
     Authority(AuthorityStep),
+    /// Every member understands this level; ignored unless that is so.
+    RaiseFeature {
+        /// The level.
+        to: u16,
+    },
 }
 
 /// How a branch begins, see [`Command::Genesis`].
@@ -335,6 +340,7 @@ mod tests {
             Command::Authority(AuthorityStep::Add(authority)),
             Command::Authority(AuthorityStep::Sign(2)),
             Command::Authority(AuthorityStep::Drop(1)),
+            Command::RaiseFeature { to: 2 },
         ]
     }
 

@@ -8,11 +8,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::record::FEATURE;
 pub use crate::record::Role;
 
 /// How this node takes part in the cluster.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Highest feature level this node knows: that of the release, but for tests of upgrades.
+    pub feature: u16,
     /// Where the passport, the keys, the log and the snapshots live.
     pub state_dir: PathBuf,
     /// Where the peers reach this node; none only for a cluster of one.
@@ -117,6 +120,7 @@ impl Config {
             timers: Timers::default(),
             snapshot_every: 10_000,
             pair: PairConfig::default(),
+            feature: FEATURE,
             session_replication: SessionReplication::default(),
         }
     }

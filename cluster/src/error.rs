@@ -24,6 +24,17 @@ pub enum ProposeError {
     /// The disk of the leader is full; nothing was proposed.
     #[error("cluster: the disk of the leader is full")]
     DiskFull,
+    /// Some member runs a release that does not know the command; nothing was proposed.
+    #[error(
+        "cluster: every node has to run the newer release first (the change needs feature level \
+         {needs}, the cluster has {level})"
+    )]
+    TooEarly {
+        /// Level of the command.
+        needs: u16,
+        /// Level of the cluster.
+        level: u16,
+    },
     /// This node has stopped.
     #[error("cluster: this node has stopped")]
     Stopped,
@@ -103,6 +114,17 @@ pub enum StartError {
         path: PathBuf,
         /// What is wrong and what to do.
         text: String,
+    },
+    /// Every member ran a newer release once.
+    #[error(
+        "cluster: its members have agreed on feature level {needs}, this release knows {knows}; \
+         run the newer release of trigon"
+    )]
+    TooOld {
+        /// Level of the cluster.
+        needs: u16,
+        /// Level of this release.
+        knows: u16,
     },
     /// The engine refused to start on what it found on disk.
     #[error("cluster: the log could not be replayed: {0}")]

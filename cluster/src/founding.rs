@@ -269,7 +269,12 @@ impl Charter {
     }
 }
 
-fn issue(on: &Disk, dir: &Path, authority: &Authority, number: NodeId) -> Result<(), FoundError> {
+pub(crate) fn issue(
+    on: &Disk,
+    dir: &Path,
+    authority: &Authority,
+    number: NodeId,
+) -> Result<(), FoundError> {
     let (certificate, key) = authority.issue(number)?;
     let chain = format!("{certificate}{}", authority.certificate_pem());
     identity::store(on, dir, authority.certificate_pem(), &chain, &Secret::new(key))

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::backup::{Backup, BackupError};
 use crate::command::{Command, Reply, SessionPut, Soft, SoftBatch, SoftPart};
 use crate::config::Role;
 use crate::engine::Engine;
@@ -15,7 +16,7 @@ use crate::flows::{FlowTable, Flows, MAX_CLIENT_FLOWS};
 use crate::group::{ClusterId, Group, Lineage};
 use crate::record::{Millis, Moment, NodeId, SessionKey, TunnelKey, User};
 use crate::relay::{OnRelay, RelayError, RelayRefusal, Relayed};
-use crate::seal::Kek;
+use crate::seal::{Kek, Secret};
 use crate::state::State;
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
 use crate::view::View;
@@ -181,6 +182,35 @@ impl Handle {
             }
             Backend::Engine(engine) => engine.relays.reach(&engine.peers, to, tunnel, within).await,
         }
+    }
+
+    /// The whole replicated state of this moment, as this node knows it, as the bytes of a file;
+    /// with the key of its secrets if asked for and known here.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub async fn backup(&self, with_key: bool) -> Result<Vec<u8>, BackupError> {
+        let (group, cluster_name) = match &self.backend {
+            Backend::Memory { .. } => {
+                let group = Group::first(ClusterId::nil(), Lineage([0; 16]));
+                (group, "memory".to_owned())
+            }
+            Backend::Engine(engine) => {
+                (engine.own.group, engine.passport.lock().await.cluster_name.clone())
+            }
+        };
+        let (state, applied) = self.view.load_counted();
+        let kek = self.kek().filter(|_| with_key).map(|kek| Secret::new(kek.expose()));
+        Backup {
+            group,
+            cluster_name,
+            made_at: crate::clock::now(),
+            made_by: self.node_id(),
+            applied,
+            state: State::clone(&state),
+            kek,
+        }
+        .encode()
     }
 
     /// What this node knows about the cluster now.

@@ -36,6 +36,7 @@ pub mod relay;
 
 mod administration;
 mod admission;
+mod backup;
 mod batch;
 mod checked;
 mod codec;
@@ -45,6 +46,7 @@ mod dto;
 mod engine;
 mod error;
 mod fatal;
+mod feature;
 mod founding;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -63,6 +65,7 @@ mod papers;
 mod passport;
 pub mod presence;
 mod propose;
+mod restore;
 mod seal;
 mod service;
 mod sharing;
@@ -82,6 +85,7 @@ mod types;
 mod view;
 
 pub use administration::{AdminError, MAX_TOKEN_LIFE};
+pub use backup::{Backup, BackupError, MAX_BACKUP};
 pub use command::{AuthorityStep, Command, Genesis, Reply, SessionPut, Soft, SoftBatch, SoftPart};
 pub use config::{
     Config, PairConfig, PairPolicy, Problem, Role, SessionReplication, Timers, TlsFiles,
@@ -99,6 +103,7 @@ pub use papers::{LinkAuthority, LinkCertificates};
 pub use passport::{PASSPORT_FILE, Passport, PassportError, Seed};
 pub use presence::Presence;
 pub use record::{Member, NodeId};
+pub use restore::{RestoreError, Restoring, restore};
 pub use seal::{KEK_FILE, KEK_LEN, Kek, NoKek, Secret};
 pub use state::State;
 pub use status::{ClusterStatus, RaftState, VoterStatus};

@@ -107,6 +107,30 @@ pub(crate) fn open(
     })
 }
 
+/// Makes the log of a node that begins after `at`, which a snapshot covers, and has voted.
+pub(crate) fn make_after(
+    disk: &Disk,
+    dir: &Path,
+    group: Group,
+    id: RaftId,
+    vote: Vote,
+    at: LogId,
+) -> Result<(), StartError> {
+    disk.create_dir(dir).map_err(|error| unusable(dir, error))?;
+    let path = dir.join(FILE);
+    make(disk, dir, &path, &Owner { group, id })?;
+    let database = disk.database(&path).map_err(|error| refused(&path, &error))?;
+    let rows = [
+        (key::VOTE, codec::encode(&VoteDto::from(vote))),
+        (key::PURGED, codec::encode(&LogIdDto::from(at))),
+    ];
+    for (key, bytes) in rows {
+        let bytes = bytes.map_err(|error| unusable(&path, error))?;
+        set_row(&database, key, &bytes).map_err(|error| unusable(&path, error))?;
+    }
+    database.close().map_err(|error| refused(&path, &error))
+}
+
 /// Makes an empty log under another name first, so that a power cut leaves no half of one.
 fn make(disk: &Disk, dir: &Path, path: &Path, owner: &Owner) -> Result<(), StartError> {
     let aside = path.with_extension("part");

@@ -26,6 +26,7 @@ use crate::passport::{Passport, PassportError};
 use crate::presence::{Me, Presence, Thread};
 use crate::seal::{KEK_FILE, Kek};
 use crate::space::{Storage, is_no_room};
+use crate::state::State;
 use crate::state_store::StateStore;
 use crate::tls_transport::{TlsDialler, TlsDoor};
 use crate::transport::{Door, World};
@@ -133,6 +134,11 @@ impl Node {
         let raft = Raft::new(raft_id, raft_config(&config, group)?, clients, log, states)
             .await
             .map_err(|error| StartError::Engine(error.to_string()))?;
+        let (needs, knows) = (view.read(State::feature), config.feature);
+        if needs > knows {
+            let _ = raft.shutdown().await;
+            return Err(StartError::TooOld { needs, knows });
+        }
 
         let (members, followed) = watch::channel(Arc::from(passport.seeds.as_slice()));
         let engine = Arc::new(Engine::new(Parts {

@@ -19,7 +19,7 @@ use crate::command::{Command, Reply};
 use crate::engine::{Engine, Standing};
 use crate::identity::{self, Identity, LEAF_LIFE, ends_at, link_files};
 use crate::network::{Answer, Request};
-use crate::record::{Announcement, FEATURE, Millis, NodeId, Papers as Announced, Role};
+use crate::record::{Announcement, Millis, NodeId, Papers as Announced, Role};
 use crate::seal::Secret;
 use crate::types::raft_id;
 
@@ -240,7 +240,7 @@ impl Engine {
         };
         let id = self.own.number;
         let papers = papers.or(known.papers);
-        let said = Announcement { id, name, address, feature: FEATURE, papers };
+        let said = Announcement { id, name, address, feature: self.config.feature, papers };
         let is_known = said.name == known.name
             && said.address == known.address
             && said.feature == known.feature

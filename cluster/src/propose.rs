@@ -32,6 +32,7 @@ impl Engine {
         let deadline = Instant::now() + within;
         let proposal = {
             fits(&command)?;
+            self.is_understood(&command)?;
             let seq = self.seq.fetch_add(1, Ordering::Relaxed);
             let ticket = Ticket { node: self.own.number, boot: self.own.boot, seq };
             Proposal { ticket: Some(ticket), at: (self.clock)(), command: Arc::new(command) }

@@ -55,7 +55,6 @@ impl View {
     }
 
     /// The state and how many entries it contains.
-    #[cfg(feature = "sim")]
     pub(crate) fn load_counted(&self) -> (Arc<State>, u64) {
         (self.load(), *self.applied.borrow())
     }

@@ -57,6 +57,7 @@ impl Engine {
             }
             self.keep_votes(since).await;
             self.keep_rotating().await;
+            self.keep_feature().await;
         }
     }
 

@@ -61,7 +61,8 @@ impl Journal {
             | Command::Genesis(_)
             | Command::Merge(_)
             | Command::Found(_)
-            | Command::Announce(_) => {}
+            | Command::Announce(_)
+            | Command::RaiseFeature { .. } => {}
             Command::InitPki(_)
             | Command::SetBan(_)
             | Command::Pardon { .. }

@@ -19,6 +19,8 @@ pub(super) struct Members {
     next: NodeId,
     /// Counts the changes.
     version: u64,
+    /// Feature level every member understands; zero before the founding.
+    level: u16,
 }
 
 impl Members {
@@ -31,6 +33,7 @@ impl Members {
             self.members.insert(member.id, Arc::new(member.clone()));
             self.next = self.next.max(member.id + 1);
         }
+        self.level = self.lowest();
         self.version += 1;
         true
     }
@@ -125,6 +128,36 @@ impl Members {
 
     pub(super) fn version(&self) -> u64 {
         self.version
+    }
+
+    pub(super) fn level(&self) -> u16 {
+        self.level
+    }
+
+    /// The highest level every member understands.
+    pub(super) fn lowest(&self) -> u16 {
+        self.members.values().map(|member| member.feature).min().unwrap_or(0)
+    }
+
+    /// Raises the level, if every member understands the new one.
+    pub(super) fn raise(&mut self, to: u16) -> bool {
+        let raised = (self.level + 1..=self.lowest()).contains(&to);
+        if raised {
+            self.level = to;
+            self.version += 1;
+        }
+        raised
+    }
+
+    pub(super) fn next(&self) -> NodeId {
+        self.next
+    }
+
+    /// This member and no other; the numbers of those that were are never given again.
+    pub(super) fn begin_again(&mut self, only: Member) {
+        self.next = self.next.max(only.id + 1);
+        self.members = OrdMap::unit(only.id, Arc::new(only));
+        self.version += 1;
     }
 
     /// Whether what every member said about its certificates holds.

@@ -154,6 +154,7 @@ impl State {
                 self.members.announce(said).map_or_else(Reply::Refused, done_if)
             }
             Command::Authority(step) => done_if(self.authorities.step(step, &self.members)),
+            Command::RaiseFeature { to } => done_if(self.members.raise(*to)),
         }
     }
 
@@ -276,6 +277,39 @@ impl State {
     /// Whether the founding members are in.
     pub(crate) fn is_founded(&self) -> bool {
         self.members.is_founded()
+    }
+
+    /// Feature level every member understands.
+    pub fn feature(&self) -> u16 {
+        self.members.level()
+    }
+
+    /// The level to raise to, if every member understands more than the cluster uses.
+    pub(crate) fn next_feature(&self) -> Option<u16> {
+        Some(self.members.lowest()).filter(|lowest| *lowest > self.members.level())
+    }
+
+    /// The number of the next member.
+    pub(crate) fn next_number(&self) -> NodeId {
+        self.members.next()
+    }
+
+    /// The state of a cluster that begins again from a backup with one member. What was lost since
+    /// may not come back: tokens may have been spent, tickets used, tunnels closed.
+    #[must_use]
+    pub(crate) fn begun_again(self, only: Member) -> Self {
+        let mut members = self.members;
+        members.begin_again(only);
+        Self {
+            exapps: self.exapps,
+            pki: self.pki,
+            strikes: self.strikes,
+            bans: self.bans,
+            members,
+            authorities: self.authorities,
+            clock: self.clock,
+            ..Self::default()
+        }
     }
 
     /// Every token, spent and expired ones for a day.

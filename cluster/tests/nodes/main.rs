@@ -8,6 +8,7 @@ mod link;
 mod membership;
 mod partition;
 mod relay;
+mod restore;
 mod single;
 mod strangers;
 mod support;
