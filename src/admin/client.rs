@@ -80,6 +80,15 @@ pub async fn vrrp(socket: &Path) -> Result<Vrrp, Error> {
     get(socket, "/vrrp").await
 }
 
+/// The replicated state as the bytes of a backup; with `with_keys`, also the key of its secrets.
+///
+/// # Errors
+/// [`Error`].
+pub async fn backup(socket: &Path, with_keys: bool) -> Result<Bytes, Error> {
+    let path = if with_keys { "/backup/with-keys" } else { "/backup" };
+    call(socket, Method::GET, path, None).await
+}
+
 /// Who is kept out; with `all`, also who has failed but not often enough.
 ///
 /// # Errors

@@ -35,6 +35,12 @@ impl Membership {
         self.leaving.load(Ordering::Relaxed)
     }
 
+    /// The replicated state as the bytes of a file, with the key of its secrets if asked for.
+    pub(super) async fn backup(&self, with_key: bool) -> Result<Vec<u8>, Refusal> {
+        let made = self.cluster.backup(with_key).await;
+        made.map_err(|error| Refusal::Wrong(error.to_string()))
+    }
+
     /// Every member, by number.
     pub fn nodes(&self) -> Nodes {
         let status = self.cluster.status();

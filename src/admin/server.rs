@@ -82,6 +82,14 @@ fn routes(source: Source) -> Router {
         .route("/nodes", get(|State(all): State<Membership>| async move { Json(all.nodes()) }))
         .route("/nodes", delete(remove_node))
         .route("/leave", post(leave))
+        .route(
+            "/backup",
+            get(|State(all): State<Membership>| async move { all.backup(false).await }),
+        )
+        .route(
+            "/backup/with-keys",
+            get(|State(all): State<Membership>| async move { all.backup(true).await }),
+        )
         .route("/tokens", get(|State(all): State<Membership>| async move { Json(all.tokens()) }))
         .route("/tokens", post(create_token).delete(revoke_token))
         .with_state(membership);

@@ -2,6 +2,7 @@
 //! here is only what is typed, what is printed, and the exit code.
 
 mod ask;
+mod backup;
 mod bans;
 mod check;
 mod doctor;
@@ -12,6 +13,7 @@ mod join;
 mod lab;
 mod node;
 mod place;
+mod restore;
 mod run;
 mod status;
 mod token;
@@ -60,6 +62,13 @@ enum Command {
     /// Works on the state directory of a node that does not run and was in no cluster. Exit code
     /// 3: the token is not good, 4: the cluster cannot take anybody in now.
     Join(join::Options),
+    /// Write the replicated state of the node on this machine into a file.
+    Backup(backup::Options),
+    /// Begin the cluster again from a backup: this machine becomes its only member.
+    ///
+    /// Works on the state directory of a node that does not run. The other members have to join
+    /// again, with empty state directories.
+    Restore(restore::Options),
     /// Leave the cluster: the node on this machine is removed from it and stops.
     Leave(ask::Socket),
     /// Who may join the cluster.
@@ -122,6 +131,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(options) => doctor::run(&options),
         Command::Init(options) => init::run(&options),
         Command::Join(options) => join::run(&options),
+        Command::Backup(options) => backup::run(&options),
+        Command::Restore(options) => restore::run(&options),
         Command::Leave(socket) => node::leave(&socket),
         Command::Token(command) => token::run(&command),
         Command::Node(command) => node::run(&command),
