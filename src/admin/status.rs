@@ -106,6 +106,9 @@ pub struct Cluster {
     pub leader: Option<u64>,
     /// Whether durable changes can be made now.
     pub quorum: bool,
+    /// Whether this node takes no changes because its disk is full.
+    #[serde(default)]
+    pub disk_full: bool,
     /// Index of the last applied entry.
     pub applied: u64,
     /// Ids of the voters.
@@ -200,6 +203,9 @@ impl fmt::Display for Status {
             "cluster  {} node {} is {}, leader {leader}, term {}, {quorum}, applied {}",
             cluster.name, cluster.node_id, cluster.state, cluster.term, cluster.applied
         )?;
+        if cluster.disk_full {
+            writeln!(f, "DISK FULL: the node takes no changes until there is room in state_dir")?;
+        }
         for member in &cluster.members.0 {
             writeln!(f, "{}", member.summary())?;
         }

@@ -160,6 +160,8 @@ fn fill_cluster(reading: &Reading, sheet: &mut Sheet) {
     sheet.count("cluster_tokens", help, &[], number(cluster.tokens));
     let help = "Whether durable changes can be made now";
     sheet.count("cluster_quorum", help, &[], cluster.quorum.into());
+    let help = "Whether this node takes no changes because its disk is full";
+    sheet.count("cluster_disk_full", help, &[], cluster.disk_full.into());
     let help = "Sessions and failures that were not shared";
     sheet.counter("cluster_soft_changes_dropped", help, &[], more.dropped_soft);
     let help = "Connections to the control link that were refused";

@@ -200,6 +200,7 @@ impl Facts {
             term: status.term,
             leader: status.leader,
             quorum: status.quorum,
+            disk_full: status.disk_full,
             applied: status.last_applied.unwrap_or(0),
             voters: status.voters.iter().map(|voter| voter.id).collect(),
             silent: silent.map(|voter| voter.id).collect(),
