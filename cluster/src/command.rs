@@ -53,8 +53,8 @@ pub enum Command {
         /// Which one of that node's.
         stamp: TunnelStamp,
     },
-    /// The FRP certificates, kept only if there are none yet.
-    InitPki(FrpPki),
+    /// The FRP certificates, kept only if they [follow](FrpPki::follows) the ones there are.
+    SetPki(FrpPki),
     /// Many small changes that may be lost without harm.
     Soft(SoftBatch),
     /// An admin bans a client or a network; replaces an earlier ban of the same one.
@@ -209,7 +209,9 @@ mod tests {
     use super::*;
     use crate::codec;
     use crate::pair::{Item, Stamp};
-    use crate::record::{AccessLevel, Attempt, Member, Papers, Role, Route};
+    use crate::record::{
+        AccessLevel, Attempt, FrpAuthority, FrpCertificate, Member, Papers, Role, Route,
+    };
 
     /// One of each command, in the order of the enum.
     fn every_command() -> Vec<Command> {
@@ -239,13 +241,21 @@ mod tests {
             since: 1_790_000_000_000,
             stamp: TunnelStamp { epoch: 301, count: 5 },
         };
+        let certificate = |pem: &str, key: &[u8]| FrpCertificate {
+            pem: pem.into(),
+            key: key.into(),
+            from: 1000,
+            until: 301_000,
+        };
+        let crossed = |crossed: Option<&str>| FrpAuthority {
+            own: certificate("ca", &[1, 2]),
+            crossed: crossed.map(str::to_owned),
+        };
         let pki = FrpPki {
-            ca_certificate: "ca".into(),
-            ca_key: vec![1, 2],
-            server_certificate: "server".into(),
-            server_key: vec![3],
-            client_certificate: "client".into(),
-            client_key: Vec::new(),
+            revision: 300,
+            authorities: vec![crossed(None), crossed(Some("by the one before"))],
+            server: certificate("server", &[3]),
+            client: certificate("client", &[]),
         };
         let user = User { id: "alice".into(), level: AccessLevel::Admin };
         let session = SessionPut { key: SessionKey([7; 16]), user, age: 40, lifetime: 3000 };
@@ -262,7 +272,7 @@ mod tests {
                 node: 2,
                 stamp: TunnelStamp { epoch: 301, count: 5 },
             },
-            Command::InitPki(pki),
+            Command::SetPki(pki),
             Command::Soft(SoftBatch {
                 now: 1001,
                 parts: vec![SoftPart {

@@ -6,7 +6,7 @@
 use cluster::command::{SessionPut, SoftBatch, SoftPart};
 use cluster::fuzzing::{VERSION, command, command_bytes, restore, snapshot};
 use cluster::record::{
-    AccessLevel, Ban, ExApp, FrpPki, MAX_STRIKES_PER_KEY, Moment, SessionKey, TunnelStamp, Strike, Subnet,
+    AccessLevel, Ban, ExApp, FrpAuthority, FrpCertificate, FrpPki, MAX_STRIKES_PER_KEY, Moment, SessionKey, TunnelStamp, Strike, Subnet,
     Tenant, Tunnel, User,
 };
 use cluster::{Command, State};
@@ -140,14 +140,17 @@ fn command_for(state: &State, step: &Step<'_>) -> Option<Command> {
         Step::Down { port, run } => {
             Command::TunnelDown { tenant, port: (*port).into(), node: 1, stamp: stamp(*run) }
         }
-        Step::Pki(mark) => Command::InitPki(FrpPki {
-            ca_certificate: mark.to_string(),
-            ca_key: vec![*mark],
-            server_certificate: String::new(),
-            server_key: Vec::new(),
-            client_certificate: String::new(),
-            client_key: Vec::new(),
-        }),
+        Step::Pki(mark) => {
+            let certificate =
+                FrpCertificate { pem: mark.to_string(), key: vec![*mark], from: 0, until: 1 };
+            let authority = FrpAuthority { own: certificate.clone(), crossed: None };
+            Command::SetPki(FrpPki {
+                revision: state.pki().map_or(0, |known| known.revision) + u64::from(mark % 3),
+                authorities: vec![authority; usize::from(mark % 6)],
+                server: certificate.clone(),
+                client: certificate,
+            })
+        }
         Step::Soft { seq, now, sessions, strikes } => soft(
             *now,
             SoftPart {

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::Status;
 use super::bans::{Bans, NewBan, Removal, Removed};
+use super::certificates::{Action, Certificates, Order};
 use super::exapps::ExApps;
 use super::nodes::{self, Nodes};
 use super::tokens::{Created, NewToken, Revocation, Revoked, Tokens};
@@ -159,6 +160,23 @@ pub async fn create_token(socket: &Path, new: &NewToken) -> Result<Created, Erro
 /// [`Error`].
 pub async fn revoke_token(socket: &Path, revocation: &Revocation) -> Result<Revoked, Error> {
     decoded(&call(socket, Method::DELETE, "/tokens", Some(encoded(revocation)?)).await?)
+}
+
+/// The certificates the node uses.
+///
+/// # Errors
+/// [`Error`].
+pub async fn certificates(socket: &Path) -> Result<Certificates, Error> {
+    get(socket, "/certificates").await
+}
+
+/// Changes the certificates of the tunnel port.
+///
+/// # Errors
+/// [`Error`].
+pub async fn change_certificates(socket: &Path, action: Action) -> Result<(), Error> {
+    let order = encoded(&Order { action })?;
+    call(socket, Method::POST, "/certificates", Some(order)).await.map(|_empty| ())
 }
 
 async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Error> {

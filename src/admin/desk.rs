@@ -2,16 +2,18 @@
 //! A witness has none: it knows no ExApp, tunnel or failure.
 
 use cluster::clock::now;
-use cluster::record::{MAX_REASON, Millis, Subnet};
+use cluster::record::{FrpCertificate, MAX_REASON, Millis, Subnet};
 use std::time::Duration;
 
 use super::bans::{Ban, Bans, NewBan, Removal, Removed, Source};
+use super::certificates::{Action, Certificate, Certificates};
 use super::exapps::{ExApp, ExApps, Place, Recorded};
 use super::refusal::Refusal;
 use super::tunnels::{Tunnel, Tunnels};
 use crate::exapps::directory::{self, Directory};
 use crate::exapps::upstream;
 use crate::frp;
+use crate::frp::pki::{Change, ChangeError as CertificateError};
 use crate::guard::{self, Guard};
 use crate::net::Target;
 
@@ -27,6 +29,8 @@ pub struct Desk {
     pub directories: Vec<Directory>,
     /// Tunnels.
     pub tunnels: frp::Tunnels,
+    /// Certificates of the tunnel port.
+    pub keeper: frp::pki::Keeper,
     /// This node's id.
     pub node: u64,
 }
@@ -84,6 +88,38 @@ impl Desk {
             connections: tunnel.connections,
         });
         Tunnels(shown.collect())
+    }
+
+    pub(super) fn certificates(&self) -> Certificates {
+        let Some(record) = self.keeper.record() else { return Certificates(Vec::new()) };
+        let at = now();
+        let show = |role: &str, state: &str, of: &FrpCertificate| Certificate {
+            area: "frp".to_owned(),
+            role: role.to_owned(),
+            state: state.to_owned(),
+            fingerprint: frp::pki::fingerprint(&of.pem),
+            ends_at: of.until / 1000,
+            ends_in_seconds: of.until.saturating_sub(at) / 1000,
+        };
+        let newest_first = record.authorities.iter().rev().enumerate();
+        let authorities = newest_first.map(|(age, authority)| {
+            show("authority", if age == 0 { "signs" } else { "trusted" }, &authority.own)
+        });
+        let leaves = [("server", &record.server), ("client", &record.client)];
+        let leaves = leaves.map(|(role, of)| show(role, "in use", of));
+        Certificates(authorities.chain(leaves).collect())
+    }
+
+    pub(super) async fn change_certificates(&self, action: Action) -> Result<(), Refusal> {
+        let change = match action {
+            Action::Renew => Change::Renew,
+            Action::RotateCa => Change::AddAuthority,
+            Action::DropOldCas => Change::DropOld,
+        };
+        self.keeper.change(change).await.map_err(|error| match error {
+            CertificateError::Unconfirmed(_) => Refusal::Unconfirmed(error.to_string()),
+            _ => Refusal::Wrong(error.to_string()),
+        })
     }
 
     /// Bans only, or whoever has a failure too.

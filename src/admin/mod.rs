@@ -3,11 +3,12 @@
 //!
 //! `metrics` is the other listener, which tells Prometheus and load balancers how the node is.
 //!
-//! One file per answer (`status`, `exapps`, `tunnels`, `bans`, `vrrp`, `nodes`, `tokens`), which
-//! also shows it as text. The status is assembled in `app`, what concerns the cluster's members by
-//! `membership`, the rest by `desk`.
+//! One file per answer (`status`, `exapps`, `tunnels`, `bans`, `certificates`, `vrrp`, `nodes`,
+//! `tokens`), which also shows it as text. The status is assembled in `app`, what concerns the
+//! cluster's members by `membership`, the rest by `desk`.
 
 pub mod bans;
+pub mod certificates;
 pub mod client;
 pub mod desk;
 pub mod exapps;

@@ -15,6 +15,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use super::bans::{NewBan, Removal};
+use super::certificates::Order;
 use super::desk::Desk;
 use super::membership::Membership;
 use super::nodes;
@@ -108,6 +109,7 @@ fn routes(source: Source) -> Router {
         .route("/tunnels", get(|State(desk): State<Desk>| async move { Json(desk.tunnels()) }))
         .route("/bans", get(bans).post(add).delete(remove))
         .route("/bans/all", get(|State(desk): State<Desk>| async move { Json(desk.bans(true)) }))
+        .route("/certificates", get(certificates).post(change_certificates))
         .with_state(desk);
     all.merge(lists).layer(DefaultBodyLimit::max(MAX_BODY))
 }
@@ -150,6 +152,17 @@ async fn remove(
     Json(removal): Json<Removal>,
 ) -> Result<Response, Refusal> {
     desk.remove(&removal).await.map(|removed| Json(removed).into_response())
+}
+
+async fn certificates(State(desk): State<Desk>) -> Response {
+    Json(desk.certificates()).into_response()
+}
+
+async fn change_certificates(
+    State(desk): State<Desk>,
+    Json(order): Json<Order>,
+) -> Result<StatusCode, Refusal> {
+    desk.change_certificates(order.action).await.map(|()| StatusCode::NO_CONTENT)
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@
 //! goes away.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwapOption;
 use cluster::Passport;
 use cluster::record::Tenant;
 use sd_notify::NotifyState;
@@ -41,8 +42,8 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// How often it is made sure that the VRRP thread lives.
 const LOOK_AT_SPEAKER: Duration = Duration::from_millis(500);
 
-/// What frpc in a container logs in with; set once the certificates exist.
-type ClientCertificates = Arc<OnceLock<ClientFiles>>;
+/// The certificates that frpc in a container logs in with; none until they exist.
+type ClientCertificates = Arc<ArcSwapOption<frp::pki::InForce>>;
 
 /// Tasks without which the node is no node; each ends with the reason.
 type Tasks = JoinSet<anyhow::Result<()>>;
@@ -119,8 +120,11 @@ pub(super) async fn run(
     {
         spawn(&mut tasks, metrics);
     }
+    let days = serve.frp.certificate_days;
+    let keeper = frp::pki::Keeper::new(handle.clone(), &serve.shared_key, days)?;
     let desk = admin::Desk {
         guard: guard.clone(),
+        keeper: keeper.clone(),
         directories: frontend.directories().cloned().collect(),
         tunnels: tunnels.clone(),
         node: handle.node_id(),
@@ -145,9 +149,15 @@ pub(super) async fn run(
     spawn(&mut tasks, async move { frontend.serve(listeners, http_stop).await });
     let state_dir = node.state_dir.clone();
     let stop_door = stop.clone();
-    let door =
-        FrpDoor { state_dir, certificates, ready, stop: stop_door, vantage: vantage.clone() };
-    tasks.spawn(door.open(frp_port, serve, guard, tunnels.clone(), handle, speaker.clone()));
+    let door = FrpDoor {
+        state_dir,
+        certificates,
+        keeper,
+        ready,
+        stop: stop_door,
+        vantage: vantage.clone(),
+    };
+    tasks.spawn(door.open(frp_port, serve, guard, tunnels.clone(), speaker.clone()));
 
     tracing::info!(node = node.name, "node started");
     super::notify(&[NotifyState::Ready]);
@@ -226,8 +236,18 @@ fn docker(
     let ports = serve.frp.engines.clone();
     let engines = Engines::new(serve.docker.clone(), ports, dial, is_registered);
     let certificates = Arc::clone(certificates);
-    let client_certificates = Box::new(move || certificates.get().cloned());
+    let client_certificates = Box::new(move || certificates.load().as_deref().map(client_files));
     api::Docker::new(tenant.clone(), engines, client_certificates, environment(tenant, serve))
+}
+
+/// What a container installed now is given.
+fn client_files(certificates: &frp::pki::InForce) -> ClientFiles {
+    let pki = certificates.pki.borrow();
+    ClientFiles {
+        ca: pki.ca_certificates(),
+        certificate: pki.client_certificate().to_owned(),
+        key: pki.client_key().clone(),
+    }
 }
 
 /// What becomes of a new container's variables: the shared key gives way to a token for the
@@ -310,6 +330,7 @@ fn spawn(tasks: &mut Tasks, service: impl Future<Output = ()> + Send + 'static) 
 struct FrpDoor {
     state_dir: PathBuf,
     certificates: ClientCertificates,
+    keeper: frp::pki::Keeper,
     ready: CancellationToken,
     stop: CancellationToken,
     vantage: Arc<Vantage>,
@@ -322,28 +343,21 @@ impl FrpDoor {
         serve: Serve,
         guard: Guard,
         tunnels: frp::Tunnels,
-        handle: cluster::Handle,
         speaker: Speaker,
     ) -> anyhow::Result<()> {
-        let days = serve.frp.certificate_days;
-        let from = serve.frp.certificates_from.as_deref();
-        let pki = tokio::select! {
-            pki = frp::pki::ensure_from(&handle, &serve.shared_key, days, from) => pki?,
+        let (dir, from) = (self.state_dir.join("frp"), serve.frp.certificates_from.clone());
+        let require_client = serve.frp.tls == frp::TlsMode::Required;
+        let (upkeep, in_force) = tokio::select! {
+            begun = self.keeper.begin(dir, from, require_client) => begun?,
             () = self.stop.cancelled() => return Ok(()),
         };
-        let dir = self.state_dir.join("frp");
-        pki.write_files(&dir).with_context(|| dir.display().to_string())?;
-        // The only one to set it.
-        let _ = self.certificates.set(ClientFiles {
-            ca: pki.ca_certificate().to_owned(),
-            certificate: pki.client_certificate().to_owned(),
-            key: pki.client_key().clone(),
-        });
+        self.certificates.store(Some(Arc::new(in_force.clone())));
         self.vantage.permit(&speaker).await?;
         self.ready.cancel();
         tracing::info!("ready to hold the virtual address");
-        let tls = pki.server_config(serve.frp.tls == frp::TlsMode::Required)?;
-        frp::serve(listener, Arc::new(tls), tunnels, guard, serve.frp, self.stop).await;
+        let upkeep = upkeep.run(self.stop.clone());
+        let serving = frp::serve(listener, in_force.server, tunnels, guard, serve.frp, self.stop);
+        tokio::join!(upkeep, serving);
         Ok(())
     }
 }

@@ -98,13 +98,12 @@ impl Facts {
         let mut certificates = self.link_certificates();
         certificates.extend(on_disk);
         if let (Some(pki), Some(_)) = (self.cluster.view().pki(), &self.tunnels) {
-            let pems = [
-                ("frp_ca", &pki.ca_certificate),
-                ("frp_server", &pki.server_certificate),
-                ("frp_client", &pki.client_certificate),
-            ];
-            certificates
-                .extend(pems.iter().filter_map(|(n, pem)| Some((*n, ends(pem.as_bytes())?))));
+            let authority = pki.newest().map(|newest| ("frp_ca", newest.own.until));
+            // The oldest ends first, and with it every client that knows no other.
+            let older = pki.authorities.first().map(|oldest| ("frp_oldest_ca", oldest.own.until));
+            let leaves = [("frp_server", pki.server.until), ("frp_client", pki.client.until)];
+            let all = authority.into_iter().chain(older).chain(leaves);
+            certificates.extend(all.map(|(name, until)| (name, until / 1000)));
         }
         let banned = guard.map(|guard| {
             let list = guard.list();

@@ -4,6 +4,7 @@
 mod ask;
 mod backup;
 mod bans;
+mod certs;
 mod check;
 mod doctor;
 mod exapps;
@@ -98,6 +99,9 @@ enum Command {
     /// Ends in order what a killed node leaves behind; `trigon run` starts it.
     #[command(hide = true)]
     VipGuard(vip_guard::Options),
+    /// The certificates of the tunnel port: when they end, and new ones.
+    #[command(subcommand)]
+    Certs(certs::Command),
     /// Write a configuration from another program's.
     Import(import::Options),
     /// Build a whole cluster on this machine, inject a fault, and measure.
@@ -143,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Vrrp(question) => vrrp::run(&question),
         Command::VipRelease(file) => vip_release::run(&file),
         Command::VipGuard(options) => vip_guard::run(&options),
+        Command::Certs(command) => certs::run(&command),
         Command::Import(options) => import::run(&options),
         Command::Lab(options) => lab::run(&options),
     }

@@ -6,15 +6,16 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use cluster::flows::Recorded;
+use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -67,7 +68,7 @@ const MAX_RUN_ID: usize = 64;
 /// What all connections share.
 pub(super) struct Door {
     pub(super) config: Config,
-    pub(super) tls: TlsAcceptor,
+    pub(super) tls: watch::Receiver<Arc<ServerConfig>>,
     pub(super) key: Key,
     pub(super) tunnels: Tunnels,
     pub(super) guard: Guard,
@@ -179,7 +180,8 @@ impl Door {
         }
         // rustls takes 4 KiB at a time: one system call shall bring more than that.
         let socket = BufReader::with_capacity(READ_AHEAD, socket);
-        let mut tls = within(self.tls.accept(socket)).await?.map_err(Rejected::Tls)?;
+        let acceptor = TlsAcceptor::from(self.tls.borrow().clone());
+        let mut tls = within(acceptor.accept(socket)).await?.map_err(Rejected::Tls)?;
         let first = match within(tls.read_u8()).await? {
             Ok(first) => first,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -7,9 +7,9 @@
 use std::fs;
 use std::path::Path;
 
-use cluster::record::FrpPki;
+use cluster::record::{FrpAuthority, FrpPki};
 
-use super::pki::{Pki, PkiError, seal, sealing_key};
+use super::pki::{Pki, PkiError, Seal};
 use crate::secret::Secret;
 
 /// The record made of `ca`, `server` and `client` (`.crt` and `.key` each) in `dir`, which is
@@ -17,32 +17,24 @@ use crate::secret::Secret;
 ///
 /// # Errors
 /// [`PkiError::Inherit`] with the file that is missing or does not fit.
-pub(super) fn from_dir(dir: &Path, shared: &Secret) -> Result<FrpPki, PkiError> {
+pub(super) fn from_dir(dir: &Path, seal: &Seal) -> Result<FrpPki, PkiError> {
     let wrong = |path: &Path, reason: String| PkiError::Inherit { path: path.to_owned(), reason };
     let read = |name: &str| {
         let path = dir.join(name);
         fs::read_to_string(&path).map_err(|error| wrong(&path, error.to_string()))
     };
-    let sealing = sealing_key(shared)?;
-    let pair = |name: &str| -> Result<(String, Vec<u8>), PkiError> {
+    let pair = |name: &str| {
+        let path = dir.join(format!("{name}.crt"));
         let certificate = read(&format!("{name}.crt"))?;
-        let key = read(&format!("{name}.key"))?;
-        let sealed = seal(&sealing, &key, &certificate)?;
-        Ok((certificate, sealed))
+        let key = Secret::new(read(&format!("{name}.key"))?);
+        let sealed = seal.certificate(certificate, &key);
+        sealed.map_err(|error| wrong(&path, error.to_string()))
     };
-    let (ca_certificate, ca_key) = pair("ca")?;
-    let (server_certificate, server_key) = pair("server")?;
-    let (client_certificate, client_key) = pair("client")?;
-    let record = FrpPki {
-        ca_certificate,
-        ca_key,
-        server_certificate,
-        server_key,
-        client_certificate,
-        client_key,
-    };
+    let authority = FrpAuthority { own: pair("ca")?, crossed: None };
+    let (server, client) = (pair("server")?, pair("client")?);
+    let record = FrpPki { revision: 1, authorities: vec![authority], server, client };
     // Found out now, not when the first ExApp dials: keys that do not belong to their certificates.
-    let pki = Pki::open(&record, shared)?;
+    let pki = Pki::open_with(&record, seal)?;
     let usable = pki.server_config(true).and_then(|_server| pki.client_config());
     usable.map_err(|error| wrong(dir, error.to_string()))?;
     Ok(record)
@@ -55,7 +47,7 @@ mod tests {
 
     use cluster::Handle;
 
-    use super::super::pki::{SERVER_NAME, ensure, ensure_from};
+    use super::super::pki::{Keeper, SERVER_NAME, ensure};
     use super::*;
 
     /// A directory as HaRP leaves it.
@@ -73,7 +65,9 @@ mod tests {
         let dir = harps().await;
         let cluster = Handle::in_memory(1);
         let key = Secret::new("new");
-        let ours = ensure_from(&cluster, &key, 5000, Some(dir.path())).await.unwrap();
+        let keeper = Keeper::new(cluster, &key, 5000).unwrap();
+        let record = keeper.ensure(Some(dir.path())).await.unwrap();
+        let ours = Pki::open(&record, &key).unwrap();
         let kept = fs::read_to_string(dir.path().join("client.crt")).unwrap();
         assert_eq!(ours.client_certificate(), kept);
         let (near, far) = tokio::io::duplex(16 * 1024);
@@ -83,14 +77,14 @@ mod tests {
             tokio::join!(server.accept(near), client.connect(SERVER_NAME.try_into().unwrap(), far));
         served.unwrap();
         // Later starts do not look there again.
-        let again = ensure_from(&cluster, &key, 5000, Some("/nowhere".as_ref())).await.unwrap();
-        assert_eq!(again.client_certificate(), kept);
+        let again = keeper.ensure(Some("/nowhere".as_ref())).await.unwrap();
+        assert_eq!(again.client.pem, kept);
     }
 
     #[tokio::test]
     async fn what_is_missing_or_does_not_fit_is_named() {
         let dir = harps().await;
-        let key = Secret::new("k");
+        let key = Seal::under(&Secret::new("k")).unwrap();
         fs::copy(dir.path().join("client.key"), dir.path().join("server.key")).unwrap();
         let error = from_dir(dir.path(), &key).unwrap_err().to_string();
         assert!(error.contains(&*dir.path().to_string_lossy()), "{error}");

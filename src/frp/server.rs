@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,18 +21,17 @@ use crate::net::listen;
 
 /// Serves the FRP port until `stop`, then ends every connection.
 ///
-/// `tls` comes from [`Pki::server_config`](super::pki::Pki::server_config), which must ask for
-/// client certificates exactly when `config.tls` is `Required`.
+/// `tls` comes from [`Keeper::begin`](super::pki::Keeper::begin), told to ask for client
+/// certificates exactly when `config.tls` is `Required`; each handshake uses what is in force then.
 pub async fn serve(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: watch::Receiver<Arc<ServerConfig>>,
     tunnels: Tunnels,
     guard: Guard,
     config: Config,
     stop: CancellationToken,
 ) {
     let key = Key::derive(config.auth_token.as_bytes());
-    let tls = TlsAcceptor::from(tls);
     let credentials = Credentials::new(guard.keys());
     let sieve = Mutex::new(Sieve::default());
     let door = Arc::new(Door { config, tls, key, tunnels, guard, credentials, sieve });

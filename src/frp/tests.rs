@@ -14,7 +14,7 @@ use cluster::record::{ExApp, Tenant};
 use cluster::{Command, Handle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +70,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
+        let tls = watch::channel(tls).1;
         tokio::spawn(serve(listener, tls, tunnels.clone(), guard, config, stop.clone()));
         Self { address, tunnels, cluster, pki, stop }
     }

@@ -20,7 +20,7 @@ pub use member::{
     Announcement, Applicant, Attempt, ClusterAuthority, FEATURE, Founders, MAX_MEMBERS, MAX_TOKENS,
     MAX_USES, Member, NotATokenId, Papers, Refusal, Role, TOKEN_MEMORY, Token, TokenId,
 };
-pub use pki::FrpPki;
+pub use pki::{FrpAuthority, FrpCertificate, FrpPki, MAX_AUTHORITIES};
 pub use session::{
     MAX_LIFETIME, MAX_SESSIONS, MAX_USER_ID, Moment, SLACK, Session, SessionKey, User,
 };

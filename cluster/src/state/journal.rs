@@ -63,7 +63,7 @@ impl Journal {
             | Command::Found(_)
             | Command::Announce(_)
             | Command::RaiseFeature { .. } => {}
-            Command::InitPki(_)
+            Command::SetPki(_)
             | Command::SetBan(_)
             | Command::Pardon { .. }
             | Command::CreateToken(_)

@@ -106,12 +106,12 @@ impl State {
             Command::TunnelDown { tenant, port, node, stamp } => {
                 done_if(self.tunnels.down(tenant, *port, *node, *stamp))
             }
-            Command::InitPki(pki) => {
-                if self.pki.is_some() {
-                    return Reply::Nothing;
+            Command::SetPki(pki) => {
+                let follows = pki.follows(self.pki.as_deref());
+                if follows {
+                    self.pki = Some(Arc::new(pki.clone()));
                 }
-                self.pki = Some(Arc::new(pki.clone()));
-                Reply::Done
+                done_if(follows)
             }
             Command::Soft(batch) => {
                 self.apply_soft(batch);
