@@ -6,7 +6,7 @@
 //! counted, limited by address, and cannot fill the log.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +28,9 @@ use crate::types::{RaftId, number_of};
 
 /// Handshakes at once; more are closed unanswered.
 const HANDSHAKES: usize = 64;
+
+/// Handshakes of one address at once, so that no stranger keeps the members out.
+const PER_ADDRESS: usize = 16;
 
 /// Longest a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
@@ -121,6 +124,7 @@ pub(crate) struct Server<S> {
     presence: Option<(Presence, Visitors)>,
     stats: Arc<ServerStats>,
     handshakes: Arc<Semaphore>,
+    shaking: Mutex<BTreeMap<IpAddr, usize>>,
     knocks: Mutex<Knocks>,
     strangers: Semaphore,
     per_peer: Mutex<BTreeMap<NodeId, Arc<Semaphore>>>,
@@ -137,6 +141,7 @@ impl<S: Service> Server<S> {
             presence,
             stats,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            shaking: Mutex::default(),
             knocks: Mutex::default(),
             strangers: Semaphore::new(STRANGERS),
             per_peer: Mutex::default(),
@@ -178,6 +183,8 @@ impl<S: Service> Server<S> {
         greet: Boxed<'static, Result<Guest, String>>,
     ) -> Result<(), String> {
         let Guest { from, stream } = {
+            let _shaking = Shaking::begin(&self.shaking, address.ip())
+                .ok_or("too many handshakes of this address")?;
             let _permit = self.handshakes.try_acquire().map_err(|_| "too many handshakes")?;
             let greeted = timeout(HANDSHAKE_LIMIT, greet).await;
             greeted.map_err(|_| "no handshake in time")??
@@ -325,6 +332,36 @@ impl<S: Service> Server<S> {
         // Full or closed: the peer dials again in a moment, or this node stops.
         let _ = visitors.try_send(Visitor { from, hello, tcp, tls });
         Ok(())
+    }
+}
+
+/// Counts a handshake of an address for as long as it lives.
+struct Shaking<'a> {
+    all: &'a Mutex<BTreeMap<IpAddr, usize>>,
+    address: IpAddr,
+}
+
+impl<'a> Shaking<'a> {
+    fn begin(all: &'a Mutex<BTreeMap<IpAddr, usize>>, address: IpAddr) -> Option<Self> {
+        let mut counts = all.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Self { all, address })
+    }
+}
+
+impl Drop for Shaking<'_> {
+    fn drop(&mut self) {
+        let mut counts = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
     }
 }
 

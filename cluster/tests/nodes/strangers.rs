@@ -121,6 +121,30 @@ async fn a_stranger_may_do_nothing_but_ask_to_join() {
     node.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_cannot_keep_the_others_out() {
+    let site = Site::one();
+    let (node, handle) = site.start(1).await;
+    let mut silent = Vec::new();
+    for _ in 0..80 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(site.address(1)).await.unwrap());
+    }
+    refused_more_than(&handle, 60).await;
+    // A handshake from elsewhere, while those are open, gets its turn.
+    let authority = std::fs::read(link_files(&site.state_dir(1)).ca).unwrap();
+    let config = Arc::new(crate::support::anonymous(&authority));
+    let passport = cluster::Passport::load(&site.state_dir(1)).unwrap().unwrap();
+    let name = format!("node-1.{}.trigon.internal", passport.group.cluster);
+    let tcp = TcpStream::connect(site.address(1)).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(config);
+    let shaken = connector.connect(ServerName::try_from(name).unwrap(), tcp).await;
+    assert!(shaken.is_ok(), "{shaken:?}");
+    drop(silent);
+    node.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_port_in_use_and_a_missing_file_are_told_by_key() {
     let mut site = Site::one();
