@@ -179,9 +179,12 @@ fn row<T: DeserializeOwned>(
     path: &Path,
     key: &'static str,
 ) -> Result<Option<T>, StartError> {
-    let Some(bytes) = meta(database, key).map_err(|error| unusable(path, error))? else {
-        return Ok(None);
-    };
+    let bytes = meta(database, key).map_err(|error| match error {
+        // Every log is made with its tables: this one was emptied since.
+        redb::Error::TableDoesNotExist(_) => damaged(path, "it is empty"),
+        error => unusable(path, error),
+    })?;
+    let Some(bytes) = bytes else { return Ok(None) };
     codec::decode(key, &bytes).map(Some).map_err(|error| unreadable(path, error))
 }
 
