@@ -9,6 +9,7 @@ use trigon::admin::client;
 use trigon::admin::tokens::NewToken;
 
 use crate::machine::Machine;
+use crate::support::eventually;
 
 const CLUSTER_PORT: u16 = 7443;
 
@@ -28,7 +29,11 @@ pub(crate) async fn form(members: &mut [&mut Machine]) {
     for member in others {
         let role = if member.role() == "node" { Role::Node } else { Role::Witness };
         let new = NewToken { role, for_seconds: 600, uses: 1 };
-        let made = client::create_token(&first.dir().join("admin.sock"), &new).await.unwrap();
+        // Its own address is on record a moment after it leads.
+        let made = eventually("a token", || async {
+            client::create_token(&first.socket(), &new).await.ok()
+        })
+        .await;
         member.call(&["join", "-", "--peer", &peer], &made.token);
         member.start();
     }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,10 +116,23 @@ impl Machine {
     }
 
     /// Waits until the process ends by itself.
-    pub(crate) async fn ends(&mut self) {
+    pub(crate) async fn ends(&mut self) -> ExitStatus {
         let mut process = self.process.take().unwrap();
-        let what = format!("{} ends by itself", self.host.name());
-        loop_until(&what, || process.try_wait().unwrap().is_some()).await;
+        eventually(&format!("{} ends by itself", self.host.name()), || {
+            let ended = process.try_wait().unwrap();
+            async move { ended }
+        })
+        .await
+    }
+
+    /// The process stands still.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// And goes on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
     }
 
     fn signal(&self, signal: Signal) {
@@ -266,13 +279,4 @@ impl Drop for Machine {
             let _ = process.wait();
         }
     }
-}
-
-/// Waits for something that is found out without waiting.
-pub(crate) async fn loop_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    eventually(what, || {
-        let so = is_so();
-        async move { so.then_some(()) }
-    })
-    .await;
 }

@@ -14,10 +14,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../../cluster/tests/common/linearizability.rs"]
+#[expect(dead_code, reason = "the simulation also checks refreshes")]
+mod linearizability;
+
+mod damage;
 mod disk;
 mod document;
 mod forming;
 mod guests;
+mod history;
 mod judge;
 mod machine;
 mod place;

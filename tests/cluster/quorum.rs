@@ -191,7 +191,7 @@ async fn a15_the_disk_of_a_fails() {
     place.a.fail_disk();
     // What it writes next finds out.
     place.push_to(Side::B, "finds-out").await;
-    place.a.ends().await;
+    assert!(!place.a.ends().await.success(), "a node that gives up says so to its service manager");
     place.shows("a15").await;
     // A disk that has been checked and works again.
     place.a.start();
