@@ -1,6 +1,6 @@
 //! Answers of the control API: JSON, or text AppAPI logs and shows but never parses (contract 3).
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::Serialize;
 
@@ -28,6 +28,16 @@ pub(super) fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Respons
 pub(super) fn nothing() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// 503 for a change no majority has confirmed.
+pub(super) fn unconfirmed() -> Response<Body> {
+    let mut response = text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "503: the cluster has no quorum; in force on this node only until it has one again",
+    );
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("2"));
     response
 }
 

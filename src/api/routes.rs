@@ -121,6 +121,7 @@ fn unknown(path: &str, headers: &HeaderMap) -> Response<Body> {
 fn stored(stored: Stored) -> Response<Body> {
     match stored {
         Stored::Done => answer::nothing(),
+        Stored::Here => answer::unconfirmed(),
         Stored::Unknown => answer::text(StatusCode::NOT_FOUND, "404: no such record"),
         Stored::Malformed(error) => answer::text(StatusCode::BAD_REQUEST, format!("400: {error}")),
     }

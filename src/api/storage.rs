@@ -1,8 +1,8 @@
 //! `POST` and `DELETE /exapp_storage/{id}`: Nextcloud pushes or takes back a record.
 //!
 //! AppAPI calls once, at the end of enable and disable, and only logs a failure. So the record is
-//! on the cluster before the 204; without a quorum it is in force on this node, proposed again
-//! until recorded, and the answer is 204 all the same (contract 10.3, rule 1).
+//! on the cluster before the 204; without a quorum it is in force on this node and proposed again
+//! until recorded (contract 10.3, rule 1), and the 503 puts that into Nextcloud's log.
 
 use crate::access::AppId;
 use crate::exapps::Directory;
@@ -12,8 +12,10 @@ use crate::nextcloud::messages;
 /// How a storage call ended.
 #[derive(Debug)]
 pub enum Stored {
-    /// The change is in force.
+    /// The change is in force on every node.
     Done,
+    /// The cluster did not confirm it in time: it is in force here and will be proposed again.
+    Here,
     /// There was no record to delete.
     Unknown,
     /// The body is not a record.
@@ -26,7 +28,10 @@ pub async fn post(directory: &Directory, id: &AppId, body: &[u8]) -> Stored {
         Ok(record) => {
             let recorded = directory.push(record).await;
             tracing::info!(app_id = %id, synced = recorded == Recorded::Cluster, "record pushed");
-            Stored::Done
+            match recorded {
+                Recorded::Cluster => Stored::Done,
+                Recorded::Here => Stored::Here,
+            }
         }
         Err(error) => Stored::Malformed(error),
     }
@@ -36,5 +41,9 @@ pub async fn post(directory: &Directory, id: &AppId, body: &[u8]) -> Stored {
 pub async fn delete(directory: &Directory, id: &AppId) -> Stored {
     let (recorded, had) = directory.delete(id).await;
     tracing::info!(app_id = %id, synced = recorded == Recorded::Cluster, had, "record deleted");
-    if had { Stored::Done } else { Stored::Unknown }
+    match recorded {
+        Recorded::Here => Stored::Here,
+        Recorded::Cluster if had => Stored::Done,
+        Recorded::Cluster => Stored::Unknown,
+    }
 }

@@ -25,8 +25,9 @@ use crate::nextcloud;
 
 pub use listing::Listed;
 
-/// Longest wait for the cluster to confirm a record.
-const CONFIRM: Duration = Duration::from_secs(2);
+/// Longest wait for the cluster to confirm a record. Only AppAPI waits, and whoever tries again in
+/// the background.
+const CONFIRM: Duration = Duration::from_secs(5);
 /// Most answers of Nextcloud remembered outside the cluster view.
 const MAX_FETCHED: u64 = 10_000;
 
