@@ -228,6 +228,7 @@ impl Engine {
 
     /// A leader's request was accepted.
     pub(crate) fn heard_leader(&self) {
+        self.view.touch();
         *self.heard_leader.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 

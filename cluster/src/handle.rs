@@ -2,6 +2,7 @@
 //! change and wait, or share a soft change and forget it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ pub(crate) enum Backend {
         write: Arc<Mutex<u64>>,
         relays: Openers,
         kek: Arc<Kek>,
+        silent: Arc<AtomicBool>,
     },
     Engine(Arc<Engine>),
 }
@@ -47,9 +49,9 @@ pub(crate) enum Backend {
 impl Handle {
     /// A cluster of one that lives in memory: what tests use instead of mocks.
     pub fn in_memory(node: NodeId) -> Self {
-        let (write, relays) = (Arc::default(), Openers::default());
+        let (write, relays, silent) = (Arc::default(), Openers::default(), Arc::default());
         let kek = Arc::new(Kek::generate());
-        let backend = Backend::Memory { node, write, relays, kek };
+        let backend = Backend::Memory { node, write, relays, kek, silent };
         Self { view: Arc::new(View::new()), flows: flows_of(1), backend }
     }
 
@@ -57,11 +59,21 @@ impl Handle {
     pub fn in_memory_pair(nodes: [NodeId; 2]) -> [Self; 2] {
         let (view, write) = (Arc::new(View::new()), Arc::<Mutex<u64>>::default());
         let (relays, kek) = (Openers::default(), Arc::new(Kek::generate()));
+        let silent = Arc::<AtomicBool>::default();
         nodes.map(|node| {
             let (write, relays) = (Arc::clone(&write), Arc::clone(&relays));
-            let backend = Backend::Memory { node, write, relays, kek: Arc::clone(&kek) };
+            let (kek, silent) = (Arc::clone(&kek), Arc::clone(&silent));
+            let backend = Backend::Memory { node, write, relays, kek, silent };
             Self { view: Arc::clone(&view), flows: flows_of(1), backend }
         })
+    }
+
+    /// In memory: from now on nothing is confirmed, refused or shared any more, for ever. A test that
+    /// ends all the same has shown that nobody waits for the cluster.
+    pub fn fall_silent(&self) {
+        if let Backend::Memory { silent, .. } = &self.backend {
+            silent.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn of(engine: Arc<Engine>) -> Self {
@@ -111,6 +123,28 @@ impl Handle {
         self.view.read(|state| state.session(key, at).map(|session| session.user.clone()))
     }
 
+    /// How far what this node reads may be behind what the cluster has agreed on: the time since it
+    /// heard a leader. Lock-free; right within a second.
+    pub fn behind(&self) -> Duration {
+        match &self.backend {
+            Backend::Memory { .. } => Duration::ZERO,
+            Backend::Engine(_) => self.view.behind(),
+        }
+    }
+
+    /// Waits until the view shows everything that was confirmed before the call: for what must not
+    /// be read stale, such as who is a member or which token is spent.
+    ///
+    /// # Errors
+    /// [`ProposeError::NoQuorum`]: no majority could tell `within` the time. What the view shows
+    /// may be old; trust nothing new on it.
+    pub async fn confirm(&self, within: Duration) -> Result<(), ProposeError> {
+        match &self.backend {
+            Backend::Memory { .. } => Ok(()),
+            Backend::Engine(engine) => engine.confirm(within).await,
+        }
+    }
+
     /// Wakes whenever the local view has changed; the value is the number of the change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.view.changes()
@@ -123,6 +157,9 @@ impl Handle {
     /// [`ProposeError`]: the change was not confirmed; it may still happen later.
     pub async fn propose(&self, command: Command, within: Duration) -> Result<Reply, ProposeError> {
         match &self.backend {
+            Backend::Memory { silent, .. } if silent.load(Ordering::Relaxed) => {
+                std::future::pending().await
+            }
             Backend::Memory { write, .. } => Ok(self.apply(write, &command)),
             Backend::Engine(engine) => engine.propose(command, within).await,
         }
@@ -132,6 +169,7 @@ impl Handle {
     /// counted.
     pub fn share(&self, soft: Soft) {
         match &self.backend {
+            Backend::Memory { silent, .. } if silent.load(Ordering::Relaxed) => {}
             Backend::Memory { node, write, .. } => {
                 let mut part = SoftPart { origin: *node, ..SoftPart::default() };
                 // A strike's own time is taken for the time of the log, so that a test chooses it.

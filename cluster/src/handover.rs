@@ -24,6 +24,21 @@ const CLOSE: u64 = 16;
 /// How many leases to stay silent before taking leadership back.
 const PATIENCE: u32 = 6;
 
+/// How many leases a node whose clock is off does not stand for election after it let go, so that
+/// the witness can pass leadership on to the one whose clock is right.
+const ABSTENTION: u32 = 10;
+
+/// Without a leader for so many leases it stands again: a wrong clock is better than none.
+const FORLORN: u32 = 3;
+
+/// Why a leader lets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Witness,
+    Disk,
+    Clock,
+}
+
 impl Engine {
     /// Watches until dropped.
     pub(crate) async fn run_handover(self: Arc<Self>) {
@@ -39,15 +54,15 @@ impl Engine {
         }
     }
 
-    fn reason_to_go(&self) -> Option<&'static str> {
+    fn reason_to_go(&self) -> Option<Reason> {
         if self.own.role == Role::Witness {
-            return Some("a witness leads and a node is ready");
+            return Some(Reason::Witness);
         }
         if self.space.asks_for_another_leader() {
-            return Some("the disk of the leader is full");
+            return Some(Reason::Disk);
         }
         let local = self.view.local();
-        self.timekeeper().error(local).map(|_| "the clock of the leader is off")
+        self.timekeeper().error(local).map(|_| Reason::Clock)
     }
 
     /// Whether another serving node is reachable and caught up.
@@ -60,8 +75,18 @@ impl Engine {
         })
     }
 
-    async fn let_go(&self, reason: &str) {
-        tracing::info!(reason, "handing leadership over");
+    async fn let_go(&self, reason: Reason) {
+        match reason {
+            Reason::Witness => {
+                tracing::info!("witness leads and a node is ready, handing leadership over");
+            }
+            Reason::Disk => {
+                tracing::warn!("the disk of this leader is full, handing leadership over");
+            }
+            Reason::Clock => {
+                tracing::warn!("the clock of this leader is off, handing leadership over");
+            }
+        }
         // New entries would go out like heartbeats and renew the leases.
         self.letting_go.store(true, Ordering::Relaxed);
         self.space.handed_over();
@@ -71,9 +96,19 @@ impl Engine {
         while Instant::now() < deadline && !self.sees_other_leader() {
             sleep(PAUSE / 10).await;
         }
-        self.raft.runtime_config().elect(true);
         self.raft.runtime_config().heartbeat(true);
         self.letting_go.store(false, Ordering::Relaxed);
+        if reason == Reason::Clock && self.sees_other_leader() {
+            self.abstain().await;
+        }
+        self.raft.runtime_config().elect(true);
+    }
+
+    async fn abstain(&self) {
+        let end = Instant::now() + ABSTENTION * self.lease();
+        while Instant::now() < end && self.view.behind() < FORLORN * self.lease() {
+            sleep(PAUSE).await;
+        }
     }
 
     fn sees_other_leader(&self) -> bool {

@@ -176,7 +176,7 @@ impl Node {
         tasks.spawn(Arc::clone(&engine).run_papers(identity));
         tasks.spawn(Arc::clone(&engine).run_sharing());
         tasks.spawn(Arc::clone(&engine).run_merging());
-        tasks.spawn(Arc::clone(&engine).run_clock_alarm());
+        tasks.spawn(Arc::clone(&engine).run_watch());
         tasks.spawn(Arc::clone(&engine).run_story());
         tasks.spawn(run_snapshots(Arc::clone(&engine)));
         tasks.spawn(run_fatal(Arc::clone(&engine)));

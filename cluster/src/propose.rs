@@ -88,6 +88,47 @@ impl Engine {
         }
     }
 
+    /// Waits until the view shows everything that was confirmed before now.
+    pub(crate) async fn confirm(&self, within: Duration) -> Result<(), ProposeError> {
+        let deadline = Instant::now() + within;
+        loop {
+            let confirmed = match self.standing() {
+                Standing::Leads => self.confirmed(deadline).await,
+                Standing::Follows(leader) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    match self.call(leader, Request::Confirm, left).await {
+                        Ok(Answer::Confirmed(entries)) => Ok(entries),
+                        Ok(_) | Err(_) => Err(Unconfirmed::Unknown),
+                    }
+                }
+                Standing::Leaderless => Err(Unconfirmed::NotLeader),
+                Standing::Stopped => return Err(ProposeError::Stopped),
+            };
+            if let Ok(entries) = confirmed
+                && let Some(last) = entries.checked_sub(1)
+            {
+                let seen = timeout_at(deadline, self.view.wait_for(last)).await;
+                return seen.map_err(|_| ProposeError::NoQuorum);
+            }
+            let retry = Instant::now() + RETRY;
+            if retry >= deadline {
+                return Err(ProposeError::NoQuorum);
+            }
+            sleep_until(retry).await;
+        }
+    }
+
+    /// As leader: how many entries were confirmed, once a majority has said that it still leads.
+    pub(crate) async fn confirmed(&self, deadline: Instant) -> Result<u64, Unconfirmed> {
+        if self.standing() != Standing::Leads {
+            return Err(Unconfirmed::NotLeader);
+        }
+        match timeout_at(deadline, self.raft.ensure_linearizable()).await {
+            Ok(Ok(read)) => Ok(read.map_or(0, |id| id.index + 1)),
+            Ok(Err(_)) | Err(_) => Err(Unconfirmed::NotLeader),
+        }
+    }
+
     async fn forward(
         &self,
         leader: RaftId,

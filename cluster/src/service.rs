@@ -129,6 +129,10 @@ impl Engine {
                 Ok(certificate) => Answer::Renewed(certificate),
                 Err(text) => Answer::Refused(text),
             },
+            Request::Confirm => match self.confirmed(Instant::now() + LIMIT).await {
+                Ok(entries) => Answer::Confirmed(entries),
+                Err(reason) => Answer::Unconfirmed(reason),
+            },
             // The peer port keeps these for itself.
             Request::Presence(_) | Request::Relay(_) | Request::Join(_) => {
                 Answer::Refused("not a question".to_owned())

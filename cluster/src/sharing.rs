@@ -173,9 +173,18 @@ impl Engine {
         }
     }
 
-    /// Reports a clock that is off, at most once a minute, until dropped.
-    pub(crate) async fn run_clock_alarm(self: Arc<Self>) {
+    /// Reports a clock that is off, at most once a minute, and keeps in mind that this node leads,
+    /// until dropped.
+    pub(crate) async fn run_watch(self: Arc<Self>) {
+        let mut told_at = None;
         loop {
+            sleep(TICK / 2).await;
+            if self.standing() == Standing::Leads {
+                self.view.touch();
+            }
+            if told_at.is_some_and(|at: Instant| at.elapsed() < ALARM_EVERY) {
+                continue;
+            }
             let local = self.view.local();
             let (stranger, error) = {
                 let keeper = self.timekeeper();
@@ -190,7 +199,7 @@ impl Engine {
                 tracing::warn!(node, ahead_ms, "clocks differ: check the time synchronisation");
             }
             let told = error.is_some() || stranger.is_some();
-            sleep(if told { ALARM_EVERY } else { TICK }).await;
+            told_at = told.then(Instant::now);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The local, lock-free snapshot of the state that readers see.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -14,6 +16,8 @@ use crate::state::State;
 pub(crate) struct View {
     /// Where this node's monotonic clock starts.
     started: Instant,
+    /// When this node last knew what the cluster had agreed on, on that clock.
+    in_touch: AtomicU64,
     state: ArcSwap<State>,
     changed: watch::Sender<u64>,
     /// Index of the last applied entry plus one; zero while there is none.
@@ -24,6 +28,7 @@ impl View {
     pub(crate) fn new() -> Self {
         Self {
             started: Instant::now(),
+            in_touch: AtomicU64::new(0),
             state: ArcSwap::default(),
             changed: watch::Sender::new(0),
             applied: watch::Sender::new(0),
@@ -41,6 +46,17 @@ impl View {
     /// This node's monotonic clock; it goes on through everything but the end of the process.
     pub(crate) fn local(&self) -> Millis {
         millis(self.started.elapsed())
+    }
+
+    /// This node heard a leader, or leads with a quorum.
+    pub(crate) fn touch(&self) {
+        self.in_touch.store(self.local(), Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    pub(crate) fn behind(&self) -> Duration {
+        let since = self.in_touch.load(Ordering::Relaxed);
+        Duration::from_millis(self.local().saturating_sub(since))
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {

@@ -28,6 +28,8 @@ pub use listing::Listed;
 /// Longest wait for the cluster to confirm a record. Only AppAPI waits, and whoever tries again in
 /// the background.
 const CONFIRM: Duration = Duration::from_secs(5);
+/// How far the view may be behind the cluster before its records are checked with Nextcloud.
+const MAX_BEHIND: Duration = Duration::from_secs(2);
 /// Most answers of Nextcloud remembered outside the cluster view.
 const MAX_FETCHED: u64 = 10_000;
 
@@ -260,18 +262,10 @@ impl Directory {
             Ok(reply) => (Recorded::Cluster, Some(reply)),
             Err(error) => {
                 tracing::warn!(app_id = id, %error, "record kept on this node only");
-                self.keep_here(id, Unsynced { known, revision }, command);
+                self.inner.keep_here(id, Unsynced { known, revision }, command);
                 (Recorded::Here, None)
             }
         }
-    }
-
-    fn keep_here(&self, id: String, change: Unsynced, command: Command) {
-        let revision = change.revision;
-        self.inner.write_unsynced(|table| {
-            table.insert(id.clone(), change);
-        });
-        tokio::spawn(propose_until_recorded(Arc::clone(&self.inner), id, revision, command));
     }
 
     /// Asks Nextcloud, together with everyone who wants to know the same.
@@ -288,7 +282,7 @@ impl Directory {
         tokio::spawn(async move {
             let revision = inner.revision(id.as_str());
             match inner.nextcloud.exapp_meta(id.as_str()).await {
-                Ok(Some(record)) if record != *held => inner.cache(record, revision),
+                Ok(Some(record)) if record != *held => inner.correct(record, revision).await,
                 Ok(Some(_)) => {}
                 // A 401 cannot tell "unregistered" from "wrong key", so it takes nothing away. It
                 // comes at most once per refresh and ExApp, so it may be told.
@@ -336,11 +330,14 @@ impl Inner {
         })
     }
 
-    /// Whether the record has not been checked for too long; says yes to one caller only.
+    /// Whether the record has not been checked for too long; says yes to one caller only. Cut off
+    /// from the cluster, a node hears of no push: then that is soon.
     fn claim_refresh(&self, entry: &Compiled) -> Stale {
         let now = self.uptime();
         let checked = entry.checked.load(Ordering::Relaxed);
-        let due = u128::from(now.saturating_sub(checked)) >= self.config.refresh.as_millis();
+        let age = Duration::from_millis(now.saturating_sub(checked));
+        let due = age >= self.config.refresh
+            || (age >= MAX_BEHIND && self.cluster.behind() >= MAX_BEHIND);
         let claimed = due
             && entry
                 .checked
@@ -390,6 +387,26 @@ impl Inner {
                 tracing::debug!(app_id = id, %error, "fetched record not shared");
             }
         });
+    }
+
+    /// A record in use turned out to be another. It is in force here even if the cluster cannot be
+    /// told now: a node that is cut off has nobody but Nextcloud to hear it from.
+    async fn correct(self: Arc<Self>, record: ExApp, revision: u64) {
+        let id = record.id.clone();
+        let known = Some(KnownApp::new(Arc::new(record.clone())));
+        let command = Command::CacheExApp { tenant: self.tenant.clone(), record, revision };
+        if let Err(error) = self.cluster.propose(command.clone(), CONFIRM).await {
+            tracing::debug!(app_id = id, %error, "corrected record kept on this node only");
+            self.keep_here(id, Unsynced { known, revision }, command);
+        }
+    }
+
+    fn keep_here(self: &Arc<Self>, id: String, change: Unsynced, command: Command) {
+        let revision = change.revision;
+        self.write_unsynced(|table| {
+            table.insert(id.clone(), change);
+        });
+        tokio::spawn(propose_until_recorded(Arc::clone(self), id, revision, command));
     }
 
     fn revision(&self, id: &str) -> u64 {
@@ -596,7 +613,7 @@ mod tests {
         nextcloud.apps.lock().unwrap().clear();
         let known = Some(KnownApp::new(Arc::new(record("here"))));
         let command = pushed("here");
-        directory.keep_here("demo".to_owned(), Unsynced { known, revision: 0 }, command);
+        directory.inner.keep_here("demo".to_owned(), Unsynced { known, revision: 0 }, command);
         assert_eq!(version(&directory).await.as_deref(), Some("here"));
         let recorded = async {
             while cluster.view().exapp(&Tenant::default(), "demo").is_none() {
@@ -612,7 +629,7 @@ mod tests {
         let (directory, _nextcloud, cluster) = start(Config::default()).await;
         let deleted = Unsynced { known: None, revision: 0 };
         let command = Command::DeleteExApp { tenant: Tenant::default(), id: "demo".to_owned() };
-        directory.keep_here("demo".to_owned(), deleted, command);
+        directory.inner.keep_here("demo".to_owned(), deleted, command);
         assert!(matches!(directory.find(&demo()).await, Err(Error::Withdrawn)));
         cluster.propose(pushed("elsewhere"), LONG).await.unwrap();
         assert_eq!(version(&directory).await.as_deref(), Some("elsewhere"));
@@ -637,10 +654,10 @@ mod tests {
         let revision = cluster.read(|state| state.exapp_revision(&Tenant::default(), "demo"));
         let known = Some(KnownApp::new(Arc::new(record("here"))));
         let push = pushed("here");
-        directory.keep_here("demo".to_owned(), Unsynced { known, revision }, push);
+        directory.inner.keep_here("demo".to_owned(), Unsynced { known, revision }, push);
         assert_eq!(listed(&directory), shown("here", Recorded::Here));
         let delete = Command::DeleteExApp { tenant: Tenant::default(), id: "demo".to_owned() };
-        directory.keep_here("demo".to_owned(), Unsynced { known: None, revision }, delete);
+        directory.inner.keep_here("demo".to_owned(), Unsynced { known: None, revision }, delete);
         assert_eq!(listed(&directory), []);
     }
 }

@@ -259,6 +259,22 @@ async fn the_exapp_sees_its_headers_and_the_untouched_rest() {
 }
 
 #[tokio::test]
+async fn no_request_waits_for_a_cluster_that_never_answers() {
+    let bed = Bed::start().await;
+    bed.cluster.fall_silent();
+    let requests = async {
+        for _ in 0..3 {
+            assert_eq!(bed.status("/exapps/demo/public", &[]).await, 200);
+            assert_eq!(bed.status("/exapps/demo/user", &[("cookie", ALICE)]).await, 200);
+            assert_eq!(bed.status("/exapps/demo/heartbeat", &signed()).await, 200);
+            assert_eq!(bed.status("/exapps/unknown/", &[]).await, 404, "and it is counted");
+        }
+    };
+    timeout(LONG, requests).await.expect("no request waits");
+    assert!(bed.cluster.view().exapps().next().is_none(), "the cluster has said nothing");
+}
+
+#[tokio::test]
 async fn signed_requests_pass_without_routes_and_keep_the_key_here() {
     let bed = Bed::start().await;
     let seen = json_of(bed.get("/exapps/demo/anything", &signed()).await).await;

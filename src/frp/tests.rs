@@ -424,6 +424,17 @@ async fn users_are_led_to_a_unix_socket_and_see_its_absence_at_once() {
 }
 
 #[tokio::test]
+async fn a_tunnel_opens_and_works_while_the_cluster_never_answers() {
+    let server = Server::plain().await;
+    server.cluster.fall_silent();
+    let mut client = Client::run(server.client(echo_server().await));
+    client.started().await;
+    echo(server.dial().await.unwrap(), 1000).await;
+    assert!(server.cluster.view().tunnels().next().is_none(), "the cluster has said nothing");
+    client.stop.cancel();
+}
+
+#[tokio::test]
 async fn a_client_that_loses_its_server_finds_it_again() {
     let server = Server::plain().await;
     let mut client = Client::run(server.client(echo_server().await));

@@ -52,6 +52,8 @@ pub(crate) enum Request {
         /// A certificate signing request, DER.
         request: Vec<u8>,
     },
+    /// Up to which entry everything was confirmed by now.
+    Confirm,
 }
 
 impl Request {
@@ -63,7 +65,8 @@ impl Request {
             | Self::Vote(_)
             | Self::Snapshot(_)
             | Self::Propose { .. }
-            | Self::Share(_) => true,
+            | Self::Share(_)
+            | Self::Confirm => true,
             Self::Presence(_) | Self::Relay(_) | Self::Join(_) | Self::Renew { .. } => false,
         }
     }
@@ -109,6 +112,8 @@ pub(crate) enum Answer {
     NotWelcome(NotWelcome),
     /// The new certificate with that of its issuer, PEM.
     Renewed(String),
+    /// Number of entries that were confirmed when the question came.
+    Confirmed(u64),
 }
 
 /// Why a forwarded proposal was not confirmed.

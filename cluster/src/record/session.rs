@@ -59,7 +59,9 @@ impl Session {
     /// Whether it may still be believed on a node where it is `at`, with the cluster's clock at
     /// `clock`. The cluster's clock stands still on a node that is cut off, the monotonic one
     /// cannot tell that an entry arrived late, the wall clock may be wrong: all three have to
-    /// agree, so a clock that is off makes it useless and never valid for longer.
+    /// agree, so a clock that is off makes it useless, and not valid for longer as long as changes
+    /// arrive in time. Only both at once can: a reader whose clock is slow by some time believes
+    /// an entry that came late by that time and [`SLACK`].
     pub fn is_usable(&self, clock: Millis, at: Moment) -> bool {
         let lifetime = self.expires_at.saturating_sub(self.validated_at);
         clock < self.expires_at

@@ -21,11 +21,14 @@ async fn a_leader_cut_off_confirms_nothing_and_follows_after_healing() {
     until(old, "closed gate", |status| !status.quorum).await;
     let refused = old.propose(exapp("ghost", "1"), Duration::from_millis(300)).await;
     assert_eq!(refused, Err(ProposeError::NoQuorum));
+    let stale = old.confirm(Duration::from_millis(300)).await;
+    assert_eq!(stale, Err(ProposeError::NoQuorum), "what it shows may be old");
     other.propose(exapp("a", "1"), PATIENCE).await.unwrap();
     assert_eq!(version(old, "a"), None);
 
     links.set(old.node_id(), true, true);
-    shows(old, "a", "1").await;
+    old.confirm(PATIENCE).await.unwrap();
+    assert_eq!(version(old, "a").as_deref(), Some("1"), "confirmed means that it is there");
     old.propose(exapp("a", "2"), PATIENCE).await.unwrap();
     for (_, handle) in &nodes {
         shows(handle, "a", "2").await;
