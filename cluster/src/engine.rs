@@ -21,6 +21,7 @@ use crate::fatal::Fatal;
 use crate::founding::Charter;
 use crate::group::Group;
 use crate::merge::Merger;
+use crate::mutation::mutated;
 use crate::network::{Answer, CallError, Envelope, Peers, Request, ServerStats};
 use crate::papers::Papers;
 use crate::passport::{Passport, Seed};
@@ -199,7 +200,8 @@ impl Engine {
     fn has_quorum(&self, metrics: &Metrics) -> bool {
         let lease = u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX);
         !self.letting_go.load(Ordering::Relaxed)
-            && metrics.millis_since_quorum_ack.is_some_and(|since| since < lease)
+            && (metrics.millis_since_quorum_ack.is_some_and(|since| since < lease)
+                || mutated!(QuorumNotAsked))
     }
 
     /// What time it is here.

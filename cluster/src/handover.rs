@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::Role;
 use crate::engine::{Engine, Standing};
+use crate::mutation::mutated;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -55,7 +56,7 @@ impl Engine {
     }
 
     fn reason_to_go(&self) -> Option<Reason> {
-        if self.own.role == Role::Witness {
+        if self.own.role == Role::Witness && !mutated!(WitnessKeepsLeading) {
             return Some(Reason::Witness);
         }
         if self.space.asks_for_another_leader() {

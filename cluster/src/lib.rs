@@ -59,6 +59,10 @@ mod log_store;
 mod log_writer;
 mod membership;
 mod merge;
+#[cfg(feature = "mutants")]
+pub mod mutation;
+#[cfg(not(feature = "mutants"))]
+mod mutation;
 mod network;
 mod node;
 mod papers;

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::disk::Disk;
 use crate::log_file::{LOG, META, key};
+use crate::mutation::mutated;
 use crate::space::{Storage, is_no_room};
 use crate::types::Types;
 
@@ -150,7 +151,13 @@ impl Pen {
 }
 
 fn carry_out(database: &Database, write: &Write) -> Result<(), redb::Error> {
-    let transaction = begin(database)?;
+    let mut transaction = begin(database)?;
+    if (mutated!(VoteNotSynced) && matches!(write, Write::Meta { .. }))
+        || (mutated!(AppendNotSynced) && matches!(write, Write::Append { .. }))
+    {
+        transaction.set_two_phase_commit(false);
+        transaction.set_durability(Durability::None)?;
+    }
     {
         let mut log = transaction.open_table(LOG)?;
         let mut meta = transaction.open_table(META)?;
@@ -159,7 +166,9 @@ fn carry_out(database: &Database, write: &Write) -> Result<(), redb::Error> {
                 for (index, bytes) in rows {
                     log.insert(index, bytes.as_slice())?;
                 }
-                if let Some(bytes) = committed {
+                if let Some(bytes) = committed
+                    && !mutated!(CommittedForgotten)
+                {
                     meta.insert(key::COMMITTED, bytes.as_slice())?;
                 }
             }

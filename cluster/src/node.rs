@@ -21,6 +21,7 @@ use crate::identity::{Identity, link_files};
 use crate::log_file::{self, unusable};
 use crate::log_store::LogStore;
 use crate::membership::Following;
+use crate::mutation::mutated;
 use crate::network::{PeerClients, Peers, Server};
 use crate::passport::{Passport, PassportError};
 use crate::presence::{Me, Presence, Thread};
@@ -100,7 +101,8 @@ impl Node {
         let found = {
             let (storage, dir, begun) = (storage.clone(), dir.clone(), passport.begun);
             opened(&world.disk, move || {
-                if begun && !storage.disk.exists(&dir).map_err(|error| unusable(&dir, error))? {
+                let there = storage.disk.exists(&dir).map_err(|error| unusable(&dir, error))?;
+                if begun && !there && !mutated!(LostLogTakesPart) {
                     return Err(StartError::Lost { dir, number });
                 }
                 log_file::open(&storage, &dir, group, raft_id)
@@ -108,7 +110,9 @@ impl Node {
             .await?
         };
         passport.begun = true;
-        passport.boots += 1;
+        if !mutated!(StartsNotCounted) {
+            passport.boots += 1;
+        }
         if let Some(address) = config.advertised() {
             passport.advertise = Some(address);
         }

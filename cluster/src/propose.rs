@@ -11,6 +11,7 @@ use crate::codec;
 use crate::command::{Command, Reply};
 use crate::engine::{Engine, Standing};
 use crate::error::ProposeError;
+use crate::mutation::mutated;
 use crate::network::{Answer, Request, Unconfirmed};
 use crate::state::{Ticket, WINDOW};
 use crate::types::{Proposal, RaftId, number_of};
@@ -50,7 +51,9 @@ impl Engine {
             match outcome {
                 Ok((reply, index)) => {
                     // Confirmed even if this node does not see it in time.
-                    let _ = timeout_at(deadline, self.view.wait_for(index)).await;
+                    if !mutated!(OwnWriteNotAwaited) {
+                        let _ = timeout_at(deadline, self.view.wait_for(index)).await;
+                    }
                     return Ok(reply);
                 }
                 Err(reason @ (Unconfirmed::Busy | Unconfirmed::DiskFull)) => {
@@ -78,6 +81,11 @@ impl Engine {
         }
         if self.space.is_full() {
             return Err(Unconfirmed::DiskFull);
+        }
+        if mutated!(ConfirmedEarly) {
+            let raft = self.raft.clone();
+            tokio::spawn(async move { raft.client_write(proposal).await });
+            return Ok((Reply::Done, 0));
         }
         match timeout_at(deadline, self.raft.client_write(proposal)).await {
             Ok(Ok(written)) => Ok((written.data, written.log_id.index)),

@@ -2,10 +2,12 @@
 //! with the feature `sim`, which nothing but this crate's own tests switches on.
 
 use std::hash::{DefaultHasher, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::codec;
 use crate::dice;
+use crate::disk::{Disk, MemoryDisk};
 use crate::handle::Handle;
 use crate::state::State;
 use crate::status::ClusterStatus;
@@ -85,6 +87,28 @@ pub fn inspect(handle: &Handle) -> Option<Inspection> {
         learners: membership.learner_ids().collect(),
         view,
     })
+}
+
+/// Copies everything below a directory to a fresh disk, but for one folder of it.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn copy(from: &MemoryDisk, dir: &Path, without: &str) -> std::io::Result<MemoryDisk> {
+    let fresh = MemoryDisk::default();
+    copy_to(&Disk::Memory(from.clone()), &Disk::Memory(fresh.clone()), dir, without)?;
+    Ok(fresh)
+}
+
+fn copy_to(from: &Disk, to: &Disk, dir: &Path, without: &str) -> std::io::Result<()> {
+    to.create_dir(dir)?;
+    for path in from.list(dir)? {
+        match from.read(&path, u64::MAX) {
+            Ok(bytes) => to.store(&path, &bytes)?,
+            Err(_) if path.file_name().is_some_and(|name| name == without) => {}
+            Err(_) => copy_to(from, to, &path, without)?,
+        }
+    }
+    Ok(())
 }
 
 /// A number that is the same for equal states and hardly ever for different ones. Sessions do

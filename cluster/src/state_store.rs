@@ -14,6 +14,7 @@ use crate::command::Reply;
 use crate::error::{REJOIN, StartError};
 use crate::group::Group;
 use crate::log_file::unusable;
+use crate::mutation::mutated;
 use crate::snapshot::{self, SnapshotDir};
 use crate::space::{Space, Storage, is_no_room};
 use crate::state::State;
@@ -108,7 +109,7 @@ impl StateStore {
                 last_membership: self.membership.clone(),
                 snapshot_id: format!("{index}-{term}-{node}"),
             },
-            state: self.state.clone(),
+            state: if mutated!(SnapshotEmpty) { State::default() } else { self.state.clone() },
             snapshots: self.snapshots.clone(),
             storage: self.storage.clone(),
         }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AccessLevel, Millis};
+use crate::mutation::mutated;
 
 /// Most sessions kept; the one that expires first makes room.
 pub const MAX_SESSIONS: usize = 100_000;
@@ -63,6 +64,9 @@ impl Session {
     /// arrive in time. Only both at once can: a reader whose clock is slow by some time believes
     /// an entry that came late by that time and [`SLACK`].
     pub fn is_usable(&self, clock: Millis, at: Moment) -> bool {
+        if mutated!(SessionByWallClock) {
+            return at.wall < self.expires_at;
+        }
         let lifetime = self.expires_at.saturating_sub(self.validated_at);
         clock < self.expires_at
             && at.local.saturating_sub(self.applied) < self.left

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{AuthorityStep, Command, Genesis, Reply, SoftBatch};
+use crate::mutation::mutated;
 use crate::record::{
     Applicant, Ban, ClusterAuthority, ExApp, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId,
     Refusal, SLACK, Session, SessionKey, Strike, Tenant, Token, Tunnel,
@@ -170,7 +171,9 @@ impl State {
         if reply == Reply::Done {
             self.journal.note(command, *at, ticket.node);
         }
-        self.once.remember(ticket, reply);
+        if !mutated!(RepeatsApplied) {
+            self.once.remember(ticket, reply);
+        }
         reply
     }
 

@@ -1,0 +1,358 @@
+//! What goes wrong in a run: every seed chooses its kinds of trouble, how thick they come, and
+//! when each of them is over.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cluster::disk::{Fault, Loss};
+use cluster::record::NodeId;
+use cluster::sim::copy;
+use turmoil::Sim;
+
+use crate::draw::Draw;
+use crate::founding::STATE_DIR;
+use crate::oracle::Oracle;
+use crate::site::{Host, Site};
+
+/// A kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The power of a host goes off, now or at one of its next syncs.
+    Crash,
+    /// A process is stopped in order and started again.
+    Restart,
+    /// The hosts fall into two halves that do not hear each other.
+    Split,
+    /// One host hears nobody and nobody hears it.
+    Isolate,
+    /// What one host sends another is lost.
+    OneWay,
+    /// Two halves that only one host hears both of.
+    Bridge,
+    /// One link, or all of one host, is slow.
+    Slow,
+    /// Messages are lost, and what travels with them.
+    Lossy,
+    /// Connections break.
+    Tear,
+    /// A disk answers late.
+    Stall,
+    /// A disk fails or is full.
+    BadDisk,
+    /// A wall clock jumps or runs at another pace.
+    Clock,
+    /// A host loses its log, but not who it is.
+    Wipe,
+}
+
+pub(crate) const KINDS: [Kind; 13] = [
+    Kind::Crash,
+    Kind::Restart,
+    Kind::Split,
+    Kind::Isolate,
+    Kind::OneWay,
+    Kind::Bridge,
+    Kind::Slow,
+    Kind::Lossy,
+    Kind::Tear,
+    Kind::Stall,
+    Kind::BadDisk,
+    Kind::Clock,
+    Kind::Wipe,
+];
+
+/// The trouble of one run.
+pub(crate) struct Faults {
+    draw: Draw,
+    kinds: Vec<Kind>,
+    /// Longest pause between two of them, in milliseconds.
+    pause_ms: u64,
+    next: Duration,
+    /// What is cut, from where to where, until when.
+    cuts: Vec<(NodeId, NodeId, Duration)>,
+    /// Links that are slow or lossy until then.
+    weak: Vec<(NodeId, NodeId, Duration)>,
+    /// Hosts that are off until then.
+    down: Vec<(NodeId, Duration)>,
+    /// Hosts whose disks were made to fail.
+    excused: Vec<NodeId>,
+    wiped: Vec<NodeId>,
+}
+
+impl Faults {
+    pub(crate) fn new(seed: u64, kinds: Option<&[Kind]>) -> Self {
+        let mut draw = Draw::new(seed, 1);
+        let kinds = match kinds {
+            Some(kinds) => kinds.to_vec(),
+            None => KINDS.into_iter().filter(|_| draw.percent(40)).collect(),
+        };
+        let pause_ms = draw.pick(&[600, 1_500, 4_000]);
+        Self {
+            draw,
+            kinds,
+            pause_ms,
+            next: Duration::ZERO,
+            cuts: Vec::new(),
+            weak: Vec::new(),
+            down: Vec::new(),
+            excused: Vec::new(),
+            wiped: Vec::new(),
+        }
+    }
+
+    pub(crate) fn kinds(&self) -> &[Kind] {
+        &self.kinds
+    }
+
+    pub(crate) fn excused(&self) -> &[NodeId] {
+        &self.excused
+    }
+
+    pub(crate) fn is_wiped(&self, id: NodeId) -> bool {
+        self.wiped.contains(&id)
+    }
+
+    /// Before a step: ends what is over, starts what is due if `active`.
+    pub(crate) fn step(
+        &mut self,
+        sim: &mut Sim<'_>,
+        site: &Site,
+        oracle: &mut Oracle,
+        active: bool,
+    ) {
+        let now = site.now.get();
+        self.bury(sim, site);
+        let over: Vec<_> = self.down.extract_if(.., |(_, until)| *until <= now).collect();
+        for (id, _) in over {
+            self.boot(sim, site.host(id), site);
+        }
+        let before = self.cuts.len();
+        self.cuts.retain(|(_, _, until)| *until > now);
+        if self.cuts.len() < before {
+            self.apply_cuts(sim, site, oracle);
+        }
+        let over: Vec<_> = self.weak.extract_if(.., |(_, _, until)| *until <= now).collect();
+        for (a, b, _) in over {
+            strengthen(sim, site, a, b);
+        }
+        if !active || self.kinds.is_empty() || now < self.next {
+            return;
+        }
+        self.next = now + Duration::from_millis(self.draw.between(50, self.pause_ms));
+        let kind = self.draw.pick(&self.kinds);
+        self.begin(kind, sim, site, oracle);
+    }
+
+    /// Ends everything: all hosts run, all links are sound, clocks keep their pace.
+    pub(crate) fn heal(&mut self, sim: &mut Sim<'_>, site: &Site, oracle: &mut Oracle) {
+        site.tell("peace");
+        self.cuts.clear();
+        self.apply_cuts(sim, site, oracle);
+        for (a, b, _) in std::mem::take(&mut self.weak) {
+            strengthen(sim, site, a, b);
+        }
+        for (_, until) in &mut self.down {
+            *until = Duration::ZERO;
+        }
+    }
+
+    /// Takes note of hosts that stopped running by themselves or lost their power at a sync.
+    fn bury(&mut self, sim: &mut Sim<'_>, site: &Site) {
+        for host in &site.hosts {
+            if self.is_down(host.id)
+                || (self.is_wiped(host.id) && host.state.borrow().failed.is_some())
+            {
+                continue;
+            }
+            let (failed, stopped) = {
+                let state = host.state.borrow();
+                (state.failed.is_some(), state.stopped)
+            };
+            if host.disk.borrow().is_off() {
+                site.tell(format_args!("node {} lost its power in the middle of a sync", host.id));
+                self.kill(sim, host, site, Loss::All);
+            } else if failed || stopped {
+                // The process is gone, the machine is not.
+                self.kill(sim, host, site, Loss::Nothing);
+            }
+        }
+    }
+
+    fn is_down(&self, id: NodeId) -> bool {
+        self.down.iter().any(|(down, _)| *down == id)
+    }
+
+    fn kill(&mut self, sim: &mut Sim<'_>, host: &Host, site: &Site, loss: Loss) {
+        host.disk.borrow().power_off(loss);
+        sim.crash(host.ip());
+        let millis = self.draw.pick(&[50, 500, 2_000, 8_000]);
+        let until = site.now.get() + Duration::from_millis(self.draw.between(10, millis));
+        self.down.push((host.id, until));
+    }
+
+    fn boot(&mut self, sim: &mut Sim<'_>, host: &Host, site: &Site) {
+        site.tell(format_args!("node {} boots", host.id));
+        {
+            let mut state = host.state.borrow_mut();
+            (state.failed, state.stopping, state.stopped) = (None, false, false);
+            state.seen = None;
+        }
+        host.disk.borrow().power_on();
+        self.excused.retain(|excused| *excused != host.id);
+        sim.bounce(host.ip());
+    }
+
+    fn loss(&mut self) -> Loss {
+        let seed = self.draw.next();
+        self.draw.pick(&[Loss::All, Loss::Nothing, Loss::Torn { seed }, Loss::Scattered { seed }])
+    }
+
+    fn begin(&mut self, kind: Kind, sim: &mut Sim<'_>, site: &Site, oracle: &mut Oracle) {
+        let ids: Vec<NodeId> = site.hosts.iter().map(|host| host.id).collect();
+        let id = self.draw.pick(&ids);
+        let host = site.host(id);
+        let until = site.now.get() + Duration::from_millis(self.draw.between(200, 8_000));
+        match kind {
+            Kind::Crash | Kind::Restart | Kind::Stall | Kind::BadDisk | Kind::Wipe
+                if self.is_down(id) => {}
+            Kind::Crash => {
+                let loss = self.loss();
+                if self.draw.percent(50) {
+                    site.tell(format_args!("node {id} loses its power: {loss:?}"));
+                    self.kill(sim, host, site, loss);
+                } else {
+                    let disk = host.disk.borrow();
+                    let point = disk.points() + self.draw.between(1, 30);
+                    disk.plan(point, Fault::PowerOff(loss));
+                }
+            }
+            Kind::Restart => host.state.borrow_mut().stopping = true,
+            Kind::Split | Kind::Isolate | Kind::OneWay | Kind::Bridge => {
+                self.cut(kind, &ids, id, until);
+                let cuts: Vec<_> = self.cuts.iter().map(|(a, b, _)| format!("{a}>{b}")).collect();
+                site.tell(format_args!("cut: {}", cuts.join(" ")));
+                self.apply_cuts(sim, site, oracle);
+            }
+            Kind::Slow => {
+                let latency = Duration::from_millis(self.draw.between(20, 500));
+                site.tell(format_args!("node {id} is slow: {latency:?}"));
+                for other in self.others(&ids, id) {
+                    sim.set_link_latency(host.ip(), site.host(other).ip(), latency);
+                    self.weak.push((id, other, until));
+                }
+            }
+            Kind::Lossy => {
+                let percent = self.draw.between(1, 10);
+                site.tell(format_args!("node {id} loses {percent} % of its messages"));
+                for other in self.others(&ids, id) {
+                    let rate = f64::from(u32::try_from(percent).unwrap()) / 100.0;
+                    sim.set_link_fail_rate(host.ip(), site.host(other).ip(), rate);
+                    self.weak.push((id, other, until));
+                }
+            }
+            Kind::Tear => {
+                site.tell(format_args!("connections of node {id} break"));
+                for other in self.others(&ids, id) {
+                    site.connections.tear(host.ip(), site.host(other).ip());
+                }
+            }
+            Kind::Stall => {
+                let stall = Duration::from_millis(self.draw.between(100, 5_000));
+                site.tell(format_args!("the disk of node {id} stalls for {stall:?}"));
+                host.state.borrow_mut().stall = Some(stall);
+            }
+            Kind::BadDisk => {
+                let fault = self.draw.pick(&[Fault::SyncFails, Fault::Full, Fault::ReadsFail]);
+                site.tell(format_args!("the disk of node {id} will fail: {fault:?}"));
+                let disk = host.disk.borrow();
+                disk.plan(disk.points() + self.draw.between(1, 10), fault);
+                self.excused.push(id);
+            }
+            Kind::Clock => {
+                if self.draw.percent(50) {
+                    let jump = self.draw.pick(&[-3_600_000, -5_000, -300, 300, 5_000, 3_600_000]);
+                    site.tell(format_args!("the clock of node {id} jumps by {jump} ms"));
+                    host.clock.jump(jump);
+                    site.skew.set(site.skew.get().max(host.clock.off_by(site.now.get())));
+                } else {
+                    let rate = self.draw.pick(&[-10_000, 0, 10_000]);
+                    site.tell(format_args!("the clock of node {id} runs at {rate} ppm"));
+                    host.clock.set_rate(rate);
+                    site.skew.set(site.skew.get() + RATE_SKEW);
+                }
+            }
+            Kind::Wipe if self.wiped.is_empty() && ids.len() > 2 => {
+                site.tell(format_args!("node {id} loses its log"));
+                self.kill(sim, host, site, Loss::All);
+                let old = host.disk.take();
+                old.power_on();
+                host.disk.replace(copy(&old, Path::new(STATE_DIR), "raft").unwrap());
+                self.wiped.push(id);
+                oracle.wiped(id);
+            }
+            Kind::Wipe => {}
+        }
+    }
+
+    fn others(&mut self, ids: &[NodeId], id: NodeId) -> Vec<NodeId> {
+        let others: Vec<_> = ids.iter().copied().filter(|other| *other != id).collect();
+        if others.is_empty() || self.draw.percent(60) {
+            return others;
+        }
+        vec![self.draw.pick(&others)]
+    }
+
+    fn cut(&mut self, kind: Kind, ids: &[NodeId], id: NodeId, until: Duration) {
+        let sides: Vec<(NodeId, bool)> =
+            ids.iter().map(|id| (*id, self.draw.percent(50))).collect();
+        let side = |of: NodeId| sides.iter().any(|(id, left)| *id == of && *left);
+        let target = self.draw.pick(ids);
+        for &from in ids {
+            for &to in ids {
+                let cut = from != to
+                    && match kind {
+                        Kind::Isolate => from == id || to == id,
+                        Kind::OneWay => from == id && (to == target || target == id),
+                        Kind::Bridge => side(from) != side(to) && from != id && to != id,
+                        _ => side(from) != side(to),
+                    };
+                if cut {
+                    self.cuts.push((from, to, until));
+                }
+            }
+        }
+    }
+
+    fn is_cut(&self, a: NodeId, b: NodeId) -> bool {
+        self.cuts.iter().any(|(from, to, _)| (*from, *to) == (a, b))
+    }
+
+    fn apply_cuts(&mut self, sim: &Sim<'_>, site: &Site, oracle: &mut Oracle) {
+        for a in &site.hosts {
+            for b in site.hosts.iter().filter(|b| b.id != a.id) {
+                if self.is_cut(a.id, b.id) {
+                    sim.partition_oneway(a.ip(), b.ip());
+                } else {
+                    sim.repair_oneway(a.ip(), b.ip());
+                }
+            }
+        }
+        for a in &site.hosts {
+            let mut others = site.hosts.iter().filter(|b| b.id != a.id).peekable();
+            let alone = others.peek().is_some() && others.all(|b| self.is_cut(b.id, a.id));
+            oracle.isolated(a.id, alone.then(|| site.now.get()));
+        }
+    }
+}
+
+/// What a clock that is one percent fast or slow gains or loses in a run.
+const RATE_SKEW: Duration = Duration::from_millis(600);
+
+/// How long a message takes on a sound link.
+pub(crate) const LATENCY: Duration = Duration::from_millis(2);
+
+fn strengthen(sim: &mut Sim<'_>, site: &Site, a: NodeId, b: NodeId) {
+    let (a, b) = (site.host(a).ip(), site.host(b).ip());
+    sim.set_link_fail_rate(a, b, 0.0);
+    sim.set_link_latency(a, b, LATENCY);
+}

@@ -1,0 +1,202 @@
+//! What must hold after every step, whatever happened to the hosts and the network.
+//!
+//! - Two nodes never apply different entries at one index, and never have different states after
+//!   the same number of entries.
+//! - A node never goes back: not its vote, not its view, and over a crash not what it stored.
+//! - A node cut off from all others stops taking entries once its lease has run out.
+//! - A node that lost its log never takes part under its old number.
+//! - A failure counted once is there once.
+//! - A node fails only when its disk did.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cluster::RaftState;
+use cluster::record::NodeId;
+use cluster::sim::{EntryId, Inspection, Vote, digest};
+
+use crate::host::LIED;
+use crate::site::{Host, Site};
+
+/// How long a leader that was cut off may take entries: its lease, and what was on its way.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Turns a node may take until its engine tells what it found on disk.
+const PATIENCE: u8 = 3;
+
+/// What all that was seen says about the next step.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    /// Entries by index, and who applied each first.
+    entries: BTreeMap<u64, (EntryId, NodeId)>,
+    /// States by the number of entries in them, and who had each first.
+    states: BTreeMap<u64, (u64, NodeId)>,
+    nodes: BTreeMap<NodeId, Known>,
+}
+
+/// What a node cannot take back.
+#[derive(Default)]
+struct Known {
+    vote: Vote,
+    applied: Option<u64>,
+    /// Since it started last.
+    applied_since: Option<u64>,
+    /// Entries in its view.
+    view: u64,
+    last_log: Option<u64>,
+    /// Its log had grown after it had applied this; that mark came to disk with the entry.
+    marked: Option<u64>,
+    wiped: bool,
+    /// Turns since it started in which the engine has told nothing yet.
+    untold: Option<u8>,
+    isolated: Option<(Duration, Option<u64>)>,
+}
+
+impl Oracle {
+    /// The log of a node is gone.
+    pub(crate) fn wiped(&mut self, id: NodeId) {
+        let wiped = Known { wiped: true, ..Known::default() };
+        self.nodes.insert(id, wiped);
+    }
+
+    /// Nothing any other node sends reaches this one since, or something may again.
+    pub(crate) fn isolated(&mut self, id: NodeId, since: Option<Duration>) {
+        self.nodes.entry(id).or_default().isolated = since.map(|since| (since, None));
+    }
+
+    /// Looks at every host after a step. `excused` are those whose disks were made to fail.
+    pub(crate) fn check(&mut self, site: &Site, excused: &[NodeId]) -> Result<(), String> {
+        for host in &site.hosts {
+            let (started, seen, failed) = {
+                let mut state = host.state.borrow_mut();
+                (state.started.take(), state.seen.take(), state.failed.clone())
+            };
+            if let Some(started) = started {
+                self.check_start(host, &started)?;
+            }
+            if let Some(seen) = seen {
+                self.check_step(site, host, &seen)?;
+                let mut state = host.state.borrow_mut();
+                if seen.status.quorum {
+                    state.quorum_at = site.now.get();
+                }
+                state.last = Some(seen);
+            }
+            if let Some(reason) = failed
+                && (reason.starts_with(LIED) || !excused.contains(&host.id))
+                && (reason.starts_with(LIED) || !self.is_wiped(host.id))
+                && !host.disk.borrow().is_off()
+            {
+                return Err(format!("node {} failed with a sound disk: {reason}", host.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_wiped(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|known| known.wiped)
+    }
+
+    fn check_start(&mut self, host: &Host, now: &Inspection) -> Result<(), String> {
+        let id = host.id;
+        let known = self.nodes.entry(id).or_default();
+        let applied = now.view.1.checked_sub(1);
+        if applied < known.marked {
+            return Err(format!(
+                "node {id} had stored that entry {:?} is committed, now shows only {applied:?}",
+                known.marked
+            ));
+        }
+        // What it applies again it has applied before; its view may start further back.
+        known.view = 0;
+        known.applied_since = None;
+        known.untold = Some(0);
+        Ok(())
+    }
+
+    fn check_step(&mut self, site: &Site, host: &Host, now: &Inspection) -> Result<(), String> {
+        let id = host.id;
+        let known = self.nodes.entry(id).or_default();
+        if now.status.state == RaftState::Shutdown {
+            // What it last did may not be on its disk, and nobody was told about it.
+            return Ok(());
+        }
+        if let Some(turns) = &mut known.untold {
+            if now.vote == Vote::default() && *turns < PATIENCE {
+                *turns += 1;
+                return Ok(());
+            }
+            known.untold = None;
+            if now.status.last_log < known.applied {
+                return Err(format!(
+                    "node {id} had applied entry {:?}, its log now ends at {:?}",
+                    known.applied, now.status.last_log
+                ));
+            }
+            known.last_log = now.status.last_log;
+        }
+        if now.vote < known.vote {
+            return Err(format!("node {id} forgot its vote: {:?}, now {:?}", known.vote, now.vote));
+        }
+        if now.vote > known.vote {
+            site.tell(format_args!("node {id} votes {}", shown(now.vote)));
+        }
+        known.vote = now.vote;
+        let last_log = now.status.last_log;
+        if last_log > known.last_log {
+            known.marked = known.marked.max(known.applied_since);
+        }
+        known.last_log = last_log;
+        if known.wiped && last_log.is_some() {
+            return Err(format!("node {id} lost its log and takes part again"));
+        }
+        if let Some((since, entries)) = &mut known.isolated
+            && site.now.get() > *since + GRACE
+        {
+            match entries {
+                Some(entries) if last_log.unwrap_or(0) > *entries => {
+                    return Err(format!("node {id} is cut off and takes entry {last_log:?}"));
+                }
+                Some(_) => {}
+                None => *entries = Some(last_log.unwrap_or(0)),
+            }
+        }
+        if now.purged > now.snapshot {
+            return Err(format!("node {id} purged {:?} beyond its snapshot", now.purged));
+        }
+        if let Some(entry) = now.applied {
+            known.applied = known.applied.max(Some(entry.index));
+            known.applied_since = Some(entry.index);
+            let (first, by) = *self.entries.entry(entry.index).or_insert((entry, id));
+            if first != entry {
+                return Err(format!(
+                    "node {by} applied {first:?}, node {id} applied {entry:?} in its place"
+                ));
+            }
+        }
+        let (state, count) = &now.view;
+        if *count < known.view {
+            return Err(format!("the view of node {id} went back from {} entries", known.view));
+        }
+        if *count > known.view {
+            known.view = *count;
+            let found = digest(state);
+            let (first, by) = *self.states.entry(*count).or_insert((found, id));
+            if first != found {
+                return Err(format!(
+                    "after {count} entries nodes {by} and {id} have different states"
+                ));
+            }
+        }
+        let mut story = site.story.borrow_mut();
+        for number in [id, now.vote.term, *count, last_log.unwrap_or(0)] {
+            story.count(number);
+        }
+        Ok(())
+    }
+}
+
+fn shown(vote: Vote) -> String {
+    let how = if vote.committed { "leads" } else { "asks" };
+    format!("{}: node {} {how}", vote.term, vote.node)
+}

@@ -1,0 +1,189 @@
+//! One run of a seed: a cluster, a minute of virtual time, trouble, peace, and the verdict.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use cluster::sim::{Inspection, digest, with_seed};
+use cluster::{RaftState, Role};
+use turmoil::{Builder, Sim};
+
+use crate::draw::Draw;
+use crate::faults::{Faults, Kind, LATENCY};
+use crate::founding;
+use crate::history::KEYS;
+use crate::host::{self, read_record};
+use crate::linearizability::{RecordAnswer, RecordCall};
+use crate::oracle::Oracle;
+use crate::site::{Host, Site, TICK, epoch};
+
+/// A cluster has formed by then, and trouble begins.
+const TROUBLE: Duration = Duration::from_secs(3);
+
+/// Trouble ends.
+const PEACE: Duration = Duration::from_secs(42);
+
+/// Clients stop.
+const QUIET: Duration = Duration::from_secs(52);
+
+/// Everything must be well again.
+const END: Duration = Duration::from_secs(60);
+
+/// What a run may differ in besides its seed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Profile {
+    /// Kinds of trouble; the seed chooses when there are none.
+    pub(crate) kinds: Option<&'static [Kind]>,
+    /// Roles of the nodes; the seed chooses when there are none.
+    pub(crate) roles: Option<&'static [Role]>,
+}
+
+/// A run that kept every rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// The same for equal runs and for no others.
+    pub(crate) trace: u64,
+    /// Operations of clients that were answered.
+    pub(crate) answered: usize,
+}
+
+/// A run that broke one.
+pub(crate) struct Failed {
+    pub(crate) why: String,
+    pub(crate) story: Vec<String>,
+}
+
+/// Runs one seed.
+pub(crate) fn run(seed: u64, profile: Profile) -> Result<Passed, Failed> {
+    let site = Rc::new(site(seed, profile));
+    let outcome = catch_unwind(AssertUnwindSafe(|| with_seed(seed, || play(&site, profile))));
+    let story = site.story.borrow();
+    let why = match outcome {
+        Ok(Ok(())) => {
+            let answered = site.history.borrow().answered();
+            return Ok(Passed { trace: story.trace(), answered });
+        }
+        Ok(Err(why)) => why,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("panic: {}", text.unwrap_or("without words"))
+        }
+    };
+    Err(Failed { why, story: story.lines().to_vec() })
+}
+
+fn site(seed: u64, profile: Profile) -> Site {
+    let mut draw = Draw::new(seed, 2);
+    let roles = match profile.roles {
+        Some(roles) => roles,
+        None => draw.pick::<&[Role]>(&[
+            &[Role::Node],
+            &[Role::Node, Role::Node, Role::Witness],
+            &[Role::Node, Role::Node, Role::Witness],
+            &[Role::Node, Role::Witness, Role::Node],
+            &[Role::Node, Role::Node, Role::Node],
+            &[Role::Node, Role::Node, Role::Node],
+            &[Role::Node, Role::Node, Role::Node, Role::Node, Role::Node],
+        ]),
+    };
+    let disks = founding::disks(roles);
+    let hosts = roles.iter().zip(disks).zip(1..);
+    let hosts = hosts.map(|((role, disk), id)| Host::new(id, *role, disk)).collect();
+    Site {
+        seed,
+        hosts,
+        snapshot_every: draw.pick(&[10, 30, 100]),
+        connections: Default::default(),
+        history: RefCell::default(),
+        story: RefCell::default(),
+        sessions: RefCell::default(),
+        now: Cell::default(),
+        skew: Cell::default(),
+        load: Cell::new(true),
+    }
+}
+
+fn play(site: &Rc<Site>, profile: Profile) -> Result<(), String> {
+    let mut builder = Builder::new();
+    builder
+        .rng_seed(site.seed)
+        .epoch(std::time::UNIX_EPOCH + Duration::from_millis(epoch()))
+        .tick_duration(TICK)
+        .simulation_duration(END * 2)
+        .min_message_latency(LATENCY)
+        .max_message_latency(LATENCY)
+        .repair_rate(0.5)
+        .tcp_capacity(1024)
+        .enable_random_order();
+    let mut sim = builder.build();
+    for host in &site.hosts {
+        let (site, id) = (Rc::clone(site), host.id);
+        sim.host(host.ip(), move || host::run(Rc::clone(&site), id));
+    }
+    let mut faults = Faults::new(site.seed, profile.kinds);
+    let mut oracle = Oracle::default();
+    site.tell(format_args!(
+        "{} nodes, a snapshot every {} entries, {:?}",
+        site.hosts.len(),
+        site.snapshot_every,
+        faults.kinds()
+    ));
+    let mut peace = false;
+    while site.now.get() < END {
+        let now = sim.elapsed();
+        site.now.set(now);
+        if now >= PEACE && !peace {
+            peace = true;
+            faults.heal(&mut sim, site, &mut oracle);
+        }
+        site.load.set(now < QUIET);
+        faults.step(&mut sim, site, &mut oracle, now >= TROUBLE && !peace);
+        sim.step().map_err(|error| error.to_string())?;
+        oracle.check(site, faults.excused())?;
+    }
+    conclude(&mut sim, site, &faults)
+}
+
+/// After peace everybody agrees, and what was confirmed is there.
+fn conclude(sim: &mut Sim<'_>, site: &Site, faults: &Faults) -> Result<(), String> {
+    let mut agreed: Option<(u64, Inspection)> = None;
+    for host in site.hosts.iter().filter(|host| !faults.is_wiped(host.id)) {
+        let (seen, quorum_at) = {
+            let state = host.state.borrow();
+            (state.last.clone(), state.quorum_at)
+        };
+        let id = host.id;
+        if !sim.is_host_running(host.ip()) {
+            return Err(format!("node {id} is still down after peace"));
+        }
+        let Some(seen) = seen else { return Err(format!("node {id} was never seen")) };
+        if quorum_at < QUIET {
+            return Err(format!("node {id} has no quorum long after peace: {:?}", seen.status));
+        }
+        if seen.status.state == RaftState::Leader && host.role == Role::Witness {
+            return Err(format!("witness {id} still leads long after peace"));
+        }
+        let (state, count) = &seen.view;
+        let found = digest(state);
+        if let Some((first, other)) = &agreed
+            && (*first, other.view.1) != (found, *count)
+        {
+            return Err(format!(
+                "nodes {} and {id} do not agree long after peace: {} and {count} entries",
+                other.status.node_id, other.view.1
+            ));
+        }
+        agreed.get_or_insert((found, seen.clone()));
+    }
+    if let Some((_, seen)) = agreed {
+        for key in 0..KEYS {
+            let value = read_record(&seen.view.0, key).map(|(_, value)| value);
+            let mut history = site.history.borrow_mut();
+            let ticket = history.call(key, RecordCall::Read);
+            history.answer(ticket, RecordAnswer::Value(value));
+        }
+    }
+    site.history.borrow().check()
+}
