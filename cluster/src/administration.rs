@@ -194,9 +194,9 @@ impl Handle {
         }
     }
 
-    fn engine(&self) -> Option<&Arc<Engine>> {
+    fn engine(&self) -> Option<Arc<Engine>> {
         match &self.backend {
-            Backend::Engine(engine) => Some(engine),
+            Backend::Engine { slot, .. } => Some(slot.engine()),
             Backend::Memory { .. } => None,
         }
     }

@@ -161,7 +161,7 @@ mod tests {
 
     fn engine(handle: &Handle) -> Arc<Engine> {
         match &handle.backend {
-            Backend::Engine(engine) => Arc::clone(engine),
+            Backend::Engine { slot, .. } => slot.engine(),
             Backend::Memory { .. } => unreachable!("a node was started"),
         }
     }

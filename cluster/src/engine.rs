@@ -23,6 +23,7 @@ use crate::group::Group;
 use crate::merge::Merger;
 use crate::mutation::mutated;
 use crate::network::{Answer, CallError, Envelope, Peers, Request, ServerStats};
+use crate::pair::Bond;
 use crate::papers::Papers;
 use crate::passport::{Passport, Seed};
 use crate::record::{Millis, Moment, NodeId};
@@ -61,6 +62,9 @@ pub(crate) struct Parts {
     pub(crate) peers: Arc<Peers>,
     pub(crate) view: Arc<View>,
     pub(crate) storage: Storage,
+    pub(crate) stats: Arc<ServerStats>,
+    pub(crate) relays: Arc<Relays>,
+    pub(crate) bond: Arc<Bond>,
     pub(crate) clock: Arc<dyn Fn() -> Millis + Send + Sync>,
 }
 
@@ -83,6 +87,8 @@ pub(crate) struct Engine {
     pub(crate) space: Space,
     pub(crate) stats: Arc<ServerStats>,
     pub(crate) relays: Arc<Relays>,
+    /// What is known of the other node of a pair.
+    pub(crate) bond: Arc<Bond>,
     /// Wall-clock milliseconds.
     pub(crate) clock: Arc<dyn Fn() -> Millis + Send + Sync>,
     /// Proposals made since this node started.
@@ -116,8 +122,21 @@ pub(crate) enum Standing {
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, own, passport, kek, charter, raft, peers, view, storage, clock } =
-            parts;
+        let Parts {
+            config,
+            own,
+            passport,
+            kek,
+            charter,
+            raft,
+            peers,
+            view,
+            storage,
+            stats,
+            relays,
+            bond,
+            clock,
+        } = parts;
         let queue = Mutex::new(Batcher::new(own.number, own.boot));
         Self {
             config,
@@ -134,8 +153,9 @@ impl Engine {
             fatal: storage.fatal,
             space: storage.space,
             clock,
-            stats: Arc::default(),
-            relays: Arc::default(),
+            stats,
+            relays,
+            bond,
             seq: AtomicU64::new(0),
             own_open: Semaphore::new(MAX_OPEN),
             forwarded_open: Semaphore::new(MAX_OPEN),
@@ -170,6 +190,12 @@ impl Engine {
         self.passport.lock().await.seeds.clone()
     }
 
+    /// Whether this node has the state of its group, if perhaps not the newest.
+    pub(crate) fn has_state(&self) -> bool {
+        let generation = self.own.group.generation;
+        self.view.read(|state| state.is_founded() && state.generation() == generation)
+    }
+
     /// A copy, because the engine blocks while its metrics are borrowed.
     pub(crate) fn metrics(&self) -> Metrics {
         self.raft.metrics().borrow().clone()
@@ -200,6 +226,7 @@ impl Engine {
     fn has_quorum(&self, metrics: &Metrics) -> bool {
         let lease = u64::try_from(self.lease().as_millis()).unwrap_or(u64::MAX);
         !self.letting_go.load(Ordering::Relaxed)
+            && self.bond.silence().is_none()
             && (metrics.millis_since_quorum_ack.is_some_and(|since| since < lease)
                 || mutated!(QuorumNotAsked))
     }
@@ -310,6 +337,7 @@ impl Engine {
             dropped_soft: self.queue().dropped(),
             refused_peers: self.stats.refused(),
             disk_full: self.space.is_full(),
+            pair: self.bond.status(),
         }
     }
 }

@@ -42,6 +42,13 @@ impl Group {
     pub fn dir(&self, state_dir: &Path) -> PathBuf {
         state_dir.join("raft").join(format!("{}-{}", self.generation, self.lineage))
     }
+
+    /// The group of the same cluster whose directory that is.
+    pub(crate) fn of_dir(self, dir: &Path) -> Option<Self> {
+        let (generation, lineage) = dir.file_name()?.to_str()?.split_once('-')?;
+        let (generation, lineage) = (generation.parse().ok()?, lineage.parse().ok()?);
+        Some(Self { generation, lineage, ..self })
+    }
 }
 
 #[cfg(test)]
@@ -137,5 +144,7 @@ mod tests {
         let dir = one.dir(Path::new("/state"));
         assert_eq!(dir, Path::new("/state/raft/1-abababababababababababababababab"));
         assert_ne!(next.dir(Path::new("/state")), dir);
+        assert_eq!(next.of_dir(&dir), Some(one));
+        assert_eq!(next.of_dir(Path::new("/state/raft/lost+found")), None);
     }
 }

@@ -11,13 +11,14 @@ use tokio::sync::watch;
 use crate::backup::{Backup, BackupError};
 use crate::command::{Command, Reply, SessionPut, Soft, SoftBatch, SoftPart};
 use crate::config::Role;
-use crate::engine::Engine;
 use crate::error::ProposeError;
 use crate::flows::{FlowTable, Flows, MAX_CLIENT_FLOWS};
 use crate::group::{ClusterId, Group, Lineage};
+use crate::pair::Orders;
 use crate::record::{Millis, Moment, NodeId, SessionKey, TunnelKey, User};
 use crate::relay::{OnRelay, RelayError, RelayRefusal, Relayed};
 use crate::seal::{Kek, Secret};
+use crate::slot::Slot;
 use crate::state::State;
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
 use crate::view::View;
@@ -43,7 +44,11 @@ pub(crate) enum Backend {
         kek: Arc<Kek>,
         silent: Arc<AtomicBool>,
     },
-    Engine(Arc<Engine>),
+    Engine {
+        slot: Slot,
+        node: NodeId,
+        orders: Orders,
+    },
 }
 
 impl Handle {
@@ -76,16 +81,18 @@ impl Handle {
         }
     }
 
-    pub(crate) fn of(engine: Arc<Engine>) -> Self {
-        let flows = flows_of(engine.own.boot);
-        Self { view: Arc::clone(&engine.view), flows, backend: Backend::Engine(engine) }
+    pub(crate) fn of(slot: Slot, orders: Orders) -> Self {
+        let engine = slot.engine();
+        let (view, flows) = (Arc::clone(&engine.view), flows_of(engine.own.boot));
+        let backend = Backend::Engine { slot, node: engine.own.number, orders };
+        Self { view, flows, backend }
     }
 
     /// This node's id.
     pub fn node_id(&self) -> NodeId {
         match &self.backend {
             Backend::Memory { node, .. } => *node,
-            Backend::Engine(engine) => engine.own.number,
+            Backend::Engine { node, .. } => *node,
         }
     }
 
@@ -93,7 +100,7 @@ impl Handle {
     pub fn kek(&self) -> Option<Arc<Kek>> {
         match &self.backend {
             Backend::Memory { kek, .. } => Some(Arc::clone(kek)),
-            Backend::Engine(engine) => engine.kek.clone(),
+            Backend::Engine { slot, .. } => slot.engine().kek.clone(),
         }
     }
 
@@ -118,7 +125,7 @@ impl Handle {
             Backend::Memory { .. } => {
                 Moment { wall: crate::clock::now(), local: self.view.local() }
             }
-            Backend::Engine(engine) => engine.moment(),
+            Backend::Engine { slot, .. } => slot.engine().moment(),
         };
         self.view.read(|state| state.session(key, at).map(|session| session.user.clone()))
     }
@@ -128,7 +135,7 @@ impl Handle {
     pub fn behind(&self) -> Duration {
         match &self.backend {
             Backend::Memory { .. } => Duration::ZERO,
-            Backend::Engine(_) => self.view.behind(),
+            Backend::Engine { .. } => self.view.behind(),
         }
     }
 
@@ -141,7 +148,7 @@ impl Handle {
     pub async fn confirm(&self, within: Duration) -> Result<(), ProposeError> {
         match &self.backend {
             Backend::Memory { .. } => Ok(()),
-            Backend::Engine(engine) => engine.confirm(within).await,
+            Backend::Engine { slot, .. } => slot.engine().confirm(within).await,
         }
     }
 
@@ -161,7 +168,7 @@ impl Handle {
                 std::future::pending().await
             }
             Backend::Memory { write, .. } => Ok(self.apply(write, &command)),
-            Backend::Engine(engine) => engine.propose(command, within).await,
+            Backend::Engine { slot, .. } => slot.engine().propose(command, within).await,
         }
     }
 
@@ -187,7 +194,7 @@ impl Handle {
                 part.sent = now;
                 self.apply_soft(write, now, part);
             }
-            Backend::Engine(engine) => engine.share(soft),
+            Backend::Engine { slot, .. } => slot.engine().share(soft),
         }
     }
 
@@ -198,7 +205,7 @@ impl Handle {
             Backend::Memory { node, relays, .. } => {
                 lock(relays).entry(*node).or_insert(opener);
             }
-            Backend::Engine(engine) => engine.relays.on_relay(opener),
+            Backend::Engine { slot, .. } => slot.engine().relays.on_relay(opener),
         }
     }
 
@@ -218,7 +225,10 @@ impl Handle {
                 let opened = tokio::time::timeout(within, opener(tunnel.clone())).await;
                 Ok(opened.map_err(|_elapsed| RelayRefusal::TimedOut)??)
             }
-            Backend::Engine(engine) => engine.relays.reach(&engine.peers, to, tunnel, within).await,
+            Backend::Engine { slot, .. } => {
+                let engine = slot.engine();
+                engine.relays.reach(&engine.peers, to, tunnel, within).await
+            }
         }
     }
 
@@ -233,7 +243,8 @@ impl Handle {
                 let group = Group::first(ClusterId::nil(), Lineage([0; 16]));
                 (group, "memory".to_owned())
             }
-            Backend::Engine(engine) => {
+            Backend::Engine { slot, .. } => {
+                let engine = slot.engine();
                 (engine.own.group, engine.passport.lock().await.cluster_name.clone())
             }
         };
@@ -258,7 +269,7 @@ impl Handle {
                 let applied = *lock(write);
                 alone(*node, applied.checked_sub(1))
             }
-            Backend::Engine(engine) => engine.status(),
+            Backend::Engine { slot, .. } => slot.engine().status(),
         }
     }
 
@@ -267,7 +278,9 @@ impl Handle {
     pub(crate) fn engine_metrics(&self) -> Option<(crate::types::Metrics, (Arc<State>, u64))> {
         match &self.backend {
             Backend::Memory { .. } => None,
-            Backend::Engine(engine) => Some((engine.metrics(), self.view.load_counted())),
+            Backend::Engine { slot, .. } => {
+                Some((slot.engine().metrics(), self.view.load_counted()))
+            }
         }
     }
 
@@ -328,5 +341,6 @@ fn alone(node_id: NodeId, last: Option<u64>) -> ClusterStatus {
         dropped_soft: 0,
         refused_peers: 0,
         disk_full: false,
+        pair: None,
     }
 }

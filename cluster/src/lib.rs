@@ -29,7 +29,6 @@ pub mod command;
 pub mod disk;
 pub mod flows;
 pub mod identity;
-#[expect(dead_code, reason = "its shell comes next")]
 pub mod pair;
 pub mod record;
 pub mod relay;
@@ -70,11 +69,13 @@ mod passport;
 pub mod presence;
 mod propose;
 mod restore;
+mod running;
 mod seal;
 mod service;
 mod sharing;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod slot;
 mod snapshot;
 mod space;
 mod state;

@@ -1,48 +1,34 @@
 //! One node's life: start, serve, stop.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use openraft::SnapshotPolicy;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use crate::config::{Config, Problem, Role};
 use crate::disk::Disk;
-use crate::engine::{Engine, Own, Parts};
 use crate::error::StartError;
-use crate::founding::Charter;
-use crate::group::Group;
 use crate::handle::Handle;
 use crate::identity::{Identity, link_files};
-use crate::log_file::{self, unusable};
-use crate::log_store::LogStore;
-use crate::membership::Following;
-use crate::mutation::mutated;
-use crate::network::{PeerClients, Peers, Server};
-use crate::passport::{Passport, PassportError};
+use crate::log_file::unusable;
+use crate::network::Server;
+use crate::pair::{self, Bond, Keeper, Silence};
+use crate::passport::Passport;
 use crate::presence::{Me, Presence, Thread};
-use crate::seal::{KEK_FILE, Kek};
-use crate::space::{Storage, is_no_room};
-use crate::state::State;
-use crate::state_store::StateStore;
+use crate::running::{Ground, Running, opened, spawn};
+use crate::slot::Slot;
+use crate::space::Storage;
 use crate::tls_transport::{TlsDialler, TlsDoor};
 use crate::transport::{Door, World};
-use crate::types::Raft;
 use crate::view::View;
-
-/// How long each step of an orderly stop may take.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running node. Keep it and end it with [`Node::shutdown`]: dropping it only closes the peer
 /// port, while the engine goes on as long as there is a [`Handle`].
 #[must_use]
 pub struct Node {
-    engine: Arc<Engine>,
-    log_closed: std::pin::Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    ground: Arc<Ground>,
+    running: Arc<Mutex<Running>>,
     tasks: JoinSet<()>,
     presence: Option<Thread>,
 }
@@ -83,147 +69,89 @@ impl Node {
     async fn start_in(
         world: World,
         config: Config,
-        mut passport: Passport,
+        passport: Passport,
         presence: Option<(Presence, Identity)>,
     ) -> Result<(Self, Handle), StartError> {
-        let view = Arc::new(View::new());
-        let Own { number, raft_id, group, role, .. } = own(&passport);
-        let dir = group.dir(&config.state_dir);
+        let (number, group) = (passport.number, passport.group);
+        let (members, followed) = watch::channel(Arc::from(passport.seeds.as_slice()));
+        let door = world.door.clone();
         let storage = {
             let (disk, dir) = (world.disk.clone(), config.state_dir.clone());
             let open = move || Storage::open(disk, &dir).map_err(|e| unusable(&dir, e));
             opened(&world.disk, open).await?
         };
-        let (kek, charter) = {
-            let (disk, dir) = (world.disk.clone(), config.state_dir.clone());
-            opened(&world.disk, move || keys(&disk, &dir, role)).await?
-        };
-        let found = {
-            let (storage, dir, begun) = (storage.clone(), dir.clone(), passport.begun);
-            opened(&world.disk, move || {
-                let there = storage.disk.exists(&dir).map_err(|error| unusable(&dir, error))?;
-                if begun && !there && !mutated!(LostLogTakesPart) {
-                    return Err(StartError::Lost { dir, number });
-                }
-                log_file::open(&storage, &dir, group, raft_id)
-            })
-            .await?
-        };
-        passport.begun = true;
-        if !mutated!(StartsNotCounted) {
-            passport.boots += 1;
-        }
-        if let Some(address) = config.advertised() {
-            passport.advertise = Some(address);
-        }
-        {
-            let (storage, dir, passport) =
-                (storage.clone(), config.state_dir.clone(), passport.clone());
-            opened(&world.disk, move || note_start(&storage, &dir, &passport)).await?;
-        }
-        let own = own(&passport);
-        let purged = found.purged;
-        let log = LogStore::new(storage.clone(), found);
-        let states = {
-            let (storage, view) = (storage.clone(), Arc::clone(&view));
-            let open = move || StateStore::open(storage, &dir, group, purged, view);
-            opened(&world.disk, open).await?
-        };
-        let log_closed = log.closed();
-
-        let peers = Arc::new(Peers::new(number, group, Arc::clone(&world.dialler)));
-        let seeds = passport.seeds.iter();
-        peers.follow(seeds.filter_map(|seed| Some((seed.number, seed.address?))));
-        let clients = PeerClients { peers: Arc::clone(&peers), group, me: raft_id };
-        let raft = Raft::new(raft_id, raft_config(&config, group)?, clients, log, states)
-            .await
-            .map_err(|error| StartError::Engine(error.to_string()))?;
-        let (needs, knows) = (view.read(State::feature), config.feature);
-        if needs > knows {
-            let _ = raft.shutdown().await;
-            return Err(StartError::TooOld { needs, knows });
-        }
-
-        let (members, followed) = watch::channel(Arc::from(passport.seeds.as_slice()));
-        let engine = Arc::new(Engine::new(Parts {
-            config,
-            own,
-            passport,
-            kek,
-            charter,
-            raft,
-            peers,
-            view,
+        let ground = Arc::new(Ground {
             storage,
-            clock: world.clock,
-        }));
-        let handle = Handle::of(Arc::clone(&engine));
+            view: Arc::new(View::new()),
+            stats: Arc::default(),
+            relays: Arc::default(),
+            bond: Arc::new(Bond::new(first_silence(&passport))),
+            members,
+            identity: presence.as_ref().map(|(_, identity)| identity.clone()),
+            config,
+            world,
+        });
+        let mut running = pair::open(&ground, passport).await?;
+        let slot = Slot::new(Arc::clone(&running.engine));
+        let (orders, ordered) = mpsc::channel(1);
+        let handle = Handle::of(slot.clone(), orders);
         let mut tasks = JoinSet::new();
-        let (mut presence_thread, mut visited, mut identity) = (None, None, None);
-        if let Some((presence, proved)) = presence {
-            let fatal = engine.fatal.clone();
+        let (mut presence_thread, mut visited, mut heard) = (None, None, None);
+        if let Some((presence, identity)) = presence {
+            let fatal = ground.storage.fatal.clone();
             let broken = move || fatal.raise("the presence thread broke".to_owned());
-            let me = Me { number, group, identity: proved.clone() };
+            let me = Me { number, group, identity };
             let flows = handle.flows().clone();
             let started = Thread::start(presence.clone(), me, followed, flows, broken);
             let (thread, visitors) = started.map_err(StartError::Presence)?;
             presence_thread = Some(thread);
+            heard = Some(presence.clone());
             visited = Some((presence, visitors));
-            identity = Some(proved);
         }
-        if let Some(door) = world.door {
-            let (service, stats) = (Arc::clone(&engine), Arc::clone(&engine.stats));
-            tasks.spawn(Server::new(service, visited, stats).run(door));
+        if let Some(door) = door {
+            let server = Server::new(Arc::new(slot.clone()), visited, Arc::clone(&ground.stats));
+            spawn(&mut tasks, &ground.storage.fatal, server.run(door));
         }
-        tasks.spawn(Following { engine: Arc::clone(&engine), presence: members }.run());
-        tasks.spawn(Arc::clone(&engine).run_membership());
-        tasks.spawn(Arc::clone(&engine).run_papers(identity));
-        tasks.spawn(Arc::clone(&engine).run_sharing());
-        tasks.spawn(Arc::clone(&engine).run_merging());
-        tasks.spawn(Arc::clone(&engine).run_watch());
-        tasks.spawn(Arc::clone(&engine).run_story());
-        tasks.spawn(run_snapshots(Arc::clone(&engine)));
-        tasks.spawn(run_fatal(Arc::clone(&engine)));
-        tasks.spawn(Arc::clone(&engine).run_space());
-        tasks.spawn(Arc::clone(&engine).run_handover());
-        let log_closed = Box::pin(log_closed);
-        Ok((Self { engine, log_closed, tasks, presence: presence_thread }, handle))
+        ground.set_going(&mut running);
+        let running = Arc::new(Mutex::new(running));
+        let keeper = Keeper {
+            ground: Arc::clone(&ground),
+            running: Arc::clone(&running),
+            slot,
+            presence: heard,
+            ordered,
+        };
+        spawn(&mut tasks, &ground.storage.fatal, keeper.run());
+        Ok((Self { ground, running, tasks, presence: presence_thread }, handle))
     }
 
     /// Waits until the node has stopped by itself, because its storage failed or a task of it
     /// panicked, and tells why. The process should then end: only a restart can find out what is
     /// on disk. Dropping the future loses nothing.
     pub async fn failed(&mut self) -> String {
-        loop {
-            tokio::select! {
-                biased;
-                reason = self.engine.fatal.raised() => return reason,
-                // One that ended in order has raised its reason or had nothing more to do.
-                Some(ended) = self.tasks.join_next() => if let Err(error) = ended {
-                    return format!("a task of the cluster broke: {error}");
-                },
-            }
-        }
+        self.ground.storage.fatal.raised().await
     }
 
-    /// Stores a snapshot, stops and closes the files. Handles answer
-    /// [`ProposeError::Stopped`](crate::ProposeError::Stopped) from then on; their view stays.
+    /// Hands its part of a pair over, stores a snapshot, stops and closes the files. Handles
+    /// answer [`ProposeError::Stopped`](crate::ProposeError::Stopped) from then on; their view
+    /// stays.
     pub async fn shutdown(mut self) {
+        let mut running = self.running.lock().await;
+        running.engine.hand_over_at_stop().await;
         drop(self.presence.take());
         self.tasks.abort_all();
+        running.stop().await;
+        drop(running);
         while self.tasks.join_next().await.is_some() {}
-        if timeout(STOP_LIMIT, final_snapshot(&self.engine)).await.is_err() {
-            tracing::warn!("no snapshot at stop, the next start replays more of the log");
-        }
-        if let Err(error) = self.engine.raft.shutdown().await {
-            tracing::warn!(%error, "cluster engine did not stop in order");
-        }
-        self.engine.peers.close();
-        self.engine.relays.close();
-        if timeout(STOP_LIMIT, self.log_closed).await.is_err() {
-            tracing::warn!("cluster log is still open");
-        }
+        self.ground.relays.close();
     }
+}
+
+/// A former voter of a pair does not know yet whether it still is one.
+fn first_silence(passport: &Passport) -> Option<Silence> {
+    let is_pair =
+        passport.seeds.len() == 2 && passport.seeds.iter().all(|seed| seed.role == Role::Node);
+    (is_pair && passport.begun).then_some(Silence::Asking)
 }
 
 impl World {
@@ -279,127 +207,4 @@ async fn passport(disk: &Disk, config: &Config) -> Result<Passport, StartError> 
         return Err(StartError::Config(vec![Problem { key: "cluster.listen", text }]));
     }
     Ok(passport)
-}
-
-/// Stores the passport; a full disk has room for that much.
-fn note_start(storage: &Storage, dir: &Path, passport: &Passport) -> Result<(), StartError> {
-    match passport.store_on(&storage.disk, dir) {
-        Err(PassportError::Io { source, .. })
-            if is_no_room(&source) && storage.space.make_room() =>
-        {
-            Ok(passport.store_on(&storage.disk, dir)?)
-        }
-        stored => Ok(stored?),
-    }
-}
-
-fn own(passport: &Passport) -> Own {
-    Own {
-        number: passport.number,
-        raft_id: passport.raft_id(),
-        group: passport.group,
-        role: passport.role,
-        boot: passport.boots,
-    }
-}
-
-/// The key of the cluster, which a witness must not have, and what a founder brings in.
-fn keys(
-    disk: &Disk,
-    dir: &Path,
-    role: Role,
-) -> Result<(Option<Arc<Kek>>, Option<Charter>), StartError> {
-    let path = dir.join(KEK_FILE);
-    let wrong = |text: String| StartError::Kek { path: path.clone(), text };
-    let kek = match role {
-        Role::Witness => None,
-        Role::Node => {
-            let kek = Kek::load(disk, dir).map_err(|error| wrong(error.to_string()))?;
-            Some(Arc::new(kek.ok_or_else(|| wrong("the key of the cluster is missing".into()))?))
-        }
-    };
-    let charter = Charter::load(disk, dir).map_err(|error| unusable(dir, error))?;
-    Ok((kek, charter))
-}
-
-fn raft_config(config: &Config, group: Group) -> Result<Arc<openraft::Config>, StartError> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let raft = openraft::Config {
-        cluster_name: group.to_string(),
-        heartbeat_interval: millis(config.timers.heartbeat),
-        election_timeout_min: millis(config.timers.election_min),
-        election_timeout_max: millis(config.timers.election_max),
-        install_snapshot_timeout: 10_000,
-        max_payload_entries: 64,
-        // A peer further behind gets a snapshot instead of entries.
-        replication_lag_threshold: config.snapshot_every.saturating_mul(2),
-        snapshot_policy: SnapshotPolicy::Never,
-        snapshot_max_chunk_size: 1 << 20,
-        // Enough to fall back to the snapshot before the newest.
-        max_in_snapshot_log_to_keep: config
-            .snapshot_every
-            .saturating_add(config.snapshot_every / 5),
-        purge_batch_size: 256,
-        ..openraft::Config::default()
-    };
-    raft.validate().map(Arc::new).map_err(|error| StartError::Engine(error.to_string()))
-}
-
-/// Makes a snapshot every so many entries. The engine's own policy can lose a trigger
-/// while a build is under way; this asks again with the next entry.
-async fn run_snapshots(engine: Arc<Engine>) {
-    let mut metrics = engine.raft.metrics();
-    while metrics.changed().await.is_ok() {
-        let now = metrics.borrow_and_update().clone();
-        if let Err(error) = now.running_state {
-            engine.fatal.raise(format!("the cluster engine stopped: {error}"));
-            return;
-        }
-        let next = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index + 1);
-        // What room is left is for the one snapshot that was made when the disk became full.
-        if engine.space.is_full() {
-            continue;
-        }
-        if next(now.last_applied) >= next(now.snapshot).saturating_add(engine.config.snapshot_every)
-            && let Err(error) = engine.raft.trigger().snapshot().await
-        {
-            tracing::warn!(%error, "snapshot could not be asked for");
-        }
-    }
-    // An orderly stop ends this task first, so the engine is gone against our will.
-    engine.fatal.raise("the cluster engine stopped unexpectedly".to_owned());
-}
-
-/// Stops the engine when something it depends on has failed.
-async fn run_fatal(engine: Arc<Engine>) {
-    engine.fatal.raised().await;
-    if let Err(error) = engine.raft.shutdown().await {
-        tracing::debug!(%error, "cluster engine did not stop in order");
-    }
-}
-
-async fn final_snapshot(engine: &Engine) {
-    let now = engine.metrics();
-    if engine.fatal.is_raised()
-        || engine.space.is_full()
-        || now.last_applied.is_none()
-        || now.last_applied == now.snapshot
-    {
-        return;
-    }
-    if engine.raft.trigger().snapshot().await.is_err() {
-        return;
-    }
-    let mut metrics = engine.raft.metrics();
-    let _ = metrics.wait_for(|metrics| metrics.snapshot >= now.last_applied).await;
-}
-
-async fn opened<T: Send + 'static>(
-    disk: &Disk,
-    work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
-) -> Result<T, StartError> {
-    match disk.work(work).await {
-        Ok(result) => result,
-        Err(error) => Err(StartError::Engine(error.to_string())),
-    }
 }

@@ -87,8 +87,15 @@ impl Engine {
             tokio::spawn(async move { raft.client_write(proposal).await });
             return Ok((Reply::Done, 0));
         }
+        let is_durable = proposal.ticket.is_some();
         match timeout_at(deadline, self.raft.client_write(proposal)).await {
-            Ok(Ok(written)) => Ok((written.data, written.log_id.index)),
+            Ok(Ok(written)) => {
+                let index = written.log_id.index;
+                if is_durable {
+                    self.wait_for_learner(index, deadline).await;
+                }
+                Ok((written.data, index))
+            }
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
                 Err(Unconfirmed::NotLeader)
             }

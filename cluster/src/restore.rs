@@ -154,6 +154,7 @@ pub fn restore(dir: &Path, bytes: &[u8], wish: &Restoring) -> Result<Passport, R
     let state = backup.state.begun_again(member);
     let newest = before.as_ref().map_or(backup.group, |passport| passport.group.max(backup.group));
     let group = newest.next(random_lineage());
+    let state = state.of_generation(group.generation);
     let me = raft_id(number, incarnation);
 
     let path = group.dir(dir);

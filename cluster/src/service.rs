@@ -133,6 +133,10 @@ impl Engine {
                 Ok(entries) => Answer::Confirmed(entries),
                 Err(reason) => Answer::Unconfirmed(reason),
             },
+            Request::Pair(word) => {
+                self.bond.hear(word);
+                Answer::Pair(self.word())
+            }
             // The peer port keeps these for itself.
             Request::Presence(_) | Request::Relay(_) | Request::Join(_) => {
                 Answer::Refused("not a question".to_owned())

@@ -94,7 +94,17 @@ impl StateStore {
         self.state = content.state;
     }
 
+    /// The parts it is made of: the state and the last entry in it.
+    pub(crate) fn into_parts(self) -> (State, Option<LogId>) {
+        (self.state, self.last_applied)
+    }
+
+    /// A group that goes on from another one is empty for a moment, and readers go on with what
+    /// they have.
     fn publish(&self) {
+        if self.snapshots.group().generation > 1 && !self.state.is_founded() {
+            return;
+        }
         let applied = self.last_applied.map_or(0, |id| id.index + 1);
         self.view.publish(self.state.clone(), applied);
     }

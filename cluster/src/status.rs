@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Role;
 use crate::group::Group;
+use crate::pair::PairStatus;
 use crate::record::NodeId;
 
 /// One node's opinion of the cluster at one moment.
@@ -44,6 +45,8 @@ pub struct ClusterStatus {
     pub refused_peers: u64,
     /// Whether this node takes no changes because its disk is full.
     pub disk_full: bool,
+    /// How the pair stands; none: this cluster is no pair.
+    pub pair: Option<PairStatus>,
 }
 
 /// The part a node plays.

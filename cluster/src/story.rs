@@ -119,6 +119,7 @@ mod tests {
             dropped_soft: 0,
             refused_peers: 0,
             disk_full: false,
+            pair: None,
         }
     }
 

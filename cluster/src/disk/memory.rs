@@ -200,6 +200,16 @@ impl MemoryDisk {
         Ok(())
     }
 
+    pub(super) fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        for path in self.list(dir)? {
+            if self.is_dir(&path) { self.remove_tree(&path)? } else { self.remove(&path)? }
+        }
+        let mut inner = self.inner();
+        inner.powered()?;
+        inner.names.remove(dir);
+        Ok(())
+    }
+
     pub(super) fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut inner = self.inner();
         inner.powered()?;

@@ -122,6 +122,18 @@ impl Disk {
         }
     }
 
+    /// Removes a directory with everything in it, if it is there. Safe after [`Disk::sync_dir`]
+    /// of the one above.
+    pub(crate) fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        if !self.exists(dir)? {
+            return Ok(());
+        }
+        match self {
+            Self::Files => std::fs::remove_dir_all(dir),
+            Self::Memory(disk) => disk.remove_tree(dir),
+        }
+    }
+
     /// Waits until the names in a directory are safe.
     pub(crate) fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         match self {

@@ -10,6 +10,7 @@ use crate::command::{Reply, SoftPart};
 use crate::dto::{EntryDto, LogIdDto, SnapshotMetaDto, VoteDto};
 use crate::error::ProposeError;
 use crate::group::{Group, Lineage};
+use crate::pair::Word;
 use crate::presence::Hello;
 use crate::record::{Millis, NodeId, TunnelKey};
 use crate::relay::RelayRefusal;
@@ -54,6 +55,8 @@ pub(crate) enum Request {
     },
     /// Up to which entry everything was confirmed by now.
     Confirm,
+    /// What one node of a pair tells the other, and asks it for.
+    Pair(Word),
 }
 
 impl Request {
@@ -67,7 +70,11 @@ impl Request {
             | Self::Propose { .. }
             | Self::Share(_)
             | Self::Confirm => true,
-            Self::Presence(_) | Self::Relay(_) | Self::Join(_) | Self::Renew { .. } => false,
+            Self::Presence(_)
+            | Self::Relay(_)
+            | Self::Join(_)
+            | Self::Renew { .. }
+            | Self::Pair(_) => false,
         }
     }
 }
@@ -114,6 +121,8 @@ pub(crate) enum Answer {
     Renewed(String),
     /// Number of entries that were confirmed when the question came.
     Confirmed(u64),
+    /// The answer of the other node of a pair.
+    Pair(Word),
 }
 
 /// Why a forwarded proposal was not confirmed.

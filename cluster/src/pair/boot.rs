@@ -37,11 +37,6 @@ impl Boot {
         Self { own: Claim { frozen: true, ..own }, decided: None }
     }
 
-    /// What this node tells the other one meanwhile.
-    pub(crate) fn claim(&self) -> &Claim {
-        &self.own
-    }
-
     /// The other node answered.
     pub(crate) fn heard(&mut self, other: &Claim) {
         self.decided = match heal(&self.own, other) {
@@ -85,7 +80,7 @@ mod tests {
             ("a rival", Some(frozen(claim(2, 9, 2))), 1, Step::Start),
         ] {
             let mut boot = Boot::new(own);
-            assert!(boot.claim().frozen);
+            assert!(boot.own.frozen);
             if let Some(answer) = answer {
                 boot.heard(&answer);
             }

@@ -56,8 +56,6 @@ pub(crate) struct Found {
     pub(crate) plan: Option<Plan>,
     /// The branch the passport names.
     pub(crate) present: Group,
-    /// The log of the planned branch has its first entries, committed.
-    pub(crate) founded: bool,
 }
 
 /// What to do next.
@@ -80,11 +78,9 @@ impl Found {
         if plan.group == self.present {
             return Step::Clear;
         }
-        // A learner's directory is founded by whoever leads the branch, once it is taken in.
-        if plan.kind == Kind::Rejoining || self.founded {
-            Step::Adopt(plan)
-        } else {
-            Step::Found(plan)
+        match plan.kind {
+            Kind::Promotion => Step::Found(plan),
+            Kind::Rejoining => Step::Adopt(plan),
         }
     }
 }
@@ -123,16 +119,15 @@ mod tests {
 
     #[test]
     fn a_crash_between_any_two_steps_goes_on_where_it_was() {
-        let found = |plan, present, founded| Found { plan, present: group(present), founded };
+        let found = |plan, present| Found { plan, present: group(present) };
         for kind in [Kind::Promotion, Kind::Rejoining] {
             let plan = plan(kind);
             let first = if kind == Kind::Promotion { Step::Found(plan) } else { Step::Adopt(plan) };
             for (name, found, expected) in [
-                ("before the plan", found(None, 1, false), Step::Go),
-                ("planned", found(Some(plan), 1, false), first),
-                ("founded", found(Some(plan), 1, true), Step::Adopt(plan)),
-                ("adopted", found(Some(plan), 2, true), Step::Clear),
-                ("cleared", found(None, 2, true), Step::Go),
+                ("before the plan", found(None, 1), Step::Go),
+                ("planned, perhaps founded", found(Some(plan), 1), first),
+                ("adopted", found(Some(plan), 2), Step::Clear),
+                ("cleared", found(None, 2), Step::Go),
             ] {
                 assert_eq!(found.step(), expected, "{kind} {name}");
             }

@@ -30,7 +30,16 @@ pub(crate) struct Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Silence {
-    /// It may be past.
+    /// It may be past: nobody has said otherwise since the start.
+    #[error("the other node is being asked whether this generation is still the newest")]
+    Asking,
+    /// Likewise.
+    #[error(
+        "the other node was not heard since this one started; if it is gone for good, \
+         `trigon cluster promote --force`"
+    )]
+    Unheard,
+    /// It is past, perhaps.
     #[error("another branch of this cluster exists; which one goes on is being settled")]
     OtherBranch,
     /// The learner may have been promoted.
@@ -63,7 +72,7 @@ pub(crate) fn silence(facts: &Facts) -> Option<Silence> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::promotion::{self, Consent, Policy};
+    use super::super::promotion::{self, Consent};
     use super::super::semi_sync::Sync;
     use super::*;
     use proptest::prelude::*;
@@ -131,7 +140,7 @@ mod tests {
                 nextcloud: Some(nextclouds[0]),
             }).is_none();
             let learner_is_promoted = promotion::refusals(&promotion::Facts {
-                policy: Policy::Auto,
+                policy: crate::config::PairPolicy::Auto,
                 consent: Consent::Nobody,
                 after: Duration::from_secs(15),
                 paths: vec![promotion::Path { name: "peer".into(), silent_for: cut_for }],
@@ -142,6 +151,7 @@ mod tests {
                 nextcloud: Some(nextclouds[1]),
                 sync: Sync::Sync,
                 seen_since_start: true,
+                has_state: true,
             }).is_empty();
             prop_assert!(!(voter_writes && learner_is_promoted));
         }

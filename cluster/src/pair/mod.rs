@@ -10,22 +10,40 @@
 //! `merge` (what the other one still gives to it), `generation` (the steps of opening one, and
 //! where a crash between them goes on). Moments are time since this node started.
 
+mod bond;
 mod boot;
+mod conduct;
+mod engine;
 mod generation;
+mod handle;
 mod healing;
+mod keeper;
 mod merge;
 mod mirror;
+mod opening;
+mod orders;
+mod plan_file;
 mod promotion;
 mod semi_sync;
 mod standing;
+mod surroundings;
+mod word;
 
+pub(crate) use bond::Bond;
+pub use bond::PairStatus;
 pub use generation::Parent;
+pub(crate) use keeper::Keeper;
 pub(crate) use merge::Legacy;
 pub use merge::{Item, Merge, MergeReport, Stamp};
 pub use mirror::Silence;
-pub use promotion::{Consent, Policy, Refusal};
+pub(crate) use opening::open;
+pub(crate) use orders::Orders;
+pub use orders::PairError;
+pub use promotion::{Consent, Refusal};
 pub use semi_sync::Sync;
 pub use standing::Standing;
+pub use surroundings::Surroundings;
+pub(crate) use word::Word;
 
 /// A group of that generation, alike for every call: for tests.
 #[cfg(test)]

@@ -12,27 +12,16 @@
 //! stands in for rules 4 and 5 as far as he gave it, and for the policy; with force for all but
 //! one: nobody is promoted against a voter that answers.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::semi_sync::Sync;
 use super::standing::UNSEEN;
+use crate::config::PairPolicy;
 
 /// How long this node has to be Active: an address that has just come may go again.
 pub(crate) const ACTIVE_FOR: Duration = Duration::from_secs(5);
-
-/// Who may decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Policy {
-    /// The node, when all rules hold.
-    #[default]
-    Auto,
-    /// Only an operator.
-    Manual,
-}
 
 /// What an operator has agreed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,7 +47,7 @@ pub(crate) struct Path {
 /// What a learner knows when it asks whether it may be promoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
-    pub(crate) policy: Policy,
+    pub(crate) policy: PairPolicy,
     pub(crate) consent: Consent,
     /// `pair_promote_after`.
     pub(crate) after: Duration,
@@ -74,6 +63,8 @@ pub(crate) struct Facts {
     /// What the voter said of the pair when it was heard last.
     pub(crate) sync: Sync,
     pub(crate) seen_since_start: bool,
+    /// This node has the state of its group, if perhaps not the newest.
+    pub(crate) has_state: bool,
 }
 
 /// A rule that does not hold.
@@ -129,6 +120,9 @@ pub enum Refusal {
         /// Entries.
         behind: u64,
     },
+    /// Rule 4: there is nothing to go on with.
+    #[error("this node has not received the state of its generation yet")]
+    Empty,
     /// Rule 5.
     #[error(
         "the voter was not heard since this node started, which may have slept for long; \
@@ -145,7 +139,7 @@ impl Refusal {
             Self::Answers { .. } | Self::NotSilentYet { .. } => Some(1),
             Self::AdvertHeard { .. } | Self::NotActive | Self::NotActiveYet { .. } => Some(2),
             Self::NoGateway | Self::NoNextcloud => Some(3),
-            Self::Behind { .. } => Some(4),
+            Self::Behind { .. } | Self::Empty => Some(4),
             Self::NeverSeen => Some(5),
         }
     }
@@ -153,7 +147,7 @@ impl Refusal {
     /// How far an operator has to go to do without the rule; none: no word of his replaces it.
     fn waived_by(&self) -> Option<Consent> {
         match self {
-            Self::Answers { .. } => None,
+            Self::Answers { .. } | Self::Empty => None,
             Self::Manual | Self::Behind { .. } => Some(Consent::Promote),
             Self::NotSilentYet { .. }
             | Self::AdvertHeard { .. }
@@ -166,19 +160,10 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Manual => "manual",
-        })
-    }
-}
-
 /// Everything that stands against a promotion now; nothing: it may begin.
 pub(crate) fn refusals(facts: &Facts) -> Vec<Refusal> {
     let mut found = Vec::new();
-    if facts.policy == Policy::Manual {
+    if facts.policy == PairPolicy::Manual {
         found.push(Refusal::Manual);
     }
     found.extend(facts.paths.iter().filter_map(|path| silence(path, facts.after)));
@@ -201,6 +186,9 @@ pub(crate) fn refusals(facts: &Facts) -> Vec<Refusal> {
     }
     if let Sync::Async { behind } = facts.sync {
         found.push(Refusal::Behind { behind });
+    }
+    if !facts.has_state {
+        found.push(Refusal::Empty);
     }
     if !facts.seen_since_start {
         found.push(Refusal::NeverSeen);
@@ -236,7 +224,7 @@ mod tests {
     /// Everything holds.
     fn ready() -> Facts {
         Facts {
-            policy: Policy::Auto,
+            policy: PairPolicy::Auto,
             consent: Consent::Nobody,
             after: seconds(15),
             paths: vec![path(15)],
@@ -246,6 +234,7 @@ mod tests {
             nextcloud: Some(true),
             sync: Sync::Sync,
             seen_since_start: true,
+            has_state: true,
         }
     }
 
@@ -253,9 +242,9 @@ mod tests {
     fn each_refusal_names_its_rule_and_who_may_do_without_it() {
         // The fact that is different, the rule refused by, what an operator has to say.
         type Row = (&'static str, fn(&mut Facts), Option<Option<u8>>, Option<Consent>);
-        let table: [Row; 16] = [
+        let table: [Row; 17] = [
             ("all hold", |_| {}, None, Some(Consent::Nobody)),
-            ("manual", |f| f.policy = Policy::Manual, Some(None), Some(Consent::Promote)),
+            ("manual", |f| f.policy = PairPolicy::Manual, Some(None), Some(Consent::Promote)),
             ("voter answers", |f| f.paths = vec![path(2)], Some(Some(1)), None),
             ("second path answers", |f| f.paths.push(path(0)), Some(Some(1)), None),
             ("silent 14 s", |f| f.paths = vec![path(14)], Some(Some(1)), Some(Consent::Force)),
@@ -294,6 +283,7 @@ mod tests {
                 Some(Some(4)),
                 Some(Consent::Promote),
             ),
+            ("nothing received yet", |f| f.has_state = false, Some(Some(4)), None),
             ("cold start", |f| f.seen_since_start = false, Some(Some(5)), Some(Consent::Force)),
         ];
         for (name, edit, rule, needed) in table {
@@ -317,7 +307,7 @@ mod tests {
     #[test]
     fn every_refusal_is_told_at_once() {
         let facts = Facts {
-            policy: Policy::Manual,
+            policy: PairPolicy::Manual,
             paths: vec![path(14)],
             advert_heard: Some(seconds(1)),
             active_for: None,

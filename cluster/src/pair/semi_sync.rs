@@ -16,7 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Whether what is acknowledged is on both nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "state")]
+#[serde(rename_all = "lowercase")]
 pub enum Sync {
     /// It is.
     Sync,

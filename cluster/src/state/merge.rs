@@ -8,7 +8,6 @@ use crate::command::Reply;
 use crate::pair::{Item, Legacy, Merge};
 
 impl State {
-    #[cfg_attr(not(test), expect(dead_code, reason = "its shell comes next"))]
     /// What `winner`, the state of the branch that goes on, lacks of this one.
     pub(crate) fn legacy(&self, winner: &Self) -> Legacy {
         let mut legacy = Legacy::default();

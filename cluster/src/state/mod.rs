@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{AuthorityStep, Command, Genesis, Reply, SoftBatch};
 use crate::mutation::mutated;
+use crate::pair::Parent;
 use crate::record::{
     Applicant, Ban, ClusterAuthority, ExApp, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId,
     Refusal, SLACK, Session, SessionKey, Strike, Tenant, Token, Tunnel,
@@ -175,6 +176,23 @@ impl State {
             self.once.remember(ticket, reply);
         }
         reply
+    }
+
+    /// The same as the first state of another generation.
+    pub(crate) fn of_generation(mut self, generation: u64) -> Self {
+        self.journal.generation = generation;
+        self
+    }
+
+    /// The generation it is the state of.
+    pub(crate) fn generation(&self) -> u64 {
+        self.journal.generation
+    }
+
+    /// Where this state's history comes from, how many durable changes it has had since and when
+    /// the last one was.
+    pub(crate) fn history(&self) -> (Option<Parent>, u64, Millis) {
+        (self.journal.parent, self.journal.changes, self.journal.changed_at)
     }
 
     /// The record of a tenant's ExApp, by lower-cased id.

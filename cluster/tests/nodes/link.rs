@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cluster::record::NodeId;
-use cluster::{Boxed, Dialler, Handle, Node, Stream, World};
+use cluster::{Boxed, Config, Dialler, Handle, Node, Stream, World};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -47,8 +47,7 @@ impl Links {
     }
 
     /// A node that reaches each peer through its link.
-    async fn start(&self, site: &Site, id: NodeId) -> (Node, Handle) {
-        let config = site.config(id);
+    async fn start(&self, id: NodeId, config: Config) -> (Node, Handle) {
         let mut world = World::of_machine(&config).await.unwrap();
         let links = self.links.iter().filter(|((from, _), _)| *from == id);
         let through = links.map(|((_, to), link)| (*to, link.address)).collect();
@@ -59,10 +58,21 @@ impl Links {
     pub(crate) async fn start_all(&self, site: &Site) -> Vec<(Node, Handle)> {
         let mut nodes = Vec::new();
         for member in &site.members {
-            nodes.push(self.start(site, member.number).await);
+            nodes.push(self.start(member.number, site.config(member.number)).await);
         }
         settled(&nodes).await;
         nodes
+    }
+
+    /// Both nodes of a pair, configured as `edit` has it.
+    pub(crate) async fn start_pair(
+        &self,
+        site: &Site,
+        edit: impl Fn(Config) -> Config,
+    ) -> [(Node, Handle); 2] {
+        let first = self.start(1, edit(site.config(1))).await;
+        let second = self.start(2, edit(site.config(2))).await;
+        [first, second]
     }
 
     /// Cuts or heals what goes out of a node, what comes in, or both.

@@ -6,6 +6,7 @@ mod certificates;
 mod joining;
 mod link;
 mod membership;
+mod pair;
 mod partition;
 mod relay;
 mod restore;
