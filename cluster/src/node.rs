@@ -92,6 +92,10 @@ impl Node {
             world,
         });
         let mut running = pair::open(&ground, passport).await?;
+        if running.engine.own.group != group {
+            // What was decided before a crash needs nobody to be asked again.
+            ground.bond.set_silence(None);
+        }
         let slot = Slot::new(Arc::clone(&running.engine));
         let (orders, ordered) = mpsc::channel(1);
         let handle = Handle::of(slot.clone(), orders);

@@ -118,6 +118,7 @@ mod tests {
             voters: voters.collect(),
             dropped_soft: 0,
             refused_peers: 0,
+            pair: None,
             disk_full: false,
             pair: None,
         }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::Status;
 use super::bans::{Bans, NewBan, Removal, Removed};
 use super::certificates::{Action, Certificates, Order};
+use super::cluster::{Cluster, Promoted, Promotion};
 use super::exapps::ExApps;
 use super::nodes::{self, Nodes};
 use super::tokens::{Created, NewToken, Revocation, Revoked, Tokens};
@@ -136,6 +137,30 @@ pub async fn remove_node(socket: &Path, removal: nodes::Removal) -> Result<nodes
 /// [`Error`].
 pub async fn leave(socket: &Path) -> Result<(), Error> {
     call(socket, Method::POST, "/leave", None).await.map(|_empty| ())
+}
+
+/// How the cluster stands.
+///
+/// # Errors
+/// [`Error`].
+pub async fn cluster(socket: &Path) -> Result<Cluster, Error> {
+    get(socket, "/cluster").await
+}
+
+/// The other node of a pair becomes its voter.
+///
+/// # Errors
+/// [`Error`].
+pub async fn hand_over(socket: &Path) -> Result<(), Error> {
+    call(socket, Method::POST, "/cluster/handover", None).await.map(|_empty| ())
+}
+
+/// The node goes on alone.
+///
+/// # Errors
+/// [`Error`].
+pub async fn promote(socket: &Path, order: Promotion) -> Result<Promoted, Error> {
+    decoded(&call(socket, Method::POST, "/cluster/promote", Some(encoded(&order)?)).await?)
 }
 
 /// The tokens machines may still join with.

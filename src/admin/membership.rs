@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster::clock::now;
+use cluster::pair::Consent;
 use cluster::record::{self, TokenId};
 use cluster::{AdminError, Handle};
 
+use super::cluster::{Cluster, Promoted, Promotion};
 use super::nodes::{Node, Nodes, Part, Removal, Removed};
 use super::refusal::Refusal;
 use super::tokens::{Created, NewToken, Revocation, Revoked, Token, Tokens};
@@ -70,6 +72,22 @@ impl Membership {
             }
         });
         Nodes(shown.collect())
+    }
+
+    /// How the cluster stands.
+    pub fn cluster(&self) -> Cluster {
+        self.cluster.status().into()
+    }
+
+    pub(super) async fn hand_over(&self) -> Result<(), Refusal> {
+        Ok(self.cluster.hand_over().await?)
+    }
+
+    pub(super) async fn promote(&self, order: Promotion) -> Result<Promoted, Refusal> {
+        let consent = if order.force { Consent::Force } else { Consent::Promote };
+        tracing::warn!(force = order.force, "an admin orders this node to go on alone");
+        let group = self.cluster.promote(consent).await?;
+        Ok(Promoted { generation: group.generation })
     }
 
     /// The tokens that are still good.

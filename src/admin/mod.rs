@@ -4,12 +4,13 @@
 //! `metrics` is the other listener, which tells Prometheus and load balancers how the node is.
 //!
 //! One file per answer (`status`, `exapps`, `tunnels`, `bans`, `certificates`, `vrrp`, `nodes`,
-//! `tokens`), which also shows it as text. The status is assembled in `app`, what concerns the
-//! cluster's members by `membership`, the rest by `desk`.
+//! `tokens`, `cluster`), which also shows it as text. The status is assembled in `app`, what
+//! concerns the cluster and its members by `membership`, the rest by `desk`.
 
 pub mod bans;
 pub mod certificates;
 pub mod client;
+pub mod cluster;
 pub mod desk;
 pub mod exapps;
 pub mod membership;

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use cluster::AdminError;
+use cluster::pair::PairError;
 
 use crate::guard::ChangeError;
 
@@ -32,6 +33,12 @@ impl From<AdminError> for Refusal {
             AdminError::Unconfirmed(error) => Self::Unconfirmed(error.to_string()),
             error => Self::Wrong(error.to_string()),
         }
+    }
+}
+
+impl From<PairError> for Refusal {
+    fn from(error: PairError) -> Self {
+        Self::Wrong(error.to_string())
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bans::{NewBan, Removal};
 use super::certificates::Order;
+use super::cluster::{Promoted, Promotion};
 use super::desk::Desk;
 use super::membership::Membership;
 use super::nodes;
@@ -93,6 +94,9 @@ fn routes(source: Source) -> Router {
         )
         .route("/tokens", get(|State(all): State<Membership>| async move { Json(all.tokens()) }))
         .route("/tokens", post(create_token).delete(revoke_token))
+        .route("/cluster", get(|State(all): State<Membership>| async move { Json(all.cluster()) }))
+        .route("/cluster/handover", post(hand_over))
+        .route("/cluster/promote", post(promote))
         .with_state(membership);
     let all = Router::new()
         .merge(members)
@@ -123,6 +127,17 @@ async fn remove_node(
 
 async fn leave(State(all): State<Membership>) -> Result<StatusCode, Refusal> {
     all.leave().await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn hand_over(State(all): State<Membership>) -> Result<StatusCode, Refusal> {
+    all.hand_over().await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn promote(
+    State(all): State<Membership>,
+    Json(order): Json<Promotion>,
+) -> Result<Json<Promoted>, Refusal> {
+    all.promote(order).await.map(Json)
 }
 
 async fn create_token(

@@ -8,6 +8,7 @@ mod reload;
 mod routers;
 mod scrape;
 mod status;
+mod surroundings;
 mod trackers;
 mod vantage;
 mod watch;

@@ -107,6 +107,14 @@ pub(super) async fn run(
     };
     let watched_by = trackers::watch(serve.trackers.clone(), rooms, speaker.clone(), stop.clone());
     spawn(&mut tasks, watched_by);
+    let surroundings = super::surroundings::tell(
+        handle.clone(),
+        speaker.clone(),
+        nextcloud::Client::new(serve.nextcloud.clone())?,
+        vantage.clone(),
+        stop.clone(),
+    );
+    spawn(&mut tasks, surroundings);
     let facts = Arc::new(Facts::node(
         (node.name.clone(), passport),
         handle.clone(),

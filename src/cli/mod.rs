@@ -6,6 +6,7 @@ mod backup;
 mod bans;
 mod certs;
 mod check;
+mod cluster;
 mod doctor;
 mod exapps;
 mod import;
@@ -78,6 +79,9 @@ enum Command {
     /// Who belongs to the cluster.
     #[command(subcommand)]
     Node(node::Command),
+    /// How the cluster stands, and what a pair of load balancers is told to do.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Show the state of the node on this machine.
     Status(ask::Question),
     /// List, set and lift bans.
@@ -140,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Leave(socket) => node::leave(&socket),
         Command::Token(command) => token::run(&command),
         Command::Node(command) => node::run(&command),
+        Command::Cluster(command) => cluster::run(&command),
         Command::Status(question) => status::run(&question),
         Command::Bans(command) => bans::run(&command),
         Command::ExApps(command) => exapps::run(&command),

@@ -104,12 +104,15 @@ impl Keeper {
         let bond = &self.ground.bond;
         let (up, heard) = (bond.up_for(), bond.heard());
         let silent_for = heard.map_or(up, |(ago, _)| ago);
-        let votes = engine.votes_alone(&engine.metrics());
+        let metrics = engine.metrics();
+        let votes = engine.votes_alone(&metrics);
+        let is_known = metrics.membership_config.membership().voter_ids().next().is_some();
         let step = boot.as_mut().map(|boot| {
             if let Some((_, word)) = heard {
                 boot.heard(&word.claim);
             }
-            if votes { boot.step(up) } else { boot::Step::Start }
+            // Until the engine knows who votes, this node may be the one.
+            if votes || !is_known { boot.step(up) } else { boot::Step::Start }
         });
         if step == Some(boot::Step::Start) {
             *boot = None;

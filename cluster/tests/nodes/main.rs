@@ -8,6 +8,7 @@ mod link;
 mod membership;
 mod pair;
 mod partition;
+mod promotion;
 mod relay;
 mod restore;
 mod single;
