@@ -120,7 +120,6 @@ mod tests {
             refused_peers: 0,
             pair: None,
             disk_full: false,
-            pair: None,
         }
     }
 
