@@ -139,7 +139,7 @@ mod tests {
             ("[cluster]\nmembers = []\n", "t:2: cluster.members: found a list of members"),
             (
                 "[cluster]\nlisten = '0.0.0.0:7443'\nadvertise = '0.0.0.0:7443'\n",
-                "t:3: cluster.advertise: found 0.0.0.0:7443",
+                "t:3: cluster.advertise: 0.0.0.0:7443 cannot be reached by peers",
             ),
         ] {
             let found = loaded(text).unwrap_err();

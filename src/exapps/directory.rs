@@ -5,6 +5,7 @@
 //! (weakness W16). Without a quorum nothing is refused: what was pushed is kept here and proposed
 //! again until it is recorded, or a later push makes it moot.
 
+mod lifetimes;
 mod listing;
 
 use std::collections::HashMap;
@@ -17,12 +18,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use cluster::record::{ExApp, Tenant};
 use cluster::{Command, Handle, Reply};
-use moka::Expiry;
 use moka::future::Cache;
 
 use crate::access::{AppId, KnownApp};
 use crate::nextcloud;
 
+use lifetimes::Lifetimes;
 pub use listing::Listed;
 
 /// Longest wait for the cluster to confirm a record. Only AppAPI waits, and whoever tries again in
@@ -446,22 +447,6 @@ async fn propose_until_recorded(inner: Arc<Inner>, id: String, revision: u64, co
             table.remove(&id);
         }
     });
-}
-
-struct Lifetimes {
-    absent: Duration,
-    present: Duration,
-}
-
-impl Expiry<FetchKey, Option<KnownApp>> for Lifetimes {
-    fn expire_after_create(
-        &self,
-        _key: &FetchKey,
-        answer: &Option<KnownApp>,
-        _now: Instant,
-    ) -> Option<Duration> {
-        Some(if answer.is_some() { self.present } else { self.absent })
-    }
 }
 
 #[cfg(test)]

@@ -260,6 +260,7 @@ impl Faults {
                 let stall = Duration::from_millis(self.draw.between(100, 5_000));
                 site.tell(format_args!("the disk of node {id} stalls for {stall:?}"));
                 host.state.borrow_mut().stall = Some(stall);
+                oracle.stalled(id, site.now.get() + stall);
             }
             Kind::BadDisk => {
                 let fault = self.draw.pick(&[Fault::SyncFails, Fault::Full, Fault::ReadsFail]);

@@ -50,6 +50,8 @@ struct Known {
     /// Turns since it started in which the engine has told nothing yet.
     untold: Option<u8>,
     isolated: Option<(Duration, Option<u64>)>,
+    /// Until then its disk may still be writing what it took before.
+    stalled: Duration,
 }
 
 impl Oracle {
@@ -62,6 +64,15 @@ impl Oracle {
     /// Nothing any other node sends reaches this one since, or something may again.
     pub(crate) fn isolated(&mut self, id: NodeId, since: Option<Duration>) {
         self.nodes.entry(id).or_default().isolated = since.map(|since| (since, None));
+    }
+
+    /// The disk of a node stands still until then: what it took before shows only afterwards.
+    pub(crate) fn stalled(&mut self, id: NodeId, until: Duration) {
+        let known = self.nodes.entry(id).or_default();
+        known.stalled = known.stalled.max(until);
+        if let Some((_, entries)) = &mut known.isolated {
+            *entries = None;
+        }
     }
 
     /// Looks at every host after a step. `excused` are those whose disks were made to fail.
@@ -151,7 +162,7 @@ impl Oracle {
             return Err(format!("node {id} lost its log and takes part again"));
         }
         if let Some((since, entries)) = &mut known.isolated
-            && site.now.get() > *since + GRACE
+            && site.now.get() > known.stalled.max(*since) + GRACE
         {
             match entries {
                 Some(entries) if last_log.unwrap_or(0) > *entries => {
