@@ -107,7 +107,8 @@ impl Membership {
     pub(super) async fn create(&self, new: NewToken) -> Result<Created, Refusal> {
         let NewToken { role, for_seconds, uses } = new;
         let own = self.cluster.members().into_iter().find(|m| m.id == self.cluster.node_id());
-        if own.is_none_or(|own| own.address.is_none()) {
+        // Not there yet: it is being founded, and making the token waits for that.
+        if own.is_some_and(|own| own.address.is_none()) {
             let text = "no machine could join: this node has no cluster.listen, or no address to \
                         advertise; set it and restart the node";
             return Err(Refusal::Wrong(text.to_owned()));

@@ -7,7 +7,6 @@
 
 mod crash;
 mod two;
-mod vips;
 mod wake;
 
 use std::path::Path;
