@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::batch::Load;
 use crate::command::{Command, Soft, SoftBatch, SoftPart};
+use crate::config::SessionReplication;
 use crate::engine::{Engine, Standing};
 use crate::network::{Answer, Request, Unconfirmed};
 use crate::record::Moment;
@@ -49,6 +50,9 @@ impl Engine {
     pub(crate) fn share(&self, soft: Soft) {
         let now = self.view.local();
         match soft {
+            Soft::Session { .. } if self.config.session_replication == SessionReplication::Off => {
+                return;
+            }
             Soft::Session { key, user, lifetime } => {
                 self.queue().session(key, user, crate::clock::millis(lifetime), now);
             }
