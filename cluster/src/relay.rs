@@ -1,6 +1,6 @@
 //! Streams to tunnels that end at another node: one connection between the two nodes per stream.
 //!
-//! Asked with [`Request::Relay`], a connection of the peer port becomes a plain stream of bytes;
+//! Asked with `Request::Relay`, a connection of the peer port becomes a plain stream of bytes;
 //! TCP is its flow control. The asked node only ever opens tunnels that end at itself
 //! ([`Handle::on_relay`](crate::Handle::on_relay)), so a stream takes one hop at most and cannot
 //! go in circles. A node that was asked for one keeps a few connections ready for the next ones,

@@ -233,7 +233,7 @@ impl State {
     }
 
     /// The newest registration there ever was, in the cluster's own time: a node stamps the next
-    /// one with the [epoch](crate::record::Stamp::epoch) after it.
+    /// one with the epoch after it.
     pub fn tunnel_epoch(&self) -> u64 {
         self.tunnels.epoch()
     }
