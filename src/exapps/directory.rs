@@ -23,7 +23,7 @@ use moka::future::Cache;
 use crate::access::{AppId, KnownApp};
 use crate::nextcloud;
 
-use lifetimes::Lifetimes;
+use lifetimes::{FetchKey, Lifetimes};
 pub use listing::Listed;
 
 /// Longest wait for the cluster to confirm a record. Only AppAPI waits, and whoever tries again in
@@ -125,9 +125,6 @@ struct Inner {
     write: Mutex<()>,
     started: Instant,
 }
-
-/// An answer belongs to the revision it was asked at: a push or delete anywhere outdates it.
-type FetchKey = (AppId, u64);
 
 struct Compiled {
     known: KnownApp,

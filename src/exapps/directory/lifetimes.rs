@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use moka::Expiry;
 
-use super::FetchKey;
-use crate::access::KnownApp;
+use crate::access::{AppId, KnownApp};
+
+/// An answer belongs to the revision it was asked at: a push or delete anywhere outdates it.
+pub(super) type FetchKey = (AppId, u64);
 
 /// See the front page.
 pub(super) struct Lifetimes {
