@@ -2,7 +2,8 @@
 //!
 //! * Replicated and durable: the members, tokens and authorities of the cluster itself, ExApp
 //!   records, tunnel registrations, the FRP certificates, bans set by admins and their pardons
-//!   ([`Handle::propose`], needs a quorum). Secrets among them are sealed ([`Kek`]).
+//!   ([`Handle::propose`], needs a quorum). The keys of authorities are sealed ([`Kek`]); the
+//!   tokens of ExApps are not, so a witness has them in clear.
 //! * Replicated, may be lost: validated sessions, failures ([`Handle::share`], never waits).
 //! * Told from node to node, never in the log: which client connections end at virtual addresses
 //!   ([`flows`]).
@@ -16,8 +17,14 @@
 //! `service` when it is another node) → the raft engine → `log_store` and `log_writer` on every
 //! voter → `state_store` applies it to [`State`] → `view` shows it. Pure and without I/O:
 //! `record`, `command`, `state`, `batch`, `merge`, `timekeeper`, `codec`, `dto`, `config`, `token`,
-//! `membership/plan`, `flows`, and of `network` `frame`, `message`, `admission` and `knocks`. The engine's types stay inside `types`, `dto`, the stores, `network` and
-//! `engine` with its neighbours; no other crate sees them.
+//! `membership/plan`, `flows`, most of `pair`, and of `network` `frame`, `message`, `admission` and
+//! `knocks`. The engine's types stay inside `types`, `dto`, the stores, `network` and `engine` with
+//! its neighbours; no other crate sees them.
+//!
+//! What a node stands on: [`disk`] (files, or memory for simulations), `space` (what happens when
+//! it is full), `feature` (what every member's release knows), `backup` and `restore`. `running` is
+//! an engine with its tasks, `slot` the place where a node exchanges it for that of another raft
+//! group, which only [`pair`] does.
 //!
 //! How a node comes to be: [`found`] makes the first one's directory, [`join`] that of every
 //! further one (`joining` asks, `admission` answers, the state decides); [`Passport`] says who

@@ -5,8 +5,7 @@
 //! |---|---|
 //! | ExApp records | the last writer, by generation, time of the change and node |
 //! | bans, pardons | all of both; of two bans of one subnet the later end counts |
-//! | tokens | what is spent on either side is spent; what only the ended branch gave out is void |
-//! | members, certificates, keys | those of the branch that goes on |
+//! | tokens, members, certificates, keys | those of the branch that goes on |
 //! | sessions, registrations | dropped: they form again |
 //!
 //! The ended branch's node finds out what the other one lacks and proposes it there. Every part

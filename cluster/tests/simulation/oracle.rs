@@ -5,7 +5,6 @@
 //! - A node never goes back: not its vote, not its view, and over a crash not what it stored.
 //! - A node cut off from all others stops taking entries once its lease has run out.
 //! - A node that lost its log never takes part under its old number.
-//! - A failure counted once is there once.
 //! - A node fails only when its disk did.
 
 use std::collections::BTreeMap;
