@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use openraft::ServerState;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::boot::Boot;
 use super::healing::Claim;
@@ -20,6 +21,9 @@ use crate::types::{Metrics, RaftId, raft_id};
 /// Longest a hand-over may take, and the one of a node that stops.
 const HAND_OVER: Duration = Duration::from_secs(5);
 const HAND_OVER_AT_STOP: Duration = Duration::from_secs(2);
+
+/// Pause before a node that stops tries again.
+const RETRY: Duration = Duration::from_millis(50);
 
 impl Engine {
     /// The other one, if this node is one of two load balancers alone.
@@ -140,14 +144,24 @@ impl Engine {
         self.hand_over(HAND_OVER).await
     }
 
-    /// A voter that stops leaves its part to a learner that is there.
+    /// A voter that stops leaves its part to a learner that is there. What stands in the way for a
+    /// moment, such as entries the learner lacks or a lease that has yet to be renewed, is waited
+    /// for.
     pub(crate) async fn hand_over_at_stop(&self) {
-        let seen = self.bond.heard().is_some_and(|(ago, _)| ago < UNSEEN);
-        if !seen || self.bond.sync() != Sync::Sync {
-            return;
-        }
-        if let Err(error) = self.hand_over(HAND_OVER_AT_STOP).await {
-            tracing::debug!(%error, "nothing handed over");
+        let deadline = Instant::now() + HAND_OVER_AT_STOP;
+        while self.metrics().state == ServerState::Leader {
+            if self.bond.heard().is_none_or(|(ago, _)| ago >= UNSEEN) {
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.hand_over(left).await {
+                Ok(()) | Err(PairError::NoPair) => return,
+                Err(error) if left < RETRY => {
+                    tracing::warn!(%error, "the voter stops and nothing was handed over");
+                    return;
+                }
+                Err(_) => sleep(RETRY).await,
+            }
         }
     }
 }

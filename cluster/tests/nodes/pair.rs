@@ -95,7 +95,13 @@ async fn the_voters_part_is_handed_over_without_a_new_generation() {
     first.propose(exapp("a", "2"), PATIENCE).await.unwrap();
     shows(&second, "a", "2").await;
     assert_eq!(second.status().group.generation, 1);
+
+    // A voter that is stopped hands over by itself.
+    both_sync([&first, &second]).await;
     two.shutdown().await;
+    let status = until(&first, "leader", |status| status.state == RaftState::Leader).await;
+    assert_eq!((voters(&status), status.group.generation), (vec![1], 1));
+    first.propose(exapp("a", "3"), PATIENCE).await.unwrap();
     one.shutdown().await;
 }
 
