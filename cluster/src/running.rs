@@ -9,7 +9,7 @@ use std::time::Duration;
 use openraft::SnapshotPolicy;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::config::{Config, Role};
 use crate::disk::Disk;
@@ -37,6 +37,9 @@ use crate::view::View;
 
 /// How long each step of an orderly stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Before a snapshot that was asked for is asked for again.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a node stands on, whatever group it takes part in.
 pub(crate) struct Ground {
@@ -274,9 +277,13 @@ async fn run_snapshots(engine: Arc<Engine>) {
         }
         let next = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index + 1);
         if next(now.last_applied) >= next(now.snapshot).saturating_add(engine.config.snapshot_every)
-            && let Err(error) = engine.raft.trigger().snapshot().await
         {
-            tracing::warn!(%error, "snapshot could not be asked for");
+            if let Err(error) = engine.raft.trigger().snapshot().await {
+                tracing::warn!(%error, "snapshot could not be asked for");
+            }
+            // Asking is itself told as a change: without a pause this would spin for as long as a
+            // slow or full disk keeps the snapshot from being made.
+            sleep(SNAPSHOT_PAUSE).await;
         }
     }
     // An orderly stop ends this task first, so the engine is gone against our will.
