@@ -49,7 +49,7 @@ impl Engine {
                 continue;
             }
             let Some(reason) = self.reason_to_go() else { continue };
-            if self.has_heir() {
+            if self.has_heir(reason) {
                 self.let_go(reason).await;
             }
         }
@@ -66,13 +66,16 @@ impl Engine {
         self.timekeeper().error(local).map(|_| Reason::Clock)
     }
 
-    /// Whether another serving node is reachable and caught up.
-    fn has_heir(&self) -> bool {
+    /// Whether another serving node is reachable, caught up and better in what this one lacks.
+    fn has_heir(&self, reason: Reason) -> bool {
         self.status().voters.iter().any(|voter| {
             voter.id != self.own.number
                 && voter.role == Role::Node
                 && voter.reachable == Some(true)
                 && voter.lag.is_some_and(|lag| lag <= CLOSE)
+                // With two clocks that are off they would hand it back and forth.
+                && (reason != Reason::Clock
+                    || self.timekeeper().is_right(voter.id, self.view.local()))
         })
     }
 

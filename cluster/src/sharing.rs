@@ -135,8 +135,9 @@ impl Engine {
                 () = self.wake_merging.notified() => {}
                 () = sleep_until(last + TICK) => {}
             }
-            sleep_until(last + FLUSH).await;
             loop {
+                // Also after an entry that was refused at once, or this would spin.
+                sleep_until(last + FLUSH).await;
                 while writing.len() >= IN_FLIGHT {
                     writing.join_next().await;
                 }

@@ -59,6 +59,13 @@ impl Timekeeper {
         (median.unsigned_abs() > TOLERANCE).then_some(median)
     }
 
+    /// Whether a peer's clock is what most say, as far as it was heard.
+    pub(crate) fn is_right(&self, peer: NodeId, local: Millis) -> bool {
+        let error = self.error(local).unwrap_or(0);
+        let offset = self.recent(local).find(|(heard, _)| *heard == peer);
+        offset.is_some_and(|(_, offset)| offset.abs_diff(error) <= TOLERANCE)
+    }
+
     /// The stamp of the next entry: the wall clock, but always later than the cluster's `clock` and
     /// than the stamps before. A clock known to be off is put right: what expires by the stamps of
     /// the moments until leadership is handed over does so in time.
@@ -103,6 +110,26 @@ mod tests {
             assert_eq!(keeper.error(60), error, "{name}");
             assert_eq!(keeper.stranger(60).is_some(), strange, "{name}");
             assert_eq!(keeper.error(51 + MEMORY), None, "{name}: long ago");
+        }
+    }
+
+    #[test]
+    fn a_peer_is_right_when_it_agrees_with_most_whatever_this_clock_says() {
+        const HOUR: i64 = 3_600_000;
+        let table: [(&str, [i64; 2], [bool; 2]); 5] = [
+            ("in step", [20, -30], [true, true]),
+            ("this one is off", [-HOUR, -HOUR + 9], [true, true]),
+            ("one peer is off", [0, HOUR], [true, false]),
+            ("only one is in the middle", [-HOUR, -2 * HOUR], [true, false]),
+            ("this one is in the middle", [-HOUR, HOUR], [false, false]),
+        ];
+        for (name, offsets, right) in table {
+            let mut keeper = Timekeeper::default();
+            for (peer, offset) in (2..).zip(offsets) {
+                keeper.hear(peer, WALL.saturating_add_signed(offset), WALL, 50);
+            }
+            assert_eq!([keeper.is_right(2, 60), keeper.is_right(3, 60)], right, "{name}");
+            assert!(!keeper.is_right(4, 60), "{name}: never heard");
         }
     }
 

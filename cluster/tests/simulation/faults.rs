@@ -195,7 +195,7 @@ impl Faults {
         {
             let mut state = host.state.borrow_mut();
             (state.failed, state.stopping, state.stopped) = (None, false, false);
-            state.seen = None;
+            (state.seen, state.stall) = (None, None);
         }
         host.disk.borrow().power_on();
         self.excused.retain(|excused| *excused != host.id);

@@ -20,7 +20,7 @@ use crate::site::{Host, Site};
 /// How long a leader that was cut off may take entries: its lease, and what was on its way.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Turns a node may take until its engine tells what it found on disk.
+/// Turns of a disk that answers which a node may take until its engine tells what it found there.
 const PATIENCE: u8 = 3;
 
 /// What all that was seen says about the next step.
@@ -132,8 +132,9 @@ impl Oracle {
             return Ok(());
         }
         if let Some(turns) = &mut known.untold {
-            if now.vote == Vote::default() && *turns < PATIENCE {
-                *turns += 1;
+            let stalled = site.now.get() <= known.stalled;
+            if now.vote == Vote::default() && (stalled || *turns < PATIENCE) {
+                *turns += u8::from(!stalled);
                 return Ok(());
             }
             known.untold = None;
