@@ -9,6 +9,8 @@ use std::time::Duration;
 use openraft::{AsyncRuntime, OptionalSend, TokioRuntime};
 use rand::{Error, RngCore};
 
+use crate::guarded::guarded;
+
 /// Dice that are always at hand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dice;
@@ -68,7 +70,7 @@ impl AsyncRuntime for Runtime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        TokioRuntime::spawn(future)
+        TokioRuntime::spawn(guarded(future))
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {

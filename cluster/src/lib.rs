@@ -57,6 +57,7 @@ mod founding;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod group;
+mod guarded;
 mod handle;
 mod handover;
 mod joining;

@@ -18,6 +18,7 @@ use crate::error::StartError;
 use crate::fatal::Fatal;
 use crate::founding::Charter;
 use crate::group::Group;
+use crate::guarded::guarded;
 use crate::identity::Identity;
 use crate::log_file::{self, unusable};
 use crate::log_store::LogStore;
@@ -195,10 +196,10 @@ pub(crate) fn spawn(
     }
 
     let watch = Watch(fatal.clone());
-    tasks.spawn(async move {
+    tasks.spawn(guarded(async move {
         let _watch = watch;
         task.await;
-    });
+    }));
 }
 
 /// Stores the passport; a full disk has room for that much.

@@ -17,6 +17,7 @@ use crate::batch::Load;
 use crate::command::{Command, Soft, SoftBatch, SoftPart};
 use crate::config::SessionReplication;
 use crate::engine::{Engine, Standing};
+use crate::guarded::guarded;
 use crate::network::{Answer, Request, Unconfirmed};
 use crate::record::Moment;
 use crate::types::Proposal;
@@ -79,7 +80,7 @@ impl Engine {
                 }
                 let now = self.view.local();
                 let Some(load) = self.queue().take(now) else { break };
-                sending.spawn(Arc::clone(&self).send(load));
+                sending.spawn(guarded(Arc::clone(&self).send(load)));
             }
         }
     }
@@ -143,7 +144,7 @@ impl Engine {
                 }
                 last = Instant::now();
                 let Some((batch, outcomes)) = self.next_entry() else { break };
-                writing.spawn(Arc::clone(&self).write_batch(batch, outcomes));
+                writing.spawn(guarded(Arc::clone(&self).write_batch(batch, outcomes)));
             }
         }
     }

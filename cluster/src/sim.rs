@@ -17,6 +17,12 @@ pub fn with_seed<T>(seed: u64, work: impl FnOnce() -> T) -> T {
     dice::seeded::with(seed, work)
 }
 
+/// Begins a step of a simulation on this thread; tells what broke in the one before: a task that
+/// panicked, or tasks that ran in circles.
+pub fn step() -> Option<String> {
+    crate::guarded::simulated::step()
+}
+
 /// Names one log entry: term and node of the leader that wrote it, and its index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {

@@ -20,6 +20,7 @@ use super::connection::{self, ConnectionError};
 use super::knocks::Knocks;
 use super::message::{Answer, Envelope, Request};
 use crate::group::Group;
+use crate::guarded::guarded;
 use crate::presence::{Hello, LAYOUT, Presence, Visitor, Visitors};
 use crate::record::{NodeId, TunnelKey};
 use crate::relay::{Opened, RelayRefusal};
@@ -160,12 +161,12 @@ impl<S: Service> Server<S> {
             match accepted {
                 Ok(arrival) => {
                     let server = Arc::clone(&server);
-                    connections.spawn(async move {
+                    connections.spawn(guarded(async move {
                         if let Err(reason) = server.connection(arrival.address, arrival.greet).await
                         {
                             server.stats.refuse(arrival.address, &reason);
                         }
-                    });
+                    }));
                 }
                 Err(error) => {
                     // Out of descriptors, mostly: a pause is all that helps.

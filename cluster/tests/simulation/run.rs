@@ -37,6 +37,8 @@ pub(crate) struct Profile {
     pub(crate) kinds: Option<&'static [Kind]>,
     /// Roles of the nodes; the seed chooses when there are none.
     pub(crate) roles: Option<&'static [Role]>,
+    /// Longest pause between two troubles; the seed chooses when there is none.
+    pub(crate) pause_ms: Option<u64>,
 }
 
 /// A run that kept every rule.
@@ -122,7 +124,7 @@ fn play(site: &Rc<Site>, profile: Profile) -> Result<(), String> {
         let (site, id) = (Rc::clone(site), host.id);
         sim.host(host.ip(), move || host::run(Rc::clone(&site), id));
     }
-    let mut faults = Faults::new(site.seed, profile.kinds);
+    let mut faults = Faults::new(site.seed, profile);
     let mut oracle = Oracle::default();
     site.tell(format_args!(
         "{} nodes, a snapshot every {} entries, {:?}",
@@ -131,6 +133,7 @@ fn play(site: &Rc<Site>, profile: Profile) -> Result<(), String> {
         faults.kinds()
     ));
     let mut peace = false;
+    cluster::sim::step();
     while site.now.get() < END {
         let now = sim.elapsed();
         site.now.set(now);
@@ -141,6 +144,9 @@ fn play(site: &Rc<Site>, profile: Profile) -> Result<(), String> {
         site.load.set(now < QUIET);
         faults.step(&mut sim, site, &mut oracle, now >= TROUBLE && !peace);
         sim.step().map_err(|error| error.to_string())?;
+        if let Some(what) = cluster::sim::step() {
+            return Err(what);
+        }
         oracle.check(site, faults.excused())?;
     }
     conclude(&mut sim, site, &faults)
