@@ -12,6 +12,7 @@ use turmoil::Sim;
 use crate::draw::Draw;
 use crate::founding::STATE_DIR;
 use crate::oracle::Oracle;
+use crate::run::Profile;
 use crate::site::{Host, Site};
 
 /// A kind of trouble.
@@ -80,13 +81,14 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn new(seed: u64, kinds: Option<&[Kind]>) -> Self {
+    pub(crate) fn new(seed: u64, profile: Profile) -> Self {
         let mut draw = Draw::new(seed, 1);
-        let kinds = match kinds {
+        let kinds = match profile.kinds {
             Some(kinds) => kinds.to_vec(),
             None => KINDS.into_iter().filter(|_| draw.percent(40)).collect(),
         };
         let pause_ms = draw.pick(&[600, 1_500, 4_000]);
+        let pause_ms = profile.pause_ms.unwrap_or(pause_ms);
         Self {
             draw,
             kinds,
@@ -245,6 +247,9 @@ impl Faults {
                 let percent = self.draw.between(1, 10);
                 site.tell(format_args!("node {id} loses {percent} % of its messages"));
                 for other in self.others(&ids, id) {
+                    if self.is_cut(id, other) || self.is_cut(other, id) {
+                        continue;
+                    }
                     let rate = f64::from(u32::try_from(percent).unwrap()) / 100.0;
                     sim.set_link_fail_rate(host.ip(), site.host(other).ip(), rate);
                     self.weak.push((id, other, until));
@@ -328,10 +333,12 @@ impl Faults {
         self.cuts.iter().any(|(from, to, _)| (*from, *to) == (a, b))
     }
 
-    fn apply_cuts(&mut self, sim: &Sim<'_>, site: &Site, oracle: &mut Oracle) {
+    fn apply_cuts(&mut self, sim: &mut Sim<'_>, site: &Site, oracle: &mut Oracle) {
         for a in &site.hosts {
             for b in site.hosts.iter().filter(|b| b.id != a.id) {
                 if self.is_cut(a.id, b.id) {
+                    // What is lost at random comes back at random, and lifts cuts as it does.
+                    sim.set_link_fail_rate(a.ip(), b.ip(), 0.0);
                     sim.partition_oneway(a.ip(), b.ip());
                 } else {
                     sim.repair_oneway(a.ip(), b.ip());

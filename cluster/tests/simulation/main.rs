@@ -6,7 +6,7 @@
 //! - `--seeds N` runs N of them, `--first S` begins with another than 0;
 //! - `--seed S` runs one and tells its story;
 //! - one of `checker` (the judge of histories), `repeats` (a seed repeats itself), `seeds` and
-//!   `mutants` (deliberate errors are found) does only that. The last is done only when named.
+//!   `mutants` (deliberate errors are found) does only that.
 //!
 //! A failing seed prints what happened and how to see it again. Words that name nothing here run
 //! nothing, so that a filter meant for other tests does no harm.
@@ -79,8 +79,7 @@ impl Options {
     }
 
     fn wants(&self, name: &str) -> bool {
-        (self.wanted.is_empty() && name != "mutants")
-            || self.wanted.iter().any(|wanted| name.contains(wanted.as_str()))
+        self.wanted.is_empty() || self.wanted.iter().any(|wanted| name.contains(wanted.as_str()))
     }
 }
 
