@@ -145,7 +145,7 @@ impl Faults {
         self.begin(kind, sim, site, oracle);
     }
 
-    /// Ends everything: all hosts run, all links are sound, clocks keep their pace.
+    /// Ends everything: all hosts run, all links and disks are sound, clocks keep their pace.
     pub(crate) fn heal(&mut self, sim: &mut Sim<'_>, site: &Site, oracle: &mut Oracle) {
         site.tell("peace");
         self.cuts.clear();
@@ -155,6 +155,13 @@ impl Faults {
         }
         for (_, until) in &mut self.down {
             *until = Duration::ZERO;
+        }
+        for host in &site.hosts {
+            let disk = host.disk.borrow();
+            // One that is off is not seen to be until the next step.
+            if !disk.is_off() {
+                disk.power_on();
+            }
         }
     }
 
