@@ -1,5 +1,6 @@
 //! A running process: what starts in which order, what it waits for, how it stops.
 
+mod fitness;
 mod guardian;
 mod membership;
 mod node;

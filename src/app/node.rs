@@ -115,6 +115,9 @@ pub(super) async fn run(
         stop.clone(),
     );
     spawn(&mut tasks, surroundings);
+    let fitness =
+        super::fitness::watch(handle.clone(), speaker.clone(), vantage.clone(), stop.clone());
+    spawn(&mut tasks, fitness);
     let facts = Arc::new(Facts::node(
         (node.name.clone(), passport),
         handle.clone(),
@@ -292,7 +295,10 @@ fn start_speaker(
         // Runs on the VRRP thread: an unbounded send neither waits nor fails loudly.
         let _ = reports.send(failover::Told::Report(report));
     };
-    vrrp::SpeakerConfig::new(routers.to_vec())
+    let routers = routers.iter().cloned().map(failover::fitness::with_rules);
+    routers
+        .collect::<Result<_, _>>()
+        .and_then(vrrp::SpeakerConfig::new)
         .map_err(vrrp::Error::from)
         .and_then(|config| vrrp::Speaker::spawn(config, Box::new(tell), counsel))
         .map(Some)

@@ -40,6 +40,7 @@ pub(super) async fn tell(
         };
         let isolated = vantage.alarms().iter().any(|alarm| alarm.kind == Kind::Isolated);
         let (now, nextcloud) = (Instant::now(), failures < FAILURES);
+        vantage.note_nextcloud(nextcloud);
         handle.tell_surroundings(seen(now, &states, &mut adverts, nextcloud, isolated));
         tokio::select! {
             () = stop.cancelled() => return,

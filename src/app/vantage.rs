@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use cluster::Presence;
+use cluster::presence::Word;
 use tokio_util::sync::CancellationToken;
 
 use super::privileges;
@@ -32,6 +33,9 @@ pub(super) struct Vantage {
     holds: Holds,
     alarms: AlarmBoard,
     yielding: AtomicBool,
+    quorum: AtomicBool,
+    control: AtomicBool,
+    nextcloud: AtomicBool,
 }
 
 impl Vantage {
@@ -46,6 +50,9 @@ impl Vantage {
             routers: routers.to_vec(),
             alarms: AlarmBoard::default(),
             yielding: AtomicBool::new(false),
+            quorum: AtomicBool::new(false),
+            control: AtomicBool::new(false),
+            nextcloud: AtomicBool::new(false),
             config,
         })
     }
@@ -53,7 +60,7 @@ impl Vantage {
     /// A witness: it tells that it is there, and whom it hears.
     pub(super) fn witness() -> Arc<Self> {
         let vantage = Self::new(Config::default(), &[]);
-        vantage.presence.speak(|| cluster::presence::Word { healthy: true, routers: Vec::new() });
+        vantage.presence.speak(|| Word { healthy: true, ..Word::default() });
         vantage
     }
 
@@ -83,8 +90,9 @@ impl Vantage {
         self.presence.speak(move || {
             let seen = states(&routers).into_iter().map(Seen::from);
             let yielding = me.yielding.load(Ordering::Relaxed);
+            let own = Word { healthy: ready.is_cancelled(), ..me.condition() };
             let mut teller = teller.lock().unwrap_or_else(PoisonError::into_inner);
-            teller.word(Instant::now(), ready.is_cancelled(), yielding, seen)
+            teller.word(Instant::now(), own, yielding, seen)
         });
         if self.routers.is_empty() {
             return Ok(None);
@@ -109,6 +117,27 @@ impl Vantage {
         Ok(on_all(speaker, |handle, name| handle.set_permission(name, true))?)
     }
 
+    /// Notes how this node takes part in the cluster, for the others to know.
+    pub(super) fn note_cluster(&self, quorum: bool, control: bool) {
+        self.quorum.store(quorum, Ordering::Relaxed);
+        self.control.store(control, Ordering::Relaxed);
+    }
+
+    /// Notes whether this node reaches a Nextcloud.
+    pub(super) fn note_nextcloud(&self, reached: bool) {
+        self.nextcloud.store(reached, Ordering::Relaxed);
+    }
+
+    /// What was noted last.
+    pub(super) fn condition(&self) -> Word {
+        Word {
+            quorum: self.quorum.load(Ordering::Relaxed),
+            control: self.control.load(Ordering::Relaxed),
+            nextcloud: self.nextcloud.load(Ordering::Relaxed),
+            ..Word::default()
+        }
+    }
+
     /// Tells the others that this node is about to give its addresses away.
     pub(super) fn yield_addresses(&self) {
         self.yielding.store(true, Ordering::Relaxed);
@@ -125,7 +154,7 @@ fn on_all(
     handle.names().iter().try_for_each(|name| tell(handle, name))
 }
 
-fn states(speaker: &Speaker) -> Vec<vrrp::RouterStatus> {
+pub(super) fn states(speaker: &Speaker) -> Vec<vrrp::RouterStatus> {
     let speaker = speaker.lock().unwrap_or_else(PoisonError::into_inner);
     speaker.iter().flat_map(vrrp::SpeakerHandle::states).collect()
 }

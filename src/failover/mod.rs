@@ -5,6 +5,7 @@
 pub mod alarms;
 pub mod config;
 pub mod counsel;
+pub mod fitness;
 pub mod isolation;
 pub mod lookout;
 pub mod opinion;

@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn said(at: Instant, healthy: bool, router: RouterWord) -> Told {
-        Told { at, word: Arc::new(Word { healthy, routers: vec![router] }) }
+        Told { at, word: Arc::new(Word { healthy, routers: vec![router], ..Word::default() }) }
     }
 
     /// Node 1 as heard directly and node 1 as the witness, node 3, heard it.

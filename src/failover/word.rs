@@ -58,11 +58,12 @@ impl Teller {
         Self { intervals: intervals.collect(), sent: BTreeMap::new() }
     }
 
-    /// What to say at `now`. `yielding`: the node is about to give its addresses away.
+    /// What to say at `now`. `own`: how the node is, without routers; `yielding`: it is about to
+    /// give its addresses away.
     pub fn word(
         &mut self,
         now: Instant,
-        healthy: bool,
+        own: Word,
         yielding: bool,
         routers: impl IntoIterator<Item = Seen>,
     ) -> Word {
@@ -80,7 +81,7 @@ impl Teller {
             yielding,
             addresses: router.addresses,
         });
-        Word { healthy, routers: routers.collect() }
+        Word { routers: routers.collect(), ..own }
     }
 
     fn is_advertising(&mut self, now: Instant, router: &Seen) -> bool {
@@ -121,7 +122,7 @@ mod tests {
         let router = vrrp::RouterConfig::new("eth0", 51, vec![address]).unwrap().with_name("web");
         let mut teller = Teller::new(&[router]);
         let mut says = |now, state, sent| {
-            let word = teller.word(now, true, false, [seen(state, start, sent)]);
+            let word = teller.word(now, Word::default(), false, [seen(state, start, sent)]);
             (word.routers[0].state, word.routers[0].advertising)
         };
         assert_eq!(says(at(0), State::Active, 1), (RouterState::Active, true));
@@ -135,7 +136,12 @@ mod tests {
     fn health_and_yielding_are_the_nodes_own() {
         let now = Instant::now();
         let mut teller = Teller::default();
-        let word = teller.word(now, false, true, [seen(State::Active, now, 0)]);
-        assert!(!word.healthy && word.routers[0].yielding);
+        let word = teller.word(
+            now,
+            Word { quorum: true, ..Word::default() },
+            true,
+            [seen(State::Active, now, 0)],
+        );
+        assert!(!word.healthy && word.quorum && word.routers[0].yielding);
     }
 }

@@ -224,6 +224,13 @@ impl Machine {
         eventually(&what, || async { self.status().await.filter(&is_so) }).await
     }
 
+    /// Whether a rule of that name lowers the priority of its first virtual router.
+    pub(crate) async fn is_lowered_by(&self, rule: &str) -> bool {
+        let status = self.status().await;
+        let reasons = status.iter().flat_map(|status| &status.vrrp[0].adjustments);
+        reasons.into_iter().any(|one| one.by < 0 && one.reason.starts_with(rule))
+    }
+
     /// A durable change asked of this node: whether it was confirmed, or the words of its refusal.
     pub(crate) async fn ban(&self, address: String) -> Result<(), String> {
         let new = NewBan { address, for_seconds: None, reason: String::new() };

@@ -89,12 +89,15 @@ async fn a07_b_and_the_witness_die() {
 
 #[tokio::test]
 async fn a08_the_control_links_of_a_are_cut() {
-    let mut place = Place::start(Setup::default()).await;
+    let setup = Setup { preempt: true, ..Setup::default() };
+    let mut place = Place::start(setup).await;
     place.a.filter(CONTROL, CONTROL);
     place.a.until("is alone", |status| !status.cluster.quorum).await;
     place.shows("a08").await;
+    assert!(place.a.is_lowered_by("the quorum").await, "and says why");
     place.a.unfilter();
     place.is_whole().await;
+    assert!(place.b.holds(VIP), "who gave the address away does not want it back at once");
 }
 
 #[tokio::test]
@@ -162,12 +165,15 @@ async fn a12_the_link_between_a_and_the_witness_is_cut() {
 
 #[tokio::test]
 async fn a13_nothing_a_sends_on_its_control_links_arrives() {
-    let mut place = Place::start(Setup::default()).await;
+    let setup = Setup { preempt: true, ..Setup::default() };
+    let mut place = Place::start(setup).await;
     place.a.filter("", CONTROL);
     place.a.until("is alone", |status| !status.cluster.quorum).await;
     place.shows("a13").await;
+    assert!(place.a.is_lowered_by("the quorum").await, "and says why");
     place.a.unfilter();
     place.is_whole().await;
+    assert!(place.b.holds(VIP), "who gave the address away does not want it back at once");
 }
 
 #[tokio::test]

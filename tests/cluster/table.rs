@@ -200,12 +200,12 @@ pub(crate) const QUORUM: &[Row] = &[
     },
     Row {
         id: "a08",
-        event: "the control links of A are cut, its advertisements arrive",
-        address: Address::Stays,
+        event: "the control links of A are cut, its advertisements arrive, `preempt = true`",
+        address: Address::Moves,
         writes: Nodes::B,
         reads: Nodes::Both,
         registrations: Nodes::Both,
-        users: Users::Nothing,
+        users: Users::OneMove,
         shown: Shown::Here("a08_the_control_links_of_a_are_cut"),
     },
     Row {
@@ -250,12 +250,12 @@ pub(crate) const QUORUM: &[Row] = &[
     },
     Row {
         id: "a13",
-        event: "nothing A sends on its control links arrives",
-        address: Address::Stays,
+        event: "nothing A sends on its control links arrives, `preempt = true`",
+        address: Address::Moves,
         writes: Nodes::B,
         reads: Nodes::Both,
         registrations: Nodes::Both,
-        users: Users::Nothing,
+        users: Users::OneMove,
         shown: Shown::Here("a13_nothing_a_sends_on_its_control_links_arrives"),
     },
     Row {

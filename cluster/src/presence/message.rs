@@ -13,7 +13,7 @@ use crate::record::NodeId;
 
 /// The layout of [`Hello`] and [`Beat`] this build speaks. Raised with every change of either:
 /// two builds that differ here have no presence, and each says so.
-pub(crate) const LAYOUT: u8 = 1;
+pub(crate) const LAYOUT: u8 = 2;
 
 /// Largest beat accepted, bytes.
 pub(crate) const MAX_BEAT: usize = 512 << 10;
@@ -58,6 +58,12 @@ impl Hello {
 pub struct Word {
     /// Whether it can serve what comes to its virtual addresses.
     pub healthy: bool,
+    /// Whether durable changes can be made there.
+    pub quorum: bool,
+    /// Whether it can take part in the cluster: its engine runs, its disk takes changes.
+    pub control: bool,
+    /// Whether it reaches a Nextcloud.
+    pub nextcloud: bool,
     /// Its virtual routers; none on a witness. At most [`MAX_ROUTERS`] are sent.
     pub routers: Vec<RouterWord>,
 }
@@ -262,7 +268,8 @@ mod tests {
     #[test]
     fn what_is_sent_is_within_what_is_accepted() {
         let many = (0..255).map(|last| IpAddr::from([192, 0, 2, last])).collect();
-        let own = Word { healthy: true, routers: vec![router("é".repeat(90), many); 200] };
+        let routers = vec![router("é".repeat(90), many); 200];
+        let own = Word { healthy: true, routers, ..Word::default() };
         let beat = |word| Beat::new(1, None, Content { word, ..Content::default() });
         assert!(beat(own.clone()).check().is_err());
         assert_eq!(beat(own.bounded()).check(), Ok(()));
@@ -288,7 +295,7 @@ mod tests {
             name in "[a-z0-9-]{0,20}", address: [u8; 16],
         ) {
             let routers = vec![RouterWord { priority, ..router(name, vec![address.into()]) }];
-            let word = Word { healthy, routers };
+            let word = Word { healthy, quorum: !healthy, control: healthy, nextcloud: !healthy, routers };
             let echo = echo.map(|(sequence, held_us)| Echo { sequence, held_us });
             let heard = vec![Hearsay { node: 3, age_us, word: word.clone() }];
             let content = Content { word, heard, ..Content::default() };

@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn beat(heard: Vec<Hearsay>) -> Beat {
-        let word = Word { healthy: true, routers: Vec::new() };
+        let word = Word { healthy: true, ..Word::default() };
         Beat::new(1, None, Content { word, heard, ..Content::default() })
     }
 

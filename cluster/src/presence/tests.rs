@@ -103,7 +103,7 @@ fn word(priority: u8) -> Word {
         yielding: false,
         advertising: true,
     };
-    Word { healthy: true, routers: vec![router] }
+    Word { healthy: true, routers: vec![router], ..Word::default() }
 }
 
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
@@ -195,7 +195,7 @@ async fn garbage_is_refused_and_counted_and_the_others_are_heard_all_the_while()
             bytes.push(0);
             bytes
         }),
-        ("an endless name", framed(&beat(1, Word { healthy: true, routers }))),
+        ("an endless name", framed(&beat(1, Word { healthy: true, routers, ..Word::default() }))),
         ("the same beat twice", [framed(&beat(1, word(1))), framed(&beat(1, word(1)))].concat()),
     ];
     for (name, bytes) in table {
