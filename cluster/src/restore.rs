@@ -21,6 +21,7 @@ use crate::error::StartError;
 use crate::founding::{self, AUTHORITY_KEY, FoundError, random_lineage};
 use crate::identity::{Authority, AuthorityError};
 use crate::log_file;
+use crate::pair::Parent;
 use crate::passport::{Passport, PassportError, Seed};
 use crate::record::{FEATURE, Member};
 use crate::seal::{Kek, NoKek, Secret};
@@ -151,10 +152,10 @@ pub fn restore(dir: &Path, bytes: &[u8], wish: &Restoring) -> Result<Passport, R
         since: backup.made_at,
         papers: None,
     };
-    let state = backup.state.begun_again(member);
     let newest = before.as_ref().map_or(backup.group, |passport| passport.group.max(backup.group));
     let group = newest.next(random_lineage());
-    let state = state.of_generation(group.generation);
+    let parent = Parent { group: backup.group, entries: backup.applied };
+    let state = backup.state.begun_again(member, group.generation, parent);
     let me = raft_id(number, incarnation);
 
     let path = group.dir(dir);

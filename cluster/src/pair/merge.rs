@@ -5,7 +5,10 @@
 //! |---|---|
 //! | ExApp records | the last writer, by generation, time of the change and node |
 //! | bans, pardons | all of both; of two bans of one subnet the later end counts |
-//! | tokens, members, certificates, keys | those of the branch that goes on |
+//! | join tokens | those of the branch that goes on; whom the other one admitted with them counts as admitted, what it revoked is revoked |
+//! | numbers of members | none that either has given is given again |
+//! | authorities of the tunnel port | those added on either are trusted, those dropped on either are not; the branch that goes on signs |
+//! | members, other certificates, keys | those of the branch that goes on |
 //! | sessions, registrations | dropped: they form again |
 //!
 //! The ended branch's node finds out what the other one lacks and proposes it there. Every part
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::group::Group;
-use crate::record::{Ban, ExApp, Millis, NodeId, Subnet, Tenant};
+use crate::record::{Attempt, Ban, ExApp, FrpAuthority, Millis, NodeId, Subnet, Tenant, TokenId};
 
 /// When and where a durable change was made. The order is who wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,6 +55,30 @@ pub enum Item {
         /// What it left; none: deleted.
         record: Option<Arc<ExApp>>,
     },
+    /// Numbers below this one were given: none of them is given again.
+    Numbers {
+        /// The next one.
+        next: NodeId,
+    },
+    /// A join token admitted machines that are no members any more.
+    Spent {
+        /// Which.
+        id: TokenId,
+        /// Whom it admitted.
+        attempts: Vec<Attempt>,
+    },
+    /// A join token was revoked.
+    Revoked {
+        /// Which.
+        id: TokenId,
+    },
+    /// Authorities of the tunnel port came and went.
+    FrpAuthorities {
+        /// Trusted from now on too, the oldest first.
+        added: Vec<FrpAuthority>,
+        /// Not trusted any more, by certificate (PEM).
+        dropped: Vec<String>,
+    },
 }
 
 /// A part of what an ended branch gives.
@@ -70,6 +97,21 @@ pub struct MergeReport {
     pub given: usize,
     /// ExApps changed on both sides whose change here was the older one and is lost.
     pub overruled: Vec<String>,
+    /// Join tokens made on the ended branch: they admit nobody any more.
+    pub void_tokens: Vec<String>,
+    /// Members taken in on the ended branch: they have to join again.
+    pub void_members: Vec<String>,
+    /// Whether both branches gave up every authority of the tunnel port they had in common:
+    /// clients installed on the ended one have to be installed again.
+    pub void_frp: bool,
+}
+
+impl MergeReport {
+    /// Whether something of the ended branch is lost.
+    pub fn is_loss(&self) -> bool {
+        let Self { given: _, overruled, void_tokens, void_members, void_frp } = self;
+        !(overruled.is_empty() && void_tokens.is_empty() && void_members.is_empty()) || *void_frp
+    }
 }
 
 /// What to give, and what is lost.

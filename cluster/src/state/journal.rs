@@ -84,6 +84,17 @@ impl Journal {
         self.exapps.iter().map(|(tenant, id, stamp)| (tenant, id, *stamp))
     }
 
+    /// The time of the last change this branch has in common with `ended`, if one of them left the
+    /// other, or both left a third.
+    pub(super) fn fork_with(&self, ended: &Self) -> Option<Millis> {
+        let parent = self.parent?;
+        if parent.group.generation == ended.generation {
+            return Some(self.forked_at);
+        }
+        let both = ended.parent.is_some_and(|other| other.group == parent.group);
+        both.then(|| self.forked_at.min(ended.forked_at))
+    }
+
     /// Whether a change with this stamp, made elsewhere, is not part of this branch's past.
     pub(super) fn is_after_fork(&self, stamp: Stamp) -> bool {
         let parent = self.parent.map_or(0, |parent| parent.group.generation);

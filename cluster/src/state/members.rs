@@ -149,6 +149,16 @@ impl Members {
         raised
     }
 
+    /// Numbers below `next` were given on another branch.
+    pub(super) fn skip_to(&mut self, next: NodeId) -> bool {
+        let further = self.next > 0 && next > self.next;
+        if further {
+            self.next = next;
+            self.version += 1;
+        }
+        further
+    }
+
     pub(super) fn next(&self) -> NodeId {
         self.next
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::State;
 use crate::command::Reply;
 use crate::pair::{Item, Legacy, Merge};
+use crate::record::{Attempt, Member};
 
 impl State {
     /// What `winner`, the state of the branch that goes on, lacks of this one.
@@ -34,8 +35,60 @@ impl State {
                 legacy.report.overruled.push(tenant.label(id));
             }
         }
+        self.leave_members(winner, &mut legacy);
+        self.leave_tokens(winner, &mut legacy);
+        self.leave_authorities(winner, &mut legacy);
         legacy.report.given = legacy.items.len();
         legacy
+    }
+
+    fn leave_members(&self, winner: &Self, legacy: &mut Legacy) {
+        let next = winner.members.next();
+        if self.members.next() > next {
+            legacy.items.push(Item::Numbers { next: self.members.next() });
+        }
+        let is_here_alone = |one: &&Arc<Member>| {
+            let known = winner.members.get(one.id).is_some_and(|other| other.since == one.since);
+            !known && !winner.members.is_removed(one.id)
+        };
+        let void = self.members.iter().filter(is_here_alone);
+        legacy.report.void_members.extend(void.map(|one| one.name.clone()));
+    }
+
+    fn leave_tokens(&self, winner: &Self, legacy: &mut Legacy) {
+        for token in self.tokens.iter() {
+            let Some(known) = winner.tokens.get(token.id) else {
+                if token.uses_left > 0 && token.expires_at > winner.clock {
+                    legacy.report.void_tokens.push(token.id.to_string());
+                }
+                continue;
+            };
+            let is_new = |attempt: &Attempt| known.admitted.iter().all(|(it, _)| it != attempt);
+            let attempts = token.admitted.iter().map(|(attempt, _)| *attempt).filter(is_new);
+            let attempts: Vec<_> = attempts.collect();
+            if !attempts.is_empty() {
+                legacy.items.push(Item::Spent { id: token.id, attempts });
+            }
+        }
+        // One made on the other side since is not known here either; in doubt it is revoked.
+        let Some(forked_at) = winner.journal.fork_with(&self.journal) else { return };
+        let revoked = winner
+            .tokens
+            .iter()
+            .filter(|token| token.since <= forked_at && self.tokens.get(token.id).is_none());
+        legacy.items.extend(revoked.map(|token| Item::Revoked { id: token.id }));
+    }
+
+    fn leave_authorities(&self, winner: &Self, legacy: &mut Legacy) {
+        let (Some(own), Some(theirs)) = (&self.pki, &winner.pki) else { return };
+        match own.since_fork(theirs) {
+            None => legacy.report.void_frp = true,
+            Some((added, dropped)) => {
+                if theirs.merged(&added, &dropped).authorities != theirs.authorities {
+                    legacy.items.push(Item::FrpAuthorities { added, dropped });
+                }
+            }
+        }
     }
 
     /// Takes what another branch gives.
@@ -58,6 +111,18 @@ impl State {
                     }
                     newer
                 }
+                Item::Numbers { next } => self.members.skip_to(*next),
+                Item::Spent { id, attempts } => self.tokens.spent_elsewhere(*id, attempts),
+                Item::Revoked { id } => self.tokens.revoke(*id),
+                Item::FrpAuthorities { added, dropped } => match &self.pki {
+                    None => false,
+                    Some(known) => {
+                        let merged = known.merged(added, dropped);
+                        let changed = merged != **known;
+                        self.pki = Some(Arc::new(merged));
+                        changed
+                    }
+                },
             };
         }
         super::done_if(any)
@@ -71,7 +136,10 @@ mod tests {
     use super::*;
     use crate::command::{Command, Genesis};
     use crate::pair::{Parent, group};
-    use crate::record::{Ban, ExApp, Millis, NodeId, Tenant};
+    use crate::record::{
+        Applicant, Ban, ClusterAuthority, ExApp, Founders, FrpAuthority, FrpCertificate, FrpPki,
+        Millis, NodeId, Refusal, Role, Tenant, Token, TokenId,
+    };
     use crate::state::Ticket;
     use crate::types::Proposal;
 
@@ -114,6 +182,163 @@ mod tests {
         let items = from.legacy(to).items;
         merged.merge(&Merge { from: group(1), items });
         merged
+    }
+
+    const TOKEN: TokenId = TokenId([1; 5]);
+
+    /// A cluster with one member and a token for `uses` machines.
+    fn founded(uses: u16) -> State {
+        let mut state = State::default();
+        let member = Member {
+            id: 1,
+            name: "n1".into(),
+            role: Role::Node,
+            address: None,
+            incarnation: 0,
+            feature: 1,
+            since: 0,
+            papers: None,
+        };
+        let authority = ClusterAuthority { serial: 1, certificate: "pem".into(), key: Vec::new() };
+        state.apply(&Command::Found(Founders { authority, members: vec![member] }));
+        run(&mut state, 1, 0, &[(10, token(TOKEN, 10, uses))]);
+        state
+    }
+
+    fn token(id: TokenId, since: Millis, uses_left: u16) -> Command {
+        Command::CreateToken(Token {
+            id,
+            hash: [7; 32],
+            role: Role::Witness,
+            by: 1,
+            since,
+            expires_at: 100_000,
+            uses_left,
+            admitted: Vec::new(),
+        })
+    }
+
+    fn admit(state: &mut State, which: u8) -> Reply {
+        state.apply(&Command::Admit(Applicant {
+            token: TOKEN,
+            hash: [7; 32],
+            attempt: Attempt([which; 16]),
+            name: format!("w{which}"),
+            role: Role::Witness,
+            address: ([192, 0, 2, which], 7443).into(),
+            feature: 1,
+            at: 500 + Millis::from(which),
+        }))
+    }
+
+    #[test]
+    fn a_use_of_a_token_on_either_side_is_a_use_and_its_machine_is_a_member_of_one_only() {
+        let mut voter = founded(3);
+        let mut learner = opened(&voter, 2);
+        assert_eq!(admit(&mut voter, 10), Reply::Admitted(2));
+        assert_eq!(admit(&mut voter, 11), Reply::Admitted(3));
+        assert_eq!(admit(&mut learner, 20), Reply::Admitted(2));
+        let legacy = voter.legacy(&learner);
+        // Number 2 is a member there, another one than here.
+        assert_eq!(legacy.report.void_members, ["w10", "w11"]);
+        let mut merged = give(&voter, &learner);
+        assert!(merged.is_removed(3), "whoever has its certificate is refused");
+        assert_eq!(merged.next_number(), 4);
+        let refused = Reply::Refused(Refusal::SpentToken);
+        assert_eq!(admit(&mut merged, 10), refused, "admitted there, which does not count");
+        assert_eq!(admit(&mut merged, 30), refused, "three of three");
+        assert_eq!(admit(&mut merged, 20), Reply::Admitted(2));
+        assert!(voter.legacy(&merged).items.is_empty(), "nothing is left to give");
+    }
+
+    #[test]
+    fn a_token_revoked_on_either_side_is_revoked_and_one_made_on_the_ended_side_is_void() {
+        let [here, there] = [TokenId([2; 5]), TokenId([3; 5])];
+        let mut voter = founded(1);
+        let mut learner = opened(&voter, 2);
+        let revoke = Command::RevokeToken { id: TOKEN };
+        run(&mut voter, 1, 9, &[(20, revoke), (21, token(there, 21, 1))]);
+        run(&mut learner, 2, 0, &[(22, token(here, 22, 1))]);
+        let legacy = voter.legacy(&learner);
+        assert_eq!(legacy.report.void_tokens, [there.to_string()]);
+        let merged = give(&voter, &learner);
+        let ids: Vec<_> = merged.tokens().map(|token| token.id).collect();
+        assert_eq!(ids, [here]);
+
+        // The other way round.
+        let mut learner = opened(&founded(1), 2);
+        run(&mut learner, 2, 0, &[(20, Command::RevokeToken { id: TOKEN })]);
+        assert_eq!(give(&founded(1), &learner).tokens().count(), 0, "it does not come back");
+    }
+
+    #[test]
+    fn an_authority_of_the_tunnel_port_added_on_the_ended_side_stays_trusted() {
+        let certificate =
+            |pem: &str| FrpCertificate { pem: pem.into(), key: vec![1], from: 0, until: 9 };
+        let pki = |revision, names: &[&str]| {
+            let authority = |name: &&str| FrpAuthority { own: certificate(name), crossed: None };
+            let authorities = names.iter().map(authority).collect();
+            let (server, client) = (certificate("server"), certificate("client"));
+            Command::SetPki(FrpPki { revision, authorities, server, client })
+        };
+        let mut voter = founded(1);
+        run(&mut voter, 1, 5, &[(11, pki(1, &["a"]))]);
+        let mut learner = opened(&voter, 2);
+        run(&mut voter, 1, 9, &[(20, pki(2, &["a", "x"]))]);
+        run(&mut learner, 2, 0, &[(21, pki(2, &["a", "y"]))]);
+        let merged = give(&voter, &learner);
+        let known = merged.pki().unwrap();
+        let names: Vec<_> = known.authorities.iter().map(|one| &*one.own.pem).collect();
+        assert_eq!((known.revision, names), (3, vec!["a", "x", "y"]));
+        assert!(voter.legacy(&merged).items.is_empty());
+        // Both gave up everything they had in common.
+        run(&mut voter, 1, 19, &[(30, pki(3, &["x"]))]);
+        run(&mut learner, 2, 9, &[(31, pki(3, &["y"]))]);
+        assert!(voter.legacy(&learner).report.void_frp);
+    }
+
+    #[test]
+    fn what_comes_out_of_a_backup_is_a_branch_of_its_own() {
+        let mut state = founded(1);
+        run(&mut state, 1, 5, &[(20, exapp("a", 1))]);
+        let stamp = state.journal.stamp(&Tenant::default(), "a");
+        let only = Member::clone(state.member(1).unwrap());
+        let parent = Parent { group: group(1), entries: 9 };
+        let again = state.begun_again(only, 2, parent);
+        assert_eq!(again.history(), (Some(parent), 0, 20));
+        assert_eq!(again.generation(), 2);
+        assert_eq!(again.journal.stamp(&Tenant::default(), "a"), stamp, "as old as it was");
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_admits_no_more_than_it_says_on_both_sides_together_after_they_met(
+            uses in 1_u16..6,
+            shared in prop::collection::vec(0_u8..8, 0..3),
+            one in prop::collection::vec(0_u8..8, 0..6),
+            other in prop::collection::vec(0_u8..8, 0..6),
+            after in prop::collection::vec(0_u8..8, 0..6),
+        ) {
+            let mut voter = founded(uses);
+            let all = |state: &mut State, machines: &[u8]| {
+                machines.iter().filter(|which| matches!(admit(state, **which), Reply::Admitted(_))).count()
+            };
+            all(&mut voter, &shared);
+            let mut learner = opened(&voter, 2);
+            all(&mut voter, &one);
+            all(&mut learner, &other);
+            let mut merged = give(&voter, &learner);
+            prop_assert!(voter.legacy(&merged).items.is_empty());
+            let before: std::collections::BTreeSet<[u8; 16]> = [&voter, &learner]
+                .into_iter()
+                .flat_map(|state| state.tokens().flat_map(|token| token.admitted.iter().map(|it| it.0.0)))
+                .collect();
+            all(&mut merged, &after);
+            let admitted = &merged.tokens().next().unwrap().admitted;
+            let new = admitted.iter().filter(|(attempt, _)| !before.contains(&attempt.0)).count();
+            prop_assert!(new + before.len() <= usize::from(uses).max(before.len()));
+            prop_assert!(merged.next_number() >= voter.next_number().max(learner.next_number()));
+        }
     }
 
     fn version(state: &State, id: &str) -> Option<String> {

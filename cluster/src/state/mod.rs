@@ -178,12 +178,6 @@ impl State {
         reply
     }
 
-    /// The same as the first state of another generation.
-    pub(crate) fn of_generation(mut self, generation: u64) -> Self {
-        self.journal.generation = generation;
-        self
-    }
-
     /// The generation it is the state of.
     pub(crate) fn generation(&self) -> u64 {
         self.journal.generation
@@ -315,13 +309,17 @@ impl State {
         self.members.next()
     }
 
-    /// The state of a cluster that begins again from a backup with one member. What was lost since
-    /// may not come back: tokens may have been spent, tickets used, tunnels closed.
+    /// The state of a cluster that begins again from a backup with one member, in a generation
+    /// that leaves the one of the backup. What was lost since may not come back: tokens may have
+    /// been spent, tickets used, tunnels closed.
     #[must_use]
-    pub(crate) fn begun_again(self, only: Member) -> Self {
+    pub(crate) fn begun_again(self, only: Member, generation: u64, parent: Parent) -> Self {
         let mut members = self.members;
         members.begin_again(only);
+        let mut journal = self.journal;
+        journal.fork(generation, parent);
         Self {
+            journal,
             exapps: self.exapps,
             pki: self.pki,
             strikes: self.strikes,

@@ -10,7 +10,12 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::table;
-use crate::record::{Applicant, MAX_TOKENS, Millis, NodeId, Refusal, TOKEN_MEMORY, Token, TokenId};
+use crate::record::{
+    Applicant, Attempt, MAX_TOKENS, Millis, NodeId, Refusal, TOKEN_MEMORY, Token, TokenId,
+};
+
+/// The number of a machine that is no member on this branch.
+const NOBODY: NodeId = 0;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tokens {
@@ -68,6 +73,26 @@ impl Tokens {
         token.uses_left = token.uses_left.saturating_sub(1);
         token.admitted.push((applicant.attempt, number));
         self.tokens.insert(token.id, Arc::new(token));
+    }
+
+    /// Machines were admitted on another branch: their use of the token counts, but they are
+    /// nobody here. Member 0 has never been.
+    pub(super) fn spent_elsewhere(&mut self, id: TokenId, attempts: &[Attempt]) -> bool {
+        let Some(known) = self.tokens.get(&id) else { return false };
+        let mut token = Token::clone(known);
+        for attempt in attempts {
+            if token.admitted.iter().all(|(known, _)| known != attempt) {
+                token.uses_left = token.uses_left.saturating_sub(1);
+                token.admitted.push((*attempt, NOBODY));
+            }
+        }
+        let changed = token != **known;
+        self.tokens.insert(id, Arc::new(token));
+        changed
+    }
+
+    pub(super) fn get(&self, id: TokenId) -> Option<&Arc<Token>> {
+        self.tokens.get(&id)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Token>> {
