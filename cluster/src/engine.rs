@@ -5,7 +5,7 @@
 //! `service` answers peers, `membership` decides who votes, `papers` keeps the certificates good,
 //! [`node`](crate::node) starts and stops it all.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::network::{Answer, CallError, Envelope, Peers, Request, ServerStats};
 use crate::pair::Bond;
 use crate::papers::Papers;
 use crate::passport::{Passport, Seed};
+use crate::propose::Tickets;
 use crate::record::{Millis, Moment, NodeId};
 use crate::relay::Relays;
 use crate::seal::Kek;
@@ -65,6 +66,7 @@ pub(crate) struct Parts {
     pub(crate) stats: Arc<ServerStats>,
     pub(crate) relays: Arc<Relays>,
     pub(crate) bond: Arc<Bond>,
+    pub(crate) tickets: Arc<Tickets>,
     pub(crate) clock: Arc<dyn Fn() -> Millis + Send + Sync>,
 }
 
@@ -91,8 +93,8 @@ pub(crate) struct Engine {
     pub(crate) bond: Arc<Bond>,
     /// Wall-clock milliseconds.
     pub(crate) clock: Arc<dyn Fn() -> Millis + Send + Sync>,
-    /// Proposals made since this node started.
-    pub(crate) seq: AtomicU64,
+    /// Names the proposals made since this node started.
+    pub(crate) tickets: Arc<Tickets>,
     pub(crate) own_open: Semaphore,
     pub(crate) forwarded_open: Semaphore,
     pub(crate) wake_sharing: Notify,
@@ -135,6 +137,7 @@ impl Engine {
             stats,
             relays,
             bond,
+            tickets,
             clock,
         } = parts;
         let queue = Mutex::new(Batcher::new(own.number, own.boot));
@@ -156,7 +159,7 @@ impl Engine {
             stats,
             relays,
             bond,
-            seq: AtomicU64::new(0),
+            tickets,
             own_open: Semaphore::new(MAX_OPEN),
             forwarded_open: Semaphore::new(MAX_OPEN),
             wake_sharing: Notify::new(),

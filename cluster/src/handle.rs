@@ -148,7 +148,7 @@ impl Handle {
     pub async fn confirm(&self, within: Duration) -> Result<(), ProposeError> {
         match &self.backend {
             Backend::Memory { .. } => Ok(()),
-            Backend::Engine { slot, .. } => slot.engine().confirm(within).await,
+            Backend::Engine { slot, .. } => slot.confirm(within).await,
         }
     }
 
@@ -168,7 +168,7 @@ impl Handle {
                 std::future::pending().await
             }
             Backend::Memory { write, .. } => Ok(self.apply(write, &command)),
-            Backend::Engine { slot, .. } => slot.engine().propose(command, within).await,
+            Backend::Engine { slot, .. } => slot.propose(command, within).await,
         }
     }
 

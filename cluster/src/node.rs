@@ -86,6 +86,7 @@ impl Node {
             stats: Arc::default(),
             relays: Arc::default(),
             bond: Arc::new(Bond::new(first_silence(&passport))),
+            tickets: Arc::default(),
             members,
             identity: presence.as_ref().map(|(_, identity)| identity.clone()),
             config,

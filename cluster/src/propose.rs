@@ -1,7 +1,7 @@
 //! Bringing a change to the leader, wherever it is, and waiting until it shows here.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::error::{ClientWriteError, RaftError};
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::codec;
 use crate::command::{Command, Reply};
-use crate::engine::{Engine, Standing};
+use crate::engine::{Engine, Own, Standing};
 use crate::error::ProposeError;
 use crate::mutation::mutated;
 use crate::network::{Answer, Request, Unconfirmed};
@@ -22,29 +22,54 @@ pub(crate) const MAX_COMMAND: usize = 64 << 10;
 /// Pause before trying again while an election is under way.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// Gives every proposal of this process its name. A node of a pair that comes to another group
+/// goes on with the same one, so that a proposal may begin in one group and be settled in the next.
+#[derive(Debug, Default)]
+pub(crate) struct Tickets {
+    boot: OnceLock<u64>,
+    next: AtomicU64,
+}
+
+impl Tickets {
+    fn draw(&self, own: &Own) -> Ticket {
+        let boot = *self.boot.get_or_init(|| own.boot);
+        Ticket { node: own.number, boot, seq: self.next.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
 impl Engine {
-    /// Proposes a change of this node: to the engine here, or over the wire to the leader. The
-    /// same ticket goes with every attempt, so trying again after a lost leader is safe.
+    /// Proposes a change of this node and waits at most `within` until it shows here.
     pub(crate) async fn propose(
         &self,
         command: Command,
         within: Duration,
     ) -> Result<Reply, ProposeError> {
-        let deadline = Instant::now() + within;
-        let proposal = {
-            fits(&command)?;
-            self.is_understood(&command)?;
-            let seq = self.seq.fetch_add(1, Ordering::Relaxed);
-            let ticket = Ticket { node: self.own.number, boot: self.own.boot, seq };
-            Proposal { ticket: Some(ticket), at: (self.clock)(), command: Arc::new(command) }
-        };
+        let proposal = self.proposal(command)?;
+        self.settle(&proposal, Instant::now() + within).await
+    }
+
+    /// A change of this node, to be [settled](Self::settle).
+    pub(crate) fn proposal(&self, command: Command) -> Result<Proposal, ProposeError> {
+        fits(&command)?;
+        self.is_understood(&command)?;
+        let ticket = Some(self.tickets.draw(&self.own));
+        Ok(Proposal { ticket, at: (self.clock)(), command: Arc::new(command) })
+    }
+
+    /// Brings a proposal to the engine here, or over the wire to the leader. The same ticket goes
+    /// with every attempt, so trying again after a lost leader is safe.
+    pub(crate) async fn settle(
+        &self,
+        proposal: &Proposal,
+        deadline: Instant,
+    ) -> Result<Reply, ProposeError> {
         let _permit = self.own_open.try_acquire().map_err(|_| ProposeError::Busy)?;
         loop {
             // A leader that died silently must not use up all the time there is.
             let attempt_ends = deadline.min(Instant::now() + 2 * self.lease());
             let outcome = match self.standing() {
                 Standing::Leads => self.write(proposal.clone(), attempt_ends).await,
-                Standing::Follows(leader) => self.forward(leader, &proposal, attempt_ends).await,
+                Standing::Follows(leader) => self.forward(leader, proposal, attempt_ends).await,
                 Standing::Leaderless => Err(Unconfirmed::NotLeader),
                 Standing::Stopped => return Err(ProposeError::Stopped),
             };
@@ -61,7 +86,7 @@ impl Engine {
                 }
                 Err(reason) => {
                     let retry = Instant::now() + RETRY;
-                    if retry >= deadline || self.is_outdated(&proposal) {
+                    if retry >= deadline || self.is_outdated(proposal) {
                         return Err(reason.into());
                     }
                     sleep_until(retry).await;
@@ -170,7 +195,7 @@ impl Engine {
 
     /// Whether the state may soon have forgotten this ticket.
     fn is_outdated(&self, proposal: &Proposal) -> bool {
-        let newest = self.seq.load(Ordering::Relaxed);
+        let newest = self.tickets.next.load(Ordering::Relaxed);
         proposal.ticket.is_some_and(|ticket| newest.saturating_sub(ticket.seq) > WINDOW / 2)
     }
 }

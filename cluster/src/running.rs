@@ -27,6 +27,7 @@ use crate::mutation::mutated;
 use crate::network::{PeerClients, Peers, ServerStats};
 use crate::pair::Bond;
 use crate::passport::{Passport, PassportError, Seed};
+use crate::propose::Tickets;
 use crate::relay::Relays;
 use crate::seal::{KEK_FILE, Kek};
 use crate::space::{Storage, is_no_room};
@@ -51,6 +52,7 @@ pub(crate) struct Ground {
     pub(crate) stats: Arc<ServerStats>,
     pub(crate) relays: Arc<Relays>,
     pub(crate) bond: Arc<Bond>,
+    pub(crate) tickets: Arc<Tickets>,
     /// Tells the presence who the members are.
     pub(crate) members: watch::Sender<Arc<[Seed]>>,
     pub(crate) identity: Option<Identity>,
@@ -135,6 +137,7 @@ impl Ground {
             stats: Arc::clone(&self.stats),
             relays: Arc::clone(&self.relays),
             bond: Arc::clone(&self.bond),
+            tickets: Arc::clone(&self.tickets),
             clock: Arc::clone(&world.clock),
         }));
         Ok(Running { engine, log_closed, tasks: JoinSet::new() })

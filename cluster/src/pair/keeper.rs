@@ -224,6 +224,7 @@ impl Keeper {
         group: crate::group::Group,
     ) -> Result<(), PairError> {
         let mut running = self.running.lock().await;
+        let _changing = self.slot.begin_change();
         let passport = engine.passport.lock().await.clone();
         running.stop().await;
         let entries = engine.metrics().last_log_index.map_or(0, |last| last + 1);
