@@ -3,15 +3,23 @@
 //!
 //! Happens with two virtual addresses, during a drain, and for clients that dial a node's own
 //! address. The stream itself is `cluster::relay`'s business, the waiting that of `tunnels.rs`.
+//!
+//! A stream ends once its tunnel has come to another node. The one it leads to may be dead, which
+//! TCP notices only after seconds; who kept the stream for the next request would wait for that.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Weak};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use cluster::NodeId;
 use cluster::record::{Tunnel, TunnelKey};
 use cluster::relay::{RelayError, RelayRefusal, Relayed};
-use cluster::{Handle, NodeId};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep_until;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::tunnels::{self, Inner};
 use crate::net::Stream;
@@ -51,13 +59,91 @@ impl Asked {
     }
 }
 
+/// Where streams of this node lead, and what ends them.
+#[derive(Debug, Default)]
+pub(super) struct Ways(Mutex<BTreeMap<(TunnelKey, NodeId), CancellationToken>>);
+
+impl Ways {
+    /// Ends the streams that go this way.
+    fn end_of(&self, record: &Tunnel) -> CancellationToken {
+        let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.entry((record.key(), record.node)).or_default().clone()
+    }
+
+    /// Ends streams whose way does not lead to the tunnel any more.
+    fn review(&self, leads: impl Fn(&TunnelKey, NodeId) -> bool) {
+        let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.retain(|(key, node), end| {
+            let leads = leads(key, *node);
+            if !leads {
+                end.cancel();
+            }
+            leads
+        });
+    }
+}
+
+/// A stream to a tunnel of another node, until the tunnel has moved.
+struct Way {
+    stream: Relayed,
+    end: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl AsyncRead for Way {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // What has arrived is still worth reading.
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Pending => self.end.as_mut().poll(cx).map(|()| {
+                Err(io::Error::new(io::ErrorKind::ConnectionReset, "the tunnel has moved"))
+            }),
+            ready => ready,
+        }
+    }
+}
+
+impl AsyncWrite for Way {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// A stream to the tunnel on the node that has registered it; none if it is not there, or that
 /// node is not. The error is what a user of the tunnel would get there.
 pub(super) async fn reach(
-    cluster: &Handle,
+    inner: &Inner,
     record: &Tunnel,
     within: Duration,
 ) -> io::Result<Option<Stream>> {
+    let end = inner.ways.end_of(record);
+    let cluster = &inner.cluster;
     let relayed = cluster.relay(record.node, &record.key(), within.max(LEAST)).await;
     metrics().relayed(
         "asked",
@@ -68,7 +154,7 @@ pub(super) async fn reach(
         },
     );
     match relayed {
-        Ok(stream) => Ok(Some(Stream::new(stream))),
+        Ok(stream) => Ok(Some(Stream::new(Way { stream, end: Box::pin(end.cancelled_owned()) }))),
         Err(RelayError::Refused(refusal @ RelayRefusal::TimedOut)) => {
             Err(io::Error::new(io::ErrorKind::TimedOut, refusal))
         }
@@ -84,8 +170,9 @@ pub(super) async fn reach(
     }
 }
 
-/// Opens tunnels of this node for the others from now on.
+/// Opens tunnels of this node for the others from now on, and watches over the streams to theirs.
 pub(super) fn serve(inner: &Arc<Inner>) {
+    tokio::spawn(watch(Arc::downgrade(inner)));
     let (cluster, inner) = (inner.cluster.clone(), Arc::downgrade(inner));
     cluster.on_relay(Arc::new(move |key| {
         let inner = Weak::clone(&inner);
@@ -96,6 +183,28 @@ pub(super) fn serve(inner: &Arc<Inner>) {
             opened
         })
     }));
+}
+
+/// Ends streams whose tunnel has moved, for as long as there are tunnels.
+async fn watch(inner: Weak<Inner>) {
+    let (mut here, mut anywhere) = match inner.upgrade() {
+        Some(inner) => (inner.changes(), inner.cluster.changes()),
+        None => return,
+    };
+    loop {
+        let Some(strong) = inner.upgrade() else { return };
+        let view = strong.cluster.view();
+        strong.ways.review(|key, node| {
+            // A client that came here is known before the cluster can record it.
+            let record = view.tunnel(&key.tenant, key.port);
+            record.is_some_and(|record| record.node == node) && !strong.registry().is_live(key)
+        });
+        drop((strong, view));
+        tokio::select! {
+            open = here.changed() => if open.is_err() { return },
+            open = anywhere.changed() => if open.is_err() { return },
+        }
+    }
 }
 
 /// A tunnel that ends here; never one of another node, or a stale registration could send a

@@ -56,6 +56,7 @@ pub(super) struct Inner {
     fallback: TcpDial,
     registry: Mutex<Registry>,
     absence: Mutex<Absence>,
+    pub(super) ways: relay::Ways,
     /// Every socket of the FRP port.
     sockets: Sockets,
     /// Counts registrations made here.
@@ -86,6 +87,7 @@ impl Tunnels {
             fallback,
             registry: Mutex::new(Registry::new(ports)),
             absence: Mutex::new(absence),
+            ways: relay::Ways::default(),
             sockets: Sockets::default(),
             registrations: AtomicU64::new(0),
             changed: watch::channel(0).0,
@@ -260,7 +262,7 @@ impl Tunnels {
                     return Err(io::Error::new(io::ErrorKind::NotFound, text));
                 };
                 if asked.is_due(&record, self.inner.cluster.node_id()) {
-                    let relayed = relay::reach(&self.inner.cluster, &record, patience);
+                    let relayed = relay::reach(&self.inner, &record, patience);
                     tokio::select! {
                         relayed = relayed => if let Some(stream) = relayed? { return Ok(stream) },
                         () = self.came(&key) => continue,
@@ -306,6 +308,11 @@ impl Dial for Tunnels {
 impl Inner {
     pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
         lock(&self.registry)
+    }
+
+    /// Wakes when what is live here has changed.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     fn bump(&self) {

@@ -7,6 +7,7 @@
 
 mod crash;
 mod two;
+mod vips;
 mod wake;
 
 use std::path::Path;

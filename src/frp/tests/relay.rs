@@ -51,6 +51,23 @@ async fn a_request_that_waits_is_led_to_wherever_the_client_comes_back() {
 }
 
 #[tokio::test]
+async fn a_stream_to_another_node_ends_once_the_client_is_here() {
+    let [one, two] = pair().await;
+    let mut there = Client::run(one.client(echo_server().await));
+    there.started().await;
+    two.registered(true).await;
+    let mut stream = two.dial().await.unwrap();
+    // The node there goes on, as one does that is cut off and has not noticed.
+    let mut here = Client::run(two.client(echo_server().await));
+    here.started().await;
+    let read = timeout(PATIENCE, stream.read_u8()).await.unwrap();
+    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    echo(two.dial().await.unwrap(), 1000).await;
+    here.stop.cancel();
+    there.stop.cancel();
+}
+
+#[tokio::test]
 async fn a_node_serves_the_others_only_tunnels_that_end_at_itself() {
     let [one, two] = pair().await;
     let mut client = Client::run(one.client(echo_server().await));
