@@ -2,30 +2,38 @@
 
 use std::path::Path;
 
-use crate::table::{QUORUM, Row, Shown};
+use crate::table::{PAIR, QUORUM, Row, Shown};
 
 #[test]
-fn the_page_on_failures_is_the_table_of_the_tests() {
+fn the_page_on_failures_is_the_tables_of_the_tests() {
     let page = read("docs/reference/failures.md");
-    let found: Vec<_> = page.lines().filter(|line| line.starts_with("| a")).collect();
-    let expected: Vec<_> = QUORUM.iter().map(line).collect();
-    let expected: Vec<_> = expected.iter().map(String::as_str).collect();
-    assert_eq!(found, expected, "\nthe page should have:\n\n{}\n", expected.join("\n"));
+    let quorum: Vec<_> = QUORUM.iter().map(|row| line(row, &row.writes.to_string())).collect();
+    let pair: Vec<_> = PAIR.iter().map(|pair| line(&pair.row, &pair.writes())).collect();
+    for (begin, expected) in [("| a", quorum), ("| p", pair)] {
+        let found: Vec<_> = page.lines().filter(|line| line.starts_with(begin)).collect();
+        assert_eq!(found, expected, "\nthe page should have:\n\n{}\n", expected.join("\n"));
+    }
 }
 
 #[test]
 fn every_row_names_a_test_that_exists() {
-    let tests = read("tests/cluster/quorum.rs");
-    for row in QUORUM {
+    let pairs = PAIR.iter().map(|pair| (&pair.row, "tests/cluster/pairs.rs"));
+    let rows = QUORUM.iter().map(|row| (row, "tests/cluster/quorum.rs")).chain(pairs);
+    for (row, file) in rows {
         let Shown::Here(name) = row.shown else { continue };
-        assert!(tests.contains(&format!("async fn {name}()")), "{name}");
-        assert!(name.starts_with(&format!("{}_", row.id)), "{name} shows {}", row.id);
-        assert!(tests.contains(&format!(".shows(\"{}\")", row.id)), "{name} judges its row");
+        let tests = read(file);
+        let (_, test) = tests
+            .split_once(&format!("async fn {name}()"))
+            .unwrap_or_else(|| panic!("there is no {name}"));
+        let test = test.split("#[tokio::test]").next().unwrap_or_default();
+        let is_named = name.split_inclusive('_').any(|part| part == format!("{}_", row.id));
+        assert!(is_named, "{name} shows {}", row.id);
+        assert!(test.contains(&format!(".shows(\"{}\")", row.id)), "{name} judges {}", row.id);
     }
 }
 
-fn line(row: &Row) -> String {
-    let Row { id, event, address, writes, reads, registrations, users, shown } = row;
+fn line(row: &Row, writes: &str) -> String {
+    let Row { id, event, address, reads, registrations, users, shown, .. } = row;
     format!(
         "| {id} | {event} | {address} | {writes} | {reads} | {registrations} | {users} | {shown} |"
     )

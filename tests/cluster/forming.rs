@@ -14,29 +14,33 @@ use crate::support::eventually;
 const CLUSTER_PORT: u16 = 7443;
 
 /// Makes one cluster of the machines as an admin does, by the commands of `trigon`: the first one
-/// founds it, the others join. All of them run when it returns.
-pub(crate) async fn form(members: &mut [&mut Machine]) {
+/// founds it, the others join. All of them run when it returns. `keys` stand in `[cluster]` of each.
+pub(crate) async fn form(members: &mut [&mut Machine], keys: &str) {
     for member in &*members {
         let role = format!("role = \"{}\"", member.role());
         let listen = control(member.address());
-        member.configure(&role, &format!("[cluster]\nlisten = \"{listen}\""));
+        member.configure(&role, &format!("[cluster]\nlisten = \"{listen}\"\n{keys}"));
     }
     let [first, others @ ..] = members else { panic!("a cluster has a member") };
     first.call(&["init", "--name", "rows"], "");
     first.start();
     first.until("a cluster of one", |status| status.cluster.quorum).await;
-    let peer = control(first.address()).to_string();
     for member in others {
-        let role = if member.role() == "node" { Role::Node } else { Role::Witness };
-        let new = NewToken { role, for_seconds: 600, uses: 1 };
-        // Its own address is on record a moment after it leads.
-        let made = eventually("a token", || async {
-            client::create_token(&first.socket(), &new).await.ok()
-        })
-        .await;
-        member.call(&["join", "-", "--peer", &peer], &made.token);
-        member.start();
+        take_in(first, member).await;
     }
+}
+
+/// One more machine joins by way of `host` and starts.
+pub(crate) async fn take_in(host: &Machine, member: &mut Machine) {
+    let peer = control(host.address()).to_string();
+    let role = if member.role() == "node" { Role::Node } else { Role::Witness };
+    let new = NewToken { role, for_seconds: 600, uses: 1 };
+    // Its own address is on record a moment after it leads.
+    let made =
+        eventually("a token", || async { client::create_token(&host.socket(), &new).await.ok() })
+            .await;
+    member.call(&["join", "-", "--peer", &peer], &made.token);
+    member.start();
 }
 
 /// Where a member listens for the others.

@@ -3,6 +3,9 @@
 
 use std::time::Instant;
 
+use trigon::admin::client;
+use trigon::admin::cluster::Cluster;
+
 use crate::place::{Place, Side, VIP};
 use crate::support::eventually;
 use crate::table::{self, Address, Nodes, Row, Users};
@@ -14,13 +17,16 @@ const NEWCOMER: &str = "newcomer";
 impl Place {
     /// Every column of the row is true now. The failure began with [`Place::begin`].
     pub(crate) async fn shows(&mut self, id: &str) {
-        let row = table::row(id);
+        let (row, opens) = table::row(id);
+        if opens {
+            self.opens_a_generation(id).await;
+        }
         self.address_is(row).await;
         let served = match row.users {
             Users::OneMove => Some(self.users.are_served(self.since).await),
             _ => None,
         };
-        self.writes_are(row.writes, row.id).await;
+        self.writes_are(row.writes, row.id, opens).await;
         for side in sides(row.reads) {
             eventually(&format!("{id}: {side:?} routes by what it knows"), || async {
                 self.reads(side).await.then_some(())
@@ -36,7 +42,7 @@ impl Place {
 
     async fn address_is(&self, row: &Row) {
         let wanted = match row.address {
-            Address::Stays => (true, false),
+            Address::Stays | Address::Island => (true, false),
             Address::Moves => (false, true),
             Address::Both => (true, true),
         };
@@ -50,8 +56,28 @@ impl Place {
         }
     }
 
-    /// Nodes that are named confirm a change, others that run refuse it.
-    async fn writes_are(&mut self, nodes: Nodes, id: &str) {
+    /// B confirms nothing before it has opened a generation of its own.
+    async fn opens_a_generation(&mut self, id: &str) {
+        self.generation += 1;
+        eventually(&format!("{id}: B goes on alone"), || async {
+            match self.b.ban(next_address()).await {
+                Ok(()) => Some(()),
+                Err(words) => {
+                    assert!(words.contains("no quorum"), "{words}");
+                    None
+                }
+            }
+        })
+        .await;
+        let generation = self.generation;
+        let goes_on = |cluster: &Cluster| cluster.generation == generation && cluster.quorum;
+        let now = client::cluster(&self.b.socket()).await.unwrap();
+        assert!(goes_on(&now), "{id}: B confirmed a change, and stands like this:\n{now}");
+    }
+
+    /// Nodes that are named confirm a change, others that run refuse it. `apart`: each in a
+    /// generation of its own.
+    async fn writes_are(&mut self, nodes: Nodes, id: &str, apart: bool) {
         for side in [Side::A, Side::B] {
             if sides(nodes).any(|one| one == side) {
                 self.confirms(side, id).await;
@@ -59,7 +85,7 @@ impl Place {
                 self.refuses(side, id).await;
             }
         }
-        if nodes == Nodes::Both {
+        if nodes == Nodes::Both && !apart {
             for side in [Side::A, Side::B] {
                 for record in &self.pushed {
                     let what = format!("{side:?} has {record}");

@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::{Request, Response};
 use rustix::process::{Pid, Signal, kill_process};
 use trigon::admin::bans::NewBan;
+use trigon::admin::cluster::Cluster;
 use trigon::admin::{Status, client};
 use trigon::lab::namespaces::Host;
 
@@ -53,8 +54,16 @@ impl Machine {
         Self { host, number, serving, dir, disk, process: None, powered: true }
     }
 
+    /// The number it joined with at first.
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Its disk is lost, and a new one in: it was in no cluster yet. Not while it runs.
+    pub(crate) fn replace_disk(&self) {
+        let state = self.dir.join("state");
+        fs::remove_dir_all(&state).unwrap();
+        fs::create_dir(&state).unwrap();
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -93,6 +102,12 @@ impl Machine {
         let output = process.wait_with_output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{name}: {told}");
+    }
+
+    /// Power is back on an empty machine with the old disk.
+    pub(crate) fn power_on(&mut self) {
+        self.host.reboot().unwrap();
+        self.powered = true;
     }
 
     /// Starts the process (again).
@@ -150,10 +165,9 @@ impl Machine {
         }
     }
 
-    /// Power is back: an empty machine with the old disk, and trigon starts on it.
+    /// Power is back, and trigon starts.
     pub(crate) fn restore_power(&mut self) {
-        self.host.reboot().unwrap();
-        self.powered = true;
+        self.power_on();
         self.start();
     }
 
@@ -229,6 +243,17 @@ impl Machine {
         let status = self.status().await;
         let reasons = status.iter().flat_map(|status| &status.vrrp[0].adjustments);
         reasons.into_iter().any(|one| one.by < 0 && one.reason.starts_with(rule))
+    }
+
+    /// How the cluster stands for this node, once it is what `is_so` wants to hear.
+    pub(crate) async fn until_cluster(
+        &self,
+        what: &str,
+        is_so: impl Fn(&Cluster) -> bool,
+    ) -> Cluster {
+        let what = format!("{}: {what}", self.host.name());
+        let asked = async || client::cluster(&self.socket()).await.ok();
+        eventually(&what, || async { asked().await.filter(&is_so) }).await
     }
 
     /// A durable change asked of this node: whether it was confirmed, or the words of its refusal.

@@ -26,6 +26,7 @@ mod guests;
 mod history;
 mod judge;
 mod machine;
+mod pairs;
 mod place;
 mod quorum;
 mod strangers;

@@ -7,10 +7,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use cluster::pair::{Standing, Sync};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use trigon::admin::Status;
+use trigon::admin::cluster::Cluster;
 use trigon::lab::exapp;
 use trigon::lab::namespaces::{Entered, Host, INTERFACE, Lan};
 use trigon::lab::nextcloud::{App, Directory, Nextcloud, Route, User};
@@ -42,13 +44,24 @@ pub(crate) struct Setup {
     pub(crate) witness: bool,
     /// Whether the node with the higher priority takes the address back.
     pub(crate) preempt: bool,
-    /// What the state of A lies on.
+    /// What the state of each node lies on.
     pub(crate) disk_of_a: Disk,
+    pub(crate) disk_of_b: Disk,
+    /// Whether a node that is left of a pair goes on only by an operator's word.
+    pub(crate) manual: bool,
+}
+
+impl Setup {
+    /// Two nodes without a witness.
+    pub(crate) fn pair() -> Self {
+        Self { witness: false, ..Self::default() }
+    }
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { witness: true, preempt: false, disk_of_a: Disk::Shared }
+        let disk = Disk::Shared;
+        Self { witness: true, preempt: false, disk_of_a: disk, disk_of_b: disk, manual: false }
     }
 }
 
@@ -66,6 +79,8 @@ pub(crate) struct Place {
     pub(crate) moves: usize,
     /// When the failure began.
     pub(crate) since: Instant,
+    /// The generation that goes on.
+    pub(crate) generation: u64,
     /// Every record that was pushed and answered with 204.
     pub(crate) pushed: Vec<String>,
     pub(crate) client: Host,
@@ -73,6 +88,8 @@ pub(crate) struct Place {
     nextcloud_host: Host,
     pub(crate) lan: Lan,
     dir: TempDir,
+    /// Whose copy of the certificates tunnel clients have: one that lies on the test's own disk.
+    certificates: Side,
 }
 
 impl Place {
@@ -94,19 +111,23 @@ impl Place {
             Machine::new(host(name, 10 + number), number.into(), place, disk, Some(serving))
         };
         let mut a = node("a", 1, setup.disk_of_a);
-        let mut b = node("b", 2, Disk::Shared);
+        let mut b = node("b", 2, setup.disk_of_b);
         let mut witness = setup
             .witness
             .then(|| Machine::new(host("w", 13), 3, dir.path().join("w"), Disk::Shared, None));
         let mut members = vec![&mut a, &mut b];
         members.extend(&mut witness);
-        forming::form(&mut members).await;
+        let policy = if setup.manual { "manual" } else { "auto" };
+        let pair = format!("pair_policy = \"{policy}\"\npair_promote_after = \"5s\"");
+        forming::form(&mut members, &pair).await;
         for node in [&a, &b] {
             node.until("ready", |status| status.ready && status.cluster.quorum).await;
         }
+        let certificates = if setup.disk_of_b == Disk::Own { Side::A } else { Side::B };
+        let first = tunnel(dir.path(), certificates, "first", VIP, APP);
         let place = Self {
             users: Users::start(&client, VIP),
-            _tunnel: TunnelClient::start(&app, dir.path(), &tunnel(dir.path(), "first", VIP, APP)),
+            _tunnel: TunnelClient::start(&app, dir.path(), &first),
             a,
             b,
             witness,
@@ -115,12 +136,14 @@ impl Place {
             _exapp: exapp.unwrap(),
             moves: 0,
             since: Instant::now(),
+            generation: 1,
             pushed: Vec::new(),
             client,
             app,
             nextcloud_host,
             lan,
             dir,
+            certificates,
         };
         place.settled().await
     }
@@ -138,6 +161,7 @@ impl Place {
         self.a.until("active", |status| status.vrrp[0].state == "active").await;
         self.b.until("backup", |status| status.vrrp[0].state == "backup").await;
         self.a_leads().await;
+        self.is_one_pair().await;
         self.push_to(Side::A, NOTED).await;
         for node in [&self.a, &self.b] {
             node.until("the record", |status| knows(status, NOTED)).await;
@@ -156,6 +180,22 @@ impl Place {
     /// Every row begins with A as the leader.
     async fn a_leads(&self) {
         self.a.until("leads", |status| status.cluster.leader == Some(self.a.number())).await;
+    }
+
+    /// Both nodes of a pair follow one generation, and each has everything.
+    pub(crate) async fn is_one_pair(&self) {
+        if self.witness.is_some() {
+            return;
+        }
+        let is_whole = |cluster: &Cluster| {
+            let pair = cluster.pair.as_ref();
+            cluster.generation == self.generation
+                && pair
+                    .is_some_and(|one| one.standing == Standing::Normal && one.sync == Sync::Sync)
+        };
+        for node in [&self.a, &self.b] {
+            node.until_cluster("one of a pair", is_whole).await;
+        }
     }
 
     pub(crate) fn node(&self, side: Side) -> &Machine {
@@ -194,7 +234,7 @@ impl Place {
 
     /// What a further tunnel client needs, on the machine of the ExApp.
     pub(crate) fn tunnel(&self, name: &str, to: Ipv4Addr, app: &str) -> Tunnel {
-        tunnel(self.dir.path(), name, to, app)
+        tunnel(self.dir.path(), self.certificates, name, to, app)
     }
 
     /// Where files of the place lie.
@@ -240,6 +280,7 @@ impl Place {
         for side in [Side::A, Side::B] {
             self.confirms(side, "healed").await;
         }
+        self.is_one_pair().await;
         self.users.are_served(Instant::now()).await;
     }
 }
@@ -306,8 +347,7 @@ fn exapp_socket(dir: &Path) -> PathBuf {
     dir.join("exapp.sock")
 }
 
-/// The certificates are B's copy: the state of A may be on a disk of its own.
-fn tunnel(dir: &Path, name: &str, to: Ipv4Addr, app: &str) -> Tunnel {
+fn tunnel(dir: &Path, certificates: Side, name: &str, to: Ipv4Addr, app: &str) -> Tunnel {
     let port = if app == APP { APP_PORT } else { APP_PORT + 1 };
     Tunnel {
         name: name.to_owned(),
@@ -315,7 +355,10 @@ fn tunnel(dir: &Path, name: &str, to: Ipv4Addr, app: &str) -> Tunnel {
         proxy: app.to_owned(),
         port,
         key: KEY.to_owned(),
-        certificates: dir.join("b/state/frp"),
+        certificates: dir.join(match certificates {
+            Side::A => "a/state/frp",
+            Side::B => "b/state/frp",
+        }),
         socket: exapp_socket(dir),
     }
 }

@@ -14,7 +14,7 @@ use crate::tunnel::TunnelClient;
 use crate::users::Users;
 
 /// What belongs to a control link, whoever opened it.
-const CONTROL: &str = "tcp dport 7443 drop\ntcp sport 7443 drop";
+pub(crate) const CONTROL: &str = "tcp dport 7443 drop\ntcp sport 7443 drop";
 
 #[tokio::test]
 async fn a01_the_process_of_a_is_killed() {
@@ -245,7 +245,7 @@ async fn a18_power_is_lost_everywhere() {
 }
 
 /// Nothing passes between that node and these addresses any more.
-fn cut(node: &Machine, others: &[Ipv4Addr]) {
+pub(crate) fn cut(node: &Machine, others: &[Ipv4Addr]) {
     let others: Vec<_> = others.iter().map(ToString::to_string).collect();
     let others = others.join(", ");
     let incoming = format!("ip saddr {{ {others} }} drop");

@@ -21,6 +21,8 @@ pub(crate) enum Nodes {
 pub(crate) enum Address {
     /// A keeps it: no virtual router changes its state.
     Stays,
+    /// A keeps it; B may claim it as well while it hears nobody, until it knows that it is cut off.
+    Island,
     /// B alone has it, and A, if it runs, has let go.
     Moves,
     /// Each side has it.
@@ -68,6 +70,26 @@ pub(crate) struct Row {
     pub(crate) shown: Shown,
 }
 
+/// One row of a pair.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PairRow {
+    /// B, which learns, takes no changes until it has opened a generation of its own by the rules,
+    /// and takes them there. A takes those it takes in the generation there was.
+    pub(crate) opens: bool,
+    pub(crate) row: Row,
+}
+
+impl PairRow {
+    /// As the page calls it.
+    pub(crate) fn writes(&self) -> String {
+        match (self.opens, self.row.writes) {
+            (false, nodes) => nodes.to_string(),
+            (true, Nodes::Both) => "A; B at first none, then in a generation of its own".to_owned(),
+            (true, nodes) => format!("none, then {nodes} in the next generation"),
+        }
+    }
+}
+
 impl Nodes {
     pub(crate) fn has_a(self) -> bool {
         matches!(self, Self::A | Self::Both)
@@ -93,6 +115,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Stays => "A",
+            Self::Island => "A; B for a moment, where nobody is",
             Self::Moves => "B",
             Self::Both => "A and B, each on its side",
         })
@@ -120,10 +143,11 @@ impl fmt::Display for Shown {
     }
 }
 
-/// The row of that id.
-pub(crate) fn row(id: &str) -> &'static Row {
-    let found = QUORUM.iter().find(|row| row.id == id);
-    found.unwrap_or_else(|| panic!("there is no row {id}"))
+/// The row of that id, and whether B opens a generation in it.
+pub(crate) fn row(id: &str) -> (&'static Row, bool) {
+    let pairs = PAIR.iter().map(|pair| (&pair.row, pair.opens));
+    let mut rows = QUORUM.iter().map(|row| (row, false)).chain(pairs);
+    rows.find(|(row, _)| row.id == id).unwrap_or_else(|| panic!("there is no row {id}"))
 }
 
 /// Two nodes and a witness.
@@ -309,5 +333,204 @@ pub(crate) const QUORUM: &[Row] = &[
         registrations: Nodes::A,
         users: Users::Outage,
         shown: Shown::Here("a18_power_is_lost_everywhere"),
+    },
+];
+
+/// Two nodes without a witness: A votes, B learns.
+pub(crate) const PAIR: &[PairRow] = &[
+    PairRow {
+        opens: false,
+        row: Row {
+            id: "p01",
+            event: "the machine of B dies",
+            address: Address::Stays,
+            writes: Nodes::A,
+            reads: Nodes::A,
+            registrations: Nodes::A,
+            users: Users::Nothing,
+            shown: Shown::Here("p01_the_machine_of_b_dies"),
+        },
+    },
+    PairRow {
+        opens: false,
+        row: Row {
+            id: "p02",
+            event: "A is stopped in order",
+            address: Address::Moves,
+            writes: Nodes::B,
+            reads: Nodes::B,
+            registrations: Nodes::B,
+            users: Users::OneMove,
+            shown: Shown::Here("p02_a_is_stopped_in_order"),
+        },
+    },
+    PairRow {
+        opens: true,
+        row: Row {
+            id: "p03",
+            event: "the machine of A dies",
+            address: Address::Moves,
+            writes: Nodes::B,
+            reads: Nodes::B,
+            registrations: Nodes::B,
+            users: Users::OneMove,
+            shown: Shown::Here("p03_a_dies_and_p12_comes_back"),
+        },
+    },
+    PairRow {
+        opens: false,
+        row: Row {
+            id: "p04",
+            event: "the machine of A dies while B lacks what A acknowledged",
+            address: Address::Moves,
+            writes: Nodes::None,
+            reads: Nodes::B,
+            registrations: Nodes::B,
+            users: Users::OneMove,
+            shown: Shown::Here("p04_a_dies_while_the_pair_is_async"),
+        },
+    },
+    PairRow {
+        opens: false,
+        row: Row {
+            id: "p05",
+            event: "the control links are cut, B hears the advertisements of A",
+            address: Address::Stays,
+            writes: Nodes::A,
+            reads: Nodes::Both,
+            registrations: Nodes::Both,
+            users: Users::Nothing,
+            shown: Shown::Here("p05_the_control_links_are_cut"),
+        },
+    },
+    PairRow {
+        opens: true,
+        row: Row {
+            id: "p05b",
+            event: "the same while B holds the address, and A votes",
+            address: Address::Moves,
+            writes: Nodes::B,
+            reads: Nodes::Both,
+            registrations: Nodes::Both,
+            users: Users::Nothing,
+            shown: Shown::Here("p05b_the_control_links_are_cut_and_b_holds_the_address"),
+        },
+    },
+    PairRow {
+        opens: true,
+        row: Row {
+            id: "p06",
+            event: "A is cut off from everything",
+            address: Address::Moves,
+            writes: Nodes::B,
+            reads: Nodes::B,
+            registrations: Nodes::B,
+            users: Users::OneMove,
+            shown: Shown::Here("p06_a_is_cut_off_from_everything"),
+        },
+    },
+    PairRow {
+        opens: false,
+        row: Row {
+            id: "p07",
+            event: "B is cut off from everything",
+            address: Address::Island,
+            writes: Nodes::A,
+            reads: Nodes::A,
+            registrations: Nodes::A,
+            users: Users::Nothing,
+            shown: Shown::Here("p07_b_is_cut_off_from_everything"),
+        },
+    },
+    PairRow {
+        opens: true,
+        row: Row {
+            id: "p08",
+            event: "A and B on either side of a split, users, a gateway and Nextcloud on both",
+            address: Address::Both,
+            writes: Nodes::Both,
+            reads: Nodes::Both,
+            registrations: Nodes::Both,
+            users: Users::BothServed,
+            shown: Shown::Here("p08_a_split_and_p09_its_end"),
+        },
+    },
+    PairRow {
+        opens: false,
+        row: Row {
+            id: "p08m",
+            event: "the same with `pair_policy = \"manual\"`",
+            address: Address::Both,
+            writes: Nodes::A,
+            reads: Nodes::Both,
+            registrations: Nodes::Both,
+            users: Users::BothServed,
+            shown: Shown::Here("p08m_a_split_under_an_operator"),
+        },
+    },
+    PairRow {
+        opens: false,
+        row: Row {
+            id: "p09",
+            event: "the split of p08 ends",
+            address: Address::Stays,
+            writes: Nodes::Both,
+            reads: Nodes::Both,
+            registrations: Nodes::Both,
+            users: Users::OneMove,
+            shown: Shown::Here("p08_a_split_and_p09_its_end"),
+        },
+    },
+    PairRow {
+        opens: false,
+        row: Row {
+            id: "p10",
+            event: "power is lost everywhere, A is back first",
+            address: Address::Stays,
+            writes: Nodes::None,
+            reads: Nodes::A,
+            registrations: Nodes::A,
+            users: Users::Outage,
+            shown: Shown::Here("p10_power_is_lost_and_a_is_back_first"),
+        },
+    },
+    PairRow {
+        opens: false,
+        row: Row {
+            id: "p11",
+            event: "power is lost everywhere, B is back first",
+            address: Address::Moves,
+            writes: Nodes::None,
+            reads: Nodes::B,
+            registrations: Nodes::B,
+            users: Users::Outage,
+            shown: Shown::Here("p11_power_is_lost_and_b_is_back_first"),
+        },
+    },
+    PairRow {
+        opens: false,
+        row: Row {
+            id: "p12",
+            event: "A comes back after p03",
+            address: Address::Moves,
+            writes: Nodes::Both,
+            reads: Nodes::Both,
+            registrations: Nodes::Both,
+            users: Users::Nothing,
+            shown: Shown::Here("p03_a_dies_and_p12_comes_back"),
+        },
+    },
+    PairRow {
+        opens: true,
+        row: Row {
+            id: "p13",
+            event: "the machine of A dies, and its disk is lost",
+            address: Address::Moves,
+            writes: Nodes::B,
+            reads: Nodes::B,
+            registrations: Nodes::B,
+            users: Users::OneMove,
+            shown: Shown::Here("p13_the_disk_of_a_is_lost"),
+        },
     },
 ];
