@@ -29,8 +29,9 @@ const PATIENCE: u32 = 6;
 /// the witness can pass leadership on to the one whose clock is right.
 const ABSTENTION: u32 = 10;
 
-/// Without a leader for so many leases it stands again: a wrong clock is better than none.
-const FORLORN: u32 = 3;
+/// Without a leader for so many leases it stands again: a wrong clock is better than none. An heir
+/// that once saw a longer log than its own takes four until it stands.
+const FORLORN: u32 = 5;
 
 /// Why a leader lets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
