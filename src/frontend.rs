@@ -38,7 +38,6 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Forward;
 use crate::proxy::policy::{Policy, StripSession};
 use crate::proxy::realm::{Realm, Realms};
-use crate::secret::Secret;
 
 /// What a frontend needs to know.
 #[derive(Clone, Debug)]
@@ -151,8 +150,6 @@ pub struct Served {
     pub tenant: Tenant,
     /// Public host names it is visited under, lower-cased, without ports.
     pub hosts: Vec<String>,
-    /// The key it uses.
-    pub shared_key: Secret,
     /// How it is asked.
     pub nextcloud: nextcloud::Client,
     /// What it may do with Docker engines.
@@ -263,7 +260,7 @@ impl Frontend {
 /// What belongs to one Nextcloud alone: records, visitors, the connections to its ExApps, and
 /// where its calls go.
 fn open(config: &Config, served: Served, cluster: &Handle, upgrades: &Upgrades) -> (Realm, Calls) {
-    let Served { tenant, hosts, shared_key, nextcloud, docker, dial } = served;
+    let Served { tenant, hosts, nextcloud, docker, dial } = served;
     let timeouts = &config.timeouts;
     let limits = client::Config {
         connect: timeouts.connect,
@@ -285,7 +282,7 @@ fn open(config: &Config, served: Served, cluster: &Handle, upgrades: &Upgrades) 
         tenant: tenant.clone(),
         hosts,
         directory: directory.clone(),
-        sessions: Sessions::new(&shared_key, lifetime, cluster.clone(), nextcloud),
+        sessions: Sessions::new(tenant.clone(), lifetime, cluster.clone(), nextcloud),
         forward: Forward::new(to_exapps, upgrades.clone()),
     };
     let engines = Passthrough::new(tenant.clone(), docker.engines().clone(), to_engines);

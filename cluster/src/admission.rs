@@ -217,6 +217,11 @@ mod tests {
                 |it| *it == NotWelcome::Refused(Refusal::WrongToken),
             ),
         ];
+        // What a node alone puts into its log by itself is there.
+        let mut changes = handle.changes();
+        while handle.read(State::session_epoch).number == 0 {
+            changes.changed().await.unwrap();
+        }
         let before = handle.status().last_log;
         for (name, edit, expected) in table {
             let mut request = good();

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::group::Group;
 use crate::pair::{Merge, Parent};
 use crate::record::{
-    Announcement, Applicant, Ban, ClusterAuthority, ExApp, Founders, FrpPki, Millis, NodeId,
-    Refusal, SessionKey, Strike, Subnet, Tenant, Token, TokenId, Tunnel, TunnelStamp, User,
+    Announcement, Applicant, Ban, ClusterAuthority, Founders, FrpPki, Millis, NodeId, Refusal,
+    SealedExApp, SessionKey, Strike, Subnet, Tenant, Token, TokenId, Tunnel, TunnelStamp, User,
 };
 use crate::state::State;
 
@@ -21,14 +21,14 @@ pub enum Command {
         /// Whose.
         tenant: Tenant,
         /// The record as pushed.
-        record: ExApp,
+        record: SealedExApp,
     },
     /// A fetched record, kept only if nothing was pushed or deleted since `revision` was read.
     CacheExApp {
         /// Whose.
         tenant: Tenant,
         /// The record as fetched.
-        record: ExApp,
+        record: SealedExApp,
         /// [`State::exapp_revision`](crate::State::exapp_revision) before the fetch began.
         revision: u64,
     },
@@ -95,6 +95,15 @@ pub enum Command {
     RaiseFeature {
         /// The level.
         to: u16,
+    },
+    /// Another key for hashing cookies. Ignored unless it is the next one.
+    RotateSessionKey {
+        /// One more than the number of the key in force.
+        epoch: u64,
+        /// The key, sealed.
+        key: Vec<u8>,
+        /// When it was made.
+        at: Millis,
     },
 }
 
@@ -215,7 +224,7 @@ mod tests {
 
     /// One of each command, in the order of the enum.
     fn every_command() -> Vec<Command> {
-        let record = ExApp {
+        let record = SealedExApp {
             id: "app".into(),
             token: "secret".into(),
             version: "1.2.3".into(),
@@ -351,6 +360,7 @@ mod tests {
             Command::Authority(AuthorityStep::Sign(2)),
             Command::Authority(AuthorityStep::Drop(1)),
             Command::RaiseFeature { to: 2 },
+            Command::RotateSessionKey { epoch: 2, key: vec![1, 2, 3], at: 1004 },
         ]
     }
 

@@ -15,9 +15,12 @@ use crate::error::ProposeError;
 use crate::flows::{FlowTable, Flows, MAX_CLIENT_FLOWS};
 use crate::group::{ClusterId, Group, Lineage};
 use crate::pair::Orders;
-use crate::record::{Millis, Moment, NodeId, SessionKey, TunnelKey, User};
+use crate::record::{
+    ExApp, Millis, Moment, NodeId, SealedExApp, SessionKey, Tenant, TunnelKey, User,
+};
 use crate::relay::{OnRelay, RelayError, RelayRefusal, Relayed};
 use crate::seal::{Kek, Secret};
+use crate::sealing::{self, SessionKeys};
 use crate::slot::Slot;
 use crate::state::State;
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
@@ -57,7 +60,7 @@ impl Handle {
         let (write, relays, silent) = (Arc::default(), Openers::default(), Arc::default());
         let kek = Arc::new(Kek::generate());
         let backend = Backend::Memory { node, write, relays, kek, silent };
-        Self { view: Arc::new(View::new()), flows: flows_of(1), backend }
+        Self { view: Arc::new(View::new()), flows: flows_of(1), backend }.with_session_key()
     }
 
     /// Two nodes of a cluster that lives in memory: each sees every change at once.
@@ -69,7 +72,7 @@ impl Handle {
             let (write, relays) = (Arc::clone(&write), Arc::clone(&relays));
             let (kek, silent) = (Arc::clone(&kek), Arc::clone(&silent));
             let backend = Backend::Memory { node, write, relays, kek, silent };
-            Self { view: Arc::clone(&view), flows: flows_of(1), backend }
+            Self { view: Arc::clone(&view), flows: flows_of(1), backend }.with_session_key()
         })
     }
 
@@ -102,6 +105,35 @@ impl Handle {
             Backend::Memory { kek, .. } => Some(Arc::clone(kek)),
             Backend::Engine { slot, .. } => slot.engine().kek.clone(),
         }
+    }
+
+    /// The record as it may be proposed. Costs a few microseconds.
+    pub fn seal_exapp(&self, tenant: &Tenant, record: &ExApp) -> SealedExApp {
+        sealing::seal_exapp(self.kek().as_deref(), tenant, record)
+    }
+
+    /// A record of the state with its token; none when that cannot be opened here. Costs a few
+    /// microseconds: keep what it gives as long as the record is the same.
+    pub fn open_exapp(&self, tenant: &Tenant, record: &SealedExApp) -> Option<ExApp> {
+        sealing::open_exapp(&*self.kek()?, tenant, record)
+    }
+
+    /// The keys cookies are hashed with, opened. They are others when
+    /// [`State::session_epoch`] is another.
+    pub fn session_keys(&self) -> SessionKeys {
+        let open = |kek: Arc<Kek>| self.read(|state| sealing::open_session_keys(&kek, state));
+        self.kek().map(open).unwrap_or_default()
+    }
+
+    /// What an engine's own task sees to.
+    fn with_session_key(self) -> Self {
+        if let Backend::Memory { write, kek, .. } = &self.backend
+            && self.read(State::session_epoch).number == 0
+        {
+            let key = self.read(|state| sealing::next_session_key(kek, state, 0));
+            self.apply(write, &key);
+        }
+        self
     }
 
     /// The connections at virtual addresses, of this node and of the others.

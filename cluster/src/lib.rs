@@ -2,8 +2,8 @@
 //!
 //! * Replicated and durable: the members, tokens and authorities of the cluster itself, ExApp
 //!   records, tunnel registrations, the FRP certificates, bans set by admins and their pardons
-//!   ([`Handle::propose`], needs a quorum). The keys of authorities are sealed ([`Kek`]); the
-//!   tokens of ExApps are not, so a witness has them in clear.
+//!   ([`Handle::propose`], needs a quorum). What is secret in them, and the key cookies are hashed
+//!   with, is sealed ([`Kek`], `sealing`): a witness has them and can read none.
 //! * Replicated, may be lost: validated sessions, failures ([`Handle::share`], never waits).
 //! * Told from node to node, never in the log: which client connections end at virtual addresses
 //!   ([`flows`]).
@@ -79,6 +79,7 @@ mod propose;
 mod restore;
 mod running;
 mod seal;
+mod sealing;
 mod service;
 mod sharing;
 #[cfg(feature = "sim")]
@@ -118,7 +119,8 @@ pub use presence::Presence;
 pub use record::{Member, NodeId};
 pub use restore::{RestoreError, Restoring, restore};
 pub use seal::{KEK_FILE, KEK_LEN, Kek, NoKek, Secret};
-pub use state::State;
+pub use sealing::SessionKeys;
+pub use state::{Epoch, State};
 pub use status::{ClusterStatus, RaftState, VoterStatus};
 pub use token::{JoinToken, NotAToken};
 pub use transport::{Arrival, Boxed, Dialler, Door, Guest, PeerStream, Stream, World};

@@ -155,6 +155,9 @@ impl Ground {
         spawn(tasks, fatal, Arc::clone(engine).run_sharing());
         spawn(tasks, fatal, Arc::clone(engine).run_merging());
         spawn(tasks, fatal, Arc::clone(engine).run_watch());
+        if let Some(kek) = engine.kek.clone() {
+            spawn(tasks, fatal, Arc::clone(engine).run_session_keys(kek));
+        }
         spawn(tasks, fatal, Arc::clone(engine).run_story());
         spawn(tasks, fatal, run_snapshots(Arc::clone(engine)));
         spawn(tasks, fatal, run_fatal(Arc::clone(engine)));

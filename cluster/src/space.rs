@@ -161,7 +161,7 @@ mod tests {
     use crate::error::ProposeError;
     use crate::founding::{Founding, found_on};
     use crate::node::Node;
-    use crate::record::{ExApp, Tenant};
+    use crate::record::{SealedExApp, Tenant};
     use crate::transport::{Boxed, Dialler, Stream, World};
 
     /// The way out of a node without peers.
@@ -178,9 +178,9 @@ mod tests {
     }
 
     fn push(number: usize) -> Command {
-        let record = ExApp {
+        let record = SealedExApp {
             id: format!("app{}", number % 500),
-            token: "x".repeat(8000),
+            token: vec![0; 8000],
             version: "1".into(),
             host: "127.0.0.1".into(),
             port: 23000,

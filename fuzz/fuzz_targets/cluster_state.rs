@@ -6,7 +6,7 @@
 use cluster::command::{SessionPut, SoftBatch, SoftPart};
 use cluster::fuzzing::{VERSION, command, command_bytes, restore, snapshot};
 use cluster::record::{
-    AccessLevel, Ban, ExApp, FrpAuthority, FrpCertificate, FrpPki, MAX_STRIKES_PER_KEY, Moment, SessionKey, TunnelStamp, Strike, Subnet,
+    AccessLevel, Ban, FrpAuthority, FrpCertificate, FrpPki, MAX_STRIKES_PER_KEY, Moment, SealedExApp, SessionKey, TunnelStamp, Strike, Subnet,
     Tenant, Tunnel, User,
 };
 use cluster::{Command, State};
@@ -183,8 +183,8 @@ fn command_for(state: &State, step: &Step<'_>) -> Option<Command> {
     })
 }
 
-fn record(id: u8) -> ExApp {
-    ExApp {
+fn record(id: u8) -> SealedExApp {
+    SealedExApp {
         id: id.to_string(),
         token: "token".into(),
         version: "1".into(),

@@ -75,7 +75,6 @@ pub(super) async fn run(
     let default = Served {
         tenant: Tenant::default(),
         hosts: Vec::new(),
-        shared_key: serve.shared_key.clone(),
         nextcloud: nextcloud::Client::new(serve.nextcloud.clone())?,
         docker: docker(&Tenant::default(), &serve, &tunnels, &certificates),
         dial: Arc::new(tunnels.clone()),
@@ -132,7 +131,7 @@ pub(super) async fn run(
         spawn(&mut tasks, metrics);
     }
     let days = serve.frp.certificate_days;
-    let keeper = frp::pki::Keeper::new(handle.clone(), &serve.shared_key, days)?;
+    let keeper = frp::pki::Keeper::new(handle.clone(), days)?;
     let desk = admin::Desk {
         guard: guard.clone(),
         keeper: keeper.clone(),
@@ -226,7 +225,6 @@ fn served(
     Ok(Served {
         tenant: one.tenant.clone(),
         hosts: one.hosts.clone(),
-        shared_key: one.shared_key.clone(),
         nextcloud: nextcloud::Client::new(one.nextcloud.clone())?,
         docker: docker(&one.tenant, serve, tunnels, certificates),
         dial: Arc::new(tunnels.of(&one.tenant)),

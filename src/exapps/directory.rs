@@ -7,6 +7,7 @@
 
 mod lifetimes;
 mod listing;
+mod unsynced;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use cluster::record::{ExApp, Tenant};
+use cluster::record::{ExApp, SealedExApp, Tenant};
 use cluster::{Command, Handle, Reply};
 use moka::future::Cache;
 
@@ -25,6 +26,7 @@ use crate::nextcloud;
 
 use lifetimes::{FetchKey, Lifetimes};
 pub use listing::Listed;
+use unsynced::Unsynced;
 
 /// Longest wait for the cluster to confirm a record. Only AppAPI waits, and whoever tries again in
 /// the background.
@@ -126,25 +128,25 @@ struct Inner {
     started: Instant,
 }
 
-struct Compiled {
+/// A record as it is used and as it is shared.
+#[derive(Clone)]
+struct Held {
     known: KnownApp,
-    /// Milliseconds after `started` when Nextcloud was last asked about it.
-    checked: AtomicU64,
+    stored: Arc<SealedExApp>,
 }
 
-#[derive(Clone)]
-struct Unsynced {
-    /// `None` after a delete.
-    known: Option<KnownApp>,
-    /// Holds while the cluster is still at this revision.
-    revision: u64,
+/// A record of the view, opened and compiled once: a request finds it ready.
+struct Compiled {
+    held: Held,
+    /// Milliseconds after `started` when Nextcloud was last asked about it.
+    checked: AtomicU64,
 }
 
 /// What the local memory says about an id.
 enum Found {
     Known(KnownApp, Stale),
     Deleted,
-    Uncompiled(Arc<ExApp>),
+    Uncompiled(Arc<SealedExApp>, u64),
     Unknown(u64),
 }
 
@@ -194,7 +196,10 @@ impl Directory {
                 self.refresh(id.clone(), Arc::clone(&known.record));
                 Ok(Some(known))
             }
-            Found::Uncompiled(record) => Ok(Some(self.inner.compile(record))),
+            Found::Uncompiled(stored, revision) => match self.inner.compile(stored) {
+                Some(known) => Ok(Some(known)),
+                None => Box::pin(self.fetch(id, revision)).await,
+            },
             Found::Deleted => Err(Error::Withdrawn),
             // Boxed: a request that need not ask is not to carry this along.
             Found::Unknown(revision) => Box::pin(self.fetch(id, revision)).await,
@@ -235,14 +240,14 @@ impl Directory {
     /// Takes a record Nextcloud pushed. It is in force on return, whatever the cluster said.
     pub async fn push(&self, record: ExApp) -> Recorded {
         let id = record.id.clone();
-        let known = KnownApp::new(Arc::new(record.clone()));
+        let (held, record) = self.inner.hold(record);
         let tenant = self.inner.tenant.clone();
-        self.change(id, Some(known), Command::PushExApp { tenant, record }).await.0
+        self.change(id, Some(held), Command::PushExApp { tenant, record }).await.0
     }
 
     /// Removes a record; also says whether there was one.
     pub async fn delete(&self, id: &AppId) -> (Recorded, bool) {
-        let had = matches!(self.inner.look(id), Found::Known(..) | Found::Uncompiled(_));
+        let had = matches!(self.inner.look(id), Found::Known(..) | Found::Uncompiled(..));
         let id = id.as_str().to_owned();
         let delete = Command::DeleteExApp { tenant: self.inner.tenant.clone(), id: id.clone() };
         let (recorded, reply) = self.change(id, None, delete).await;
@@ -252,7 +257,7 @@ impl Directory {
     async fn change(
         &self,
         id: String,
-        known: Option<KnownApp>,
+        held: Option<Held>,
         command: Command,
     ) -> (Recorded, Option<Reply>) {
         let revision = self.inner.revision(&id);
@@ -260,7 +265,7 @@ impl Directory {
             Ok(reply) => (Recorded::Cluster, Some(reply)),
             Err(error) => {
                 tracing::warn!(app_id = id, %error, "record kept on this node only");
-                self.inner.keep_here(id, Unsynced { known, revision }, command);
+                self.inner.keep_here(id, Unsynced { held, revision }, command);
                 (Recorded::Here, None)
             }
         }
@@ -307,8 +312,8 @@ impl Inner {
                 && let Some(change) = unsynced.get(id)
                 && change.revision == state.exapp_revision(tenant, id)
             {
-                return match &change.known {
-                    Some(known) => Found::Known(known.clone(), Stale::No),
+                return match &change.held {
+                    Some(held) => Found::Known(held.known.clone(), Stale::No),
                     None => Found::Deleted,
                 };
             }
@@ -320,16 +325,17 @@ impl Inner {
                 };
             };
             match compiled.get(id) {
-                Some(entry) if Arc::ptr_eq(&entry.known.record, record) => {
-                    Found::Known(entry.known.clone(), self.claim_refresh(entry))
+                Some(entry) if Arc::ptr_eq(&entry.held.stored, record) => {
+                    Found::Known(entry.held.known.clone(), self.claim_refresh(entry))
                 }
-                _ => Found::Uncompiled(Arc::clone(record)),
+                _ => Found::Uncompiled(Arc::clone(record), state.exapp_revision(tenant, id)),
             }
         })
     }
 
     /// Whether the record has not been checked for too long; says yes to one caller only. Cut off
-    /// from the cluster, a node hears of no push: then that is soon.
+    /// from the cluster, a node hears of no push: then that is soon (facts in the view may be
+    /// `MAX_BEHIND` old).
     fn claim_refresh(&self, entry: &Compiled) -> Stale {
         let now = self.uptime();
         let checked = entry.checked.load(Ordering::Relaxed);
@@ -344,22 +350,32 @@ impl Inner {
         if claimed { Stale::Yes } else { Stale::No }
     }
 
-    /// Compiles a record of the view, once however many requests found it new.
-    fn compile(&self, record: Arc<ExApp>) -> KnownApp {
+    /// Opens and compiles a record of the view, once however many requests found it new. None when
+    /// its token is sealed with another key than this node has: then Nextcloud has to be asked.
+    fn compile(&self, stored: Arc<SealedExApp>) -> Option<KnownApp> {
         let _one_writer = self.write.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = self.compiled.load().get(&record.id)
-            && Arc::ptr_eq(&entry.known.record, &record)
+        if let Some(entry) = self.compiled.load().get(&stored.id)
+            && Arc::ptr_eq(&entry.held.stored, &stored)
         {
-            return entry.known.clone();
+            return Some(entry.held.known.clone());
         }
-        let known = KnownApp::new(record);
+        let record = self.cluster.open_exapp(&self.tenant, &stored)?;
+        let known = KnownApp::new(Arc::new(record));
         let checked = AtomicU64::new(self.uptime());
-        let entry = Arc::new(Compiled { known: known.clone(), checked });
+        let held = Held { known: known.clone(), stored };
+        let entry = Arc::new(Compiled { held, checked });
         let mut table = HashMap::clone(&self.compiled.load());
         self.cluster.read(|state| table.retain(|id, _| state.exapp(&self.tenant, id).is_some()));
         table.insert(known.record.id.clone(), entry);
         self.compiled.store(Arc::new(table));
-        known
+        Some(known)
+    }
+
+    /// A record from Nextcloud, to use and to share.
+    fn hold(&self, record: ExApp) -> (Held, SealedExApp) {
+        let sealed = self.cluster.seal_exapp(&self.tenant, &record);
+        let known = KnownApp::new(Arc::new(record));
+        (Held { known, stored: Arc::new(sealed.clone()) }, sealed)
     }
 
     async fn ask(
@@ -370,13 +386,13 @@ impl Inner {
         let Some(record) = self.nextcloud.exapp_meta(id.as_str()).await? else {
             return Ok(None);
         };
-        let known = KnownApp::new(Arc::new(record.clone()));
+        let (held, record) = self.hold(record);
         self.cache(record, revision);
-        Ok(Some(known))
+        Ok(Some(held.known))
     }
 
     /// Hands a fetched record to the cluster without making the visitor wait for it.
-    fn cache(self: &Arc<Self>, record: ExApp, revision: u64) {
+    fn cache(self: &Arc<Self>, record: SealedExApp, revision: u64) {
         let (tenant, cluster) = (self.tenant.clone(), self.cluster.clone());
         tokio::spawn(async move {
             let id = record.id.clone();
@@ -387,63 +403,13 @@ impl Inner {
         });
     }
 
-    /// A record in use turned out to be another. It is in force here even if the cluster cannot be
-    /// told now: a node that is cut off has nobody but Nextcloud to hear it from.
-    async fn correct(self: Arc<Self>, record: ExApp, revision: u64) {
-        let id = record.id.clone();
-        let known = Some(KnownApp::new(Arc::new(record.clone())));
-        let command = Command::CacheExApp { tenant: self.tenant.clone(), record, revision };
-        if let Err(error) = self.cluster.propose(command.clone(), CONFIRM).await {
-            tracing::debug!(app_id = id, %error, "corrected record kept on this node only");
-            self.keep_here(id, Unsynced { known, revision }, command);
-        }
-    }
-
-    fn keep_here(self: &Arc<Self>, id: String, change: Unsynced, command: Command) {
-        let revision = change.revision;
-        self.write_unsynced(|table| {
-            table.insert(id.clone(), change);
-        });
-        tokio::spawn(propose_until_recorded(Arc::clone(self), id, revision, command));
-    }
-
     fn revision(&self, id: &str) -> u64 {
         self.cluster.read(|state| state.exapp_revision(&self.tenant, id))
-    }
-
-    fn write_unsynced(&self, change: impl FnOnce(&mut HashMap<String, Unsynced>)) {
-        let _one_writer = self.write.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut table = HashMap::clone(&self.unsynced.load());
-        change(&mut table);
-        self.unsynced.store(Arc::new(table));
     }
 
     fn uptime(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-/// Proposes again until it is recorded or a later change has overtaken it.
-async fn propose_until_recorded(inner: Arc<Inner>, id: String, revision: u64, command: Command) {
-    loop {
-        tokio::time::sleep(inner.config.retry).await;
-        if inner.revision(&id) != revision {
-            break;
-        }
-        match inner.cluster.propose(command.clone(), CONFIRM).await {
-            Ok(_) => {
-                tracing::info!(app_id = id, "record is on the cluster now");
-                break;
-            }
-            Err(cluster::ProposeError::Stopped) => return,
-            Err(_) => {}
-        }
-    }
-    inner.write_unsynced(|table| {
-        if table.get(&id).is_some_and(|kept| kept.revision == revision) {
-            table.remove(&id);
-        }
-    });
 }
 
 #[cfg(test)]
@@ -485,8 +451,9 @@ mod tests {
         }
     }
 
-    fn pushed(version: &str) -> Command {
-        Command::PushExApp { tenant: Tenant::default(), record: record(version) }
+    fn pushed(cluster: &Handle, version: &str) -> Command {
+        let record = cluster.seal_exapp(&Tenant::default(), &record(version));
+        Command::PushExApp { tenant: Tenant::default(), record }
     }
 
     /// The version, or nothing where the record was taken back.
@@ -593,9 +560,9 @@ mod tests {
         let (directory, nextcloud, cluster) =
             start(Config { retry: SOON, ..Config::default() }).await;
         nextcloud.apps.lock().unwrap().clear();
-        let known = Some(KnownApp::new(Arc::new(record("here"))));
-        let command = pushed("here");
-        directory.inner.keep_here("demo".to_owned(), Unsynced { known, revision: 0 }, command);
+        let held = Some(directory.inner.hold(record("here")).0);
+        let command = pushed(&cluster, "here");
+        directory.inner.keep_here("demo".to_owned(), Unsynced { held, revision: 0 }, command);
         assert_eq!(version(&directory).await.as_deref(), Some("here"));
         let recorded = async {
             while cluster.view().exapp(&Tenant::default(), "demo").is_none() {
@@ -607,13 +574,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_record_sealed_with_another_key_is_fetched() {
+        let (directory, _nextcloud, cluster) = start(Config::default()).await;
+        let sealed_elsewhere = pushed(&Handle::in_memory(2), "unreadable");
+        cluster.propose(sealed_elsewhere, LONG).await.unwrap();
+        assert_eq!(version(&directory).await.as_deref(), Some("1.2.3"));
+    }
+
+    #[tokio::test]
     async fn a_later_push_elsewhere_makes_an_unrecorded_change_moot() {
         let (directory, _nextcloud, cluster) = start(Config::default()).await;
-        let deleted = Unsynced { known: None, revision: 0 };
+        let deleted = Unsynced { held: None, revision: 0 };
         let command = Command::DeleteExApp { tenant: Tenant::default(), id: "demo".to_owned() };
         directory.inner.keep_here("demo".to_owned(), deleted, command);
         assert!(matches!(directory.find(&demo()).await, Err(Error::Withdrawn)));
-        cluster.propose(pushed("elsewhere"), LONG).await.unwrap();
+        cluster.propose(pushed(&cluster, "elsewhere"), LONG).await.unwrap();
         assert_eq!(version(&directory).await.as_deref(), Some("elsewhere"));
     }
 
@@ -634,12 +609,13 @@ mod tests {
             |version: &str, recorded| vec![("demo".to_owned(), version.to_owned(), recorded)];
         assert_eq!(listed(&directory), shown("1.2.3", Recorded::Cluster));
         let revision = cluster.read(|state| state.exapp_revision(&Tenant::default(), "demo"));
-        let known = Some(KnownApp::new(Arc::new(record("here"))));
-        let push = pushed("here");
-        directory.inner.keep_here("demo".to_owned(), Unsynced { known, revision }, push);
+        let held = Some(directory.inner.hold(record("here")).0);
+        let push = pushed(&cluster, "here");
+        directory.inner.keep_here("demo".to_owned(), Unsynced { held, revision }, push);
         assert_eq!(listed(&directory), shown("here", Recorded::Here));
         let delete = Command::DeleteExApp { tenant: Tenant::default(), id: "demo".to_owned() };
-        directory.inner.keep_here("demo".to_owned(), Unsynced { known: None, revision }, delete);
+        let deleted = Unsynced { held: None, revision };
+        directory.inner.keep_here("demo".to_owned(), deleted, delete);
         assert_eq!(listed(&directory), []);
     }
 }

@@ -4,6 +4,7 @@
 //! seconds. Who may do what with them is decided in `access`.
 
 pub mod directory;
+mod session_keys;
 pub mod sessions;
 pub mod upstream;
 

@@ -2,28 +2,32 @@
 //!
 //! The key is a keyed hash over everything Nextcloud tells visitors apart by, so that neither a
 //! new login in the same browser nor a leaked passphrase alone can ride on a remembered answer
-//! (weakness W11), and no cookie ever leaves this node. Answers are shared with the other nodes;
-//! losing them costs one call each.
+//! (weakness W11), and no cookie ever leaves this node. `session_keys` has what it is keyed with.
+//! Answers are shared with the other nodes; losing them costs one call each.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use cluster::record::{MAX_SESSIONS, SessionKey, User};
+use cluster::record::{MAX_SESSIONS, SessionKey, Tenant, User};
 use cluster::{Handle, Soft};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
 use moka::future::Cache;
 
+use super::session_keys::SessionKeys;
 use crate::access::AppId;
 use crate::nextcloud;
 use crate::observe::metrics::{Counter, metrics};
-use crate::secret::Secret;
+
+/// What the hash begins with, so that no other use of a key makes the same one.
+const LABEL: &[u8] = b"trigon/session/v1\0";
 
 /// Cheap to clone; all clones are one memory.
 #[derive(Clone)]
 pub struct Sessions {
-    key: hmac::Key,
+    tenant: Tenant,
+    keys: Arc<SessionKeys>,
     lifetime: Duration,
     near: Cache<SessionKey, User>,
     cluster: Handle,
@@ -52,27 +56,26 @@ enum Miss {
 pub struct Error(#[source] pub Arc<nextcloud::Error>);
 
 impl Sessions {
-    /// Remembers answers for `lifetime` (`HP_SESSION_LIFETIME`); zero asks every time.
+    /// Remembers what one tenant's Nextcloud answers for `lifetime` (`HP_SESSION_LIFETIME`); zero
+    /// asks every time.
     pub fn new(
-        shared_key: &Secret,
+        tenant: Tenant,
         lifetime: Duration,
         cluster: Handle,
         nextcloud: nextcloud::Client,
     ) -> Self {
-        let root = hmac::Key::new(hmac::HMAC_SHA256, shared_key.expose());
-        let derived = hmac::sign(&root, b"trigon session key v1");
         let near = Cache::builder()
             .max_capacity(MAX_SESSIONS as u64)
             .time_to_live(lifetime.max(Duration::from_millis(1)))
             .build();
-        let key = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
+        let keys = Arc::new(SessionKeys::new(cluster.clone()));
         let source = |source| metrics().session_lookups(source);
         let lookups = Lookups {
             here: source("here"),
             cluster: source("cluster"),
             nextcloud: source("nextcloud"),
         };
-        Self { key, lifetime, near, cluster, nextcloud, lookups }
+        Self { tenant, keys, lifetime, near, cluster, nextcloud, lookups }
     }
 
     /// Whom the visitor's headers belong to; `None` when Nextcloud refuses the credentials.
@@ -86,19 +89,21 @@ impl Sessions {
         visitor: &HeaderMap,
         ask_with: impl FnOnce() -> HeaderMap + Send,
     ) -> Result<Option<User>, Error> {
-        let key = if self.lifetime.is_zero() { None } else { self.session_key(visitor) };
-        let Some(key) = key else {
+        let hashed = if self.lifetime.is_zero() { None } else { self.session_keys(visitor) };
+        let Some((key, previous)) = hashed else {
             self.lookups.nextcloud.inc();
             let asked = Box::pin(self.nextcloud.user_info(id.as_str(), ask_with())).await;
             return asked.map_err(|error| Error(Arc::new(error)));
         };
-        if let Some(user) = self.near.get(&key).await {
-            self.lookups.here.inc();
-            return Ok(Some(user));
-        }
-        if let Some(user) = self.cluster.session(&key) {
-            self.lookups.cluster.inc();
-            return Ok(Some(user));
+        for key in std::iter::once(key).chain(previous) {
+            if let Some(user) = self.near.get(&key).await {
+                self.lookups.here.inc();
+                return Ok(Some(user));
+            }
+            if let Some(user) = self.cluster.session(&key) {
+                self.lookups.cluster.inc();
+                return Ok(Some(user));
+            }
         }
         self.lookups.nextcloud.inc();
         let ask = async {
@@ -126,9 +131,18 @@ impl Sessions {
         self.cluster.share(Soft::Session { key, user, lifetime });
     }
 
-    /// `None` for visitors without a passphrase cookie, who are never remembered.
-    fn session_key(&self, headers: &HeaderMap) -> Option<SessionKey> {
-        let mut hash = hmac::Context::with_key(&self.key);
+    /// The visitor's key, and that of the epoch before while it counts. `None` for visitors without
+    /// a passphrase cookie, who are never remembered.
+    fn session_keys(&self, headers: &HeaderMap) -> Option<(SessionKey, Option<SessionKey>)> {
+        let keys = self.keys.load();
+        let current = self.session_key(&keys.current, headers)?;
+        Some((current, keys.previous().and_then(|key| self.session_key(key, headers))))
+    }
+
+    fn session_key(&self, key: &hmac::Key, headers: &HeaderMap) -> Option<SessionKey> {
+        let mut hash = hmac::Context::with_key(key);
+        hash.update(LABEL);
+        feed(&mut hash, self.tenant.as_str().as_bytes());
         let mut remembered = false;
         for (name, value) in cookies(headers).filter(|(name, _)| is_nextclouds(name)) {
             remembered |= name == b"oc_sessionPassphrase" && !value.is_empty();
@@ -178,6 +192,7 @@ mod tests {
 
     use super::*;
     use crate::nextcloud::testing::{KEY, Nextcloud};
+    use crate::secret::Secret;
 
     const ALICE: &str =
         "oc_sessionPassphrase=p; nc_sameSiteCookielax=true; ocinstance=alice-session";
@@ -209,11 +224,34 @@ mod tests {
     async fn what_one_node_has_asked_another_knows() {
         let (nextcloud, client) = start().await;
         let cluster = Handle::in_memory(1);
-        let key = Secret::new(KEY);
-        let here = Sessions::new(&key, LIFETIME, cluster.clone(), client.clone());
-        let there = Sessions::new(&key, LIFETIME, cluster, client);
+        let [here, there, other] = ["", "", "other"].map(|tenant| {
+            Sessions::new(Tenant::new(tenant), LIFETIME, cluster.clone(), client.clone())
+        });
         assert_eq!(id(&here, ALICE).await.as_deref(), Some("alice"));
         assert_eq!(id(&there, ALICE).await.as_deref(), Some("alice"));
+        assert_eq!(nextcloud.user_calls.load(Ordering::SeqCst), 1);
+        assert_eq!(id(&other, ALICE).await.as_deref(), Some("alice"));
+        assert_eq!(nextcloud.user_calls.load(Ordering::SeqCst), 2, "another Nextcloud's");
+    }
+
+    #[tokio::test]
+    async fn a_new_key_forgets_nobody_at_once() {
+        let (nextcloud, client) = start().await;
+        let cluster = Handle::in_memory(1);
+        let sessions = Sessions::new(Tenant::default(), LIFETIME, cluster.clone(), client);
+        let hashed = || sessions.session_keys(&visitor(ALICE, None)).unwrap();
+        let (before, none) = hashed();
+        assert_eq!(none, None);
+        assert_eq!(id(&sessions, ALICE).await.as_deref(), Some("alice"));
+        let kek = cluster.kek().unwrap();
+        let epoch = cluster.read(cluster::State::session_epoch).number + 1;
+        let key = kek.seal(&format!("session key/{epoch}"), &[7; 32]);
+        let rotate = cluster::Command::RotateSessionKey { epoch, key, at: 0 };
+        cluster.propose(rotate, LIFETIME).await.unwrap();
+        let (after, previous) = hashed();
+        assert_ne!(after, before);
+        assert_eq!(previous, Some(before));
+        assert_eq!(id(&sessions, ALICE).await.as_deref(), Some("alice"));
         assert_eq!(nextcloud.user_calls.load(Ordering::SeqCst), 1);
     }
 
@@ -221,7 +259,7 @@ mod tests {
     async fn a_lifetime_of_zero_asks_every_time() {
         let (nextcloud, client) = start().await;
         let sessions =
-            Sessions::new(&Secret::new(KEY), Duration::ZERO, Handle::in_memory(1), client);
+            Sessions::new(Tenant::default(), Duration::ZERO, Handle::in_memory(1), client);
         for _ in 0..3 {
             assert_eq!(id(&sessions, ALICE).await.as_deref(), Some("alice"));
         }
@@ -231,13 +269,14 @@ mod tests {
     #[tokio::test]
     async fn whatever_nextcloud_tells_visitors_apart_by_is_in_the_key() {
         let (_nextcloud, client) = start().await;
-        let with_key = |key: &str| {
-            Sessions::new(&Secret::new(key), LIFETIME, Handle::in_memory(1), client.clone())
+        let with_key = |tenant: &str| {
+            Sessions::new(Tenant::new(tenant), LIFETIME, Handle::in_memory(1), client.clone())
         };
-        let sessions = with_key(KEY);
-        let key = |cookies: &str, authorization: Option<&str>| {
-            sessions.session_key(&visitor(cookies, authorization))
+        let of = |sessions: &Sessions, cookies: &str, authorization: Option<&str>| {
+            sessions.session_keys(&visitor(cookies, authorization)).map(|(key, _)| key)
         };
+        let sessions = with_key("");
+        let key = |cookies: &str, authorization| of(&sessions, cookies, authorization);
         let alice = key(ALICE, None);
         assert!(alice.is_some());
         assert_eq!(alice, key(&format!("theme=dark; {ALICE}; ga=1"), None));
@@ -253,7 +292,7 @@ mod tests {
         ] {
             assert_ne!(alice, key(cookies, authorization), "{cookies} {authorization:?}");
         }
-        assert_ne!(alice, with_key("another key").session_key(&visitor(ALICE, None)));
+        assert_ne!(alice, of(&with_key(""), ALICE, None), "of another cluster");
         for nobody in ["nc_session_id=x", "oc_sessionPassphrase=; ocinstance=x", "theme=dark"] {
             assert_eq!(key(nobody, None), None, "{nobody}");
         }

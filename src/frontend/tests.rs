@@ -29,6 +29,7 @@ use crate::guard;
 use crate::http::tls::Certificate;
 use crate::nextcloud::testing::{KEY, Nextcloud, TestBody, full};
 use crate::proxy::testing::{ExApp, Tunnels, body_of, json_of, raw, send, try_send};
+use crate::secret::Secret;
 
 mod docker;
 
@@ -83,8 +84,7 @@ impl Bed {
             },
             cluster.clone(),
         );
-        let client =
-            nextcloud::Client::new(nextcloud::Config::new(url, shared_key.clone())).unwrap();
+        let client = nextcloud::Client::new(nextcloud::Config::new(url, shared_key)).unwrap();
         let dial: Arc<dyn Dial> = Arc::<Tunnels>::clone(&tunnels);
         let certificate = config.tls.clone().map(|tls| Certificate::open(tls.files).unwrap());
         let dir = tempfile::tempdir().unwrap();
@@ -94,7 +94,6 @@ impl Bed {
         let served = Served {
             tenant: Tenant::default(),
             hosts: Vec::new(),
-            shared_key,
             nextcloud: client,
             docker,
             dial,

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use cluster::record::{ExApp, Tenant};
+use cluster::record::{SealedExApp, Tenant};
 
 use super::credential::AppCredential;
 
@@ -89,7 +89,7 @@ pub fn check_proof(
 /// # Errors
 /// [`Denied::OtherPort`] and [`Denied::OtherOwner`].
 pub fn check_records<'r>(
-    records: impl Iterator<Item = &'r ExApp>,
+    records: impl Iterator<Item = &'r SealedExApp>,
     name: &str,
     port: u16,
 ) -> Result<(), Denied> {
@@ -113,7 +113,7 @@ pub fn check_records<'r>(
 }
 
 /// Whether the record's port is a tunnel's: elsewhere it says nothing about ours.
-fn is_tunnelled(record: &ExApp) -> bool {
+fn is_tunnelled(record: &SealedExApp) -> bool {
     record.host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
@@ -149,8 +149,8 @@ mod tests {
         }
     }
 
-    fn record(id: &str, host: &str, port: u16) -> ExApp {
-        ExApp {
+    fn record(id: &str, host: &str, port: u16) -> SealedExApp {
+        SealedExApp {
             id: id.into(),
             token: "secret".into(),
             version: "1".into(),

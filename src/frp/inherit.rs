@@ -34,7 +34,7 @@ pub(super) fn from_dir(dir: &Path, seal: &Seal) -> Result<FrpPki, PkiError> {
     let (server, client) = (pair("server")?, pair("client")?);
     let record = FrpPki { revision: 1, authorities: vec![authority], server, client };
     // Found out now, not when the first ExApp dials: keys that do not belong to their certificates.
-    let pki = Pki::open_with(&record, seal)?;
+    let pki = Pki::open(&record, seal)?;
     let usable = pki.server_config(true).and_then(|_server| pki.client_config());
     usable.map_err(|error| wrong(dir, error.to_string()))?;
     Ok(record)
@@ -53,7 +53,7 @@ mod tests {
     /// A directory as HaRP leaves it.
     async fn harps() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        let old = ensure(&Handle::in_memory(1), &Secret::new("old"), 5000).await.unwrap();
+        let old = ensure(&Handle::in_memory(1), 5000).await.unwrap();
         old.write_files(dir.path()).unwrap();
         // Trigon exports no CA key; any key shows that it is carried along.
         fs::copy(dir.path().join("server.key"), dir.path().join("ca.key")).unwrap();
@@ -64,10 +64,9 @@ mod tests {
     async fn an_exapp_deployed_under_harp_still_gets_in() {
         let dir = harps().await;
         let cluster = Handle::in_memory(1);
-        let key = Secret::new("new");
-        let keeper = Keeper::new(cluster, &key, 5000).unwrap();
+        let keeper = Keeper::new(cluster.clone(), 5000).unwrap();
         let record = keeper.ensure(Some(dir.path())).await.unwrap();
-        let ours = Pki::open(&record, &key).unwrap();
+        let ours = Pki::open(&record, &Seal::of(&cluster).unwrap()).unwrap();
         let kept = fs::read_to_string(dir.path().join("client.crt")).unwrap();
         assert_eq!(ours.client_certificate(), kept);
         let (near, far) = tokio::io::duplex(16 * 1024);
@@ -84,7 +83,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_missing_or_does_not_fit_is_named() {
         let dir = harps().await;
-        let key = Seal::under(&Secret::new("k")).unwrap();
+        let key = Seal::of(&Handle::in_memory(1)).unwrap();
         fs::copy(dir.path().join("client.key"), dir.path().join("server.key")).unwrap();
         let error = from_dir(dir.path(), &key).unwrap_err().to_string();
         assert!(error.contains(&*dir.path().to_string_lossy()), "{error}");

@@ -31,7 +31,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::secret::Secret;
 pub use keeper::{Change, ChangeError, InForce, Keeper, Upkeep};
-pub(super) use seal::Seal;
+pub use seal::Seal;
 
 /// Name of the server certificate; frpc's `transport.tls.serverName`.
 pub const SERVER_NAME: &str = "harp.nc";
@@ -42,11 +42,9 @@ pub const CLIENT_NAME: &str = "harp.client.nc";
 /// Why there are no usable certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
-    /// The replicated keys do not open with this node's shared key.
-    #[error(
-        "frp pki: the {what} key is sealed under another shared key; give every node the same one"
-    )]
-    OtherSharedKey {
+    /// The replicated keys do not open with this node's cluster key.
+    #[error("frp pki: the {what} key is damaged or sealed under the key of another cluster")]
+    OtherClusterKey {
         /// Which key.
         what: &'static str,
     },
@@ -59,9 +57,9 @@ pub enum PkiError {
     /// A certificate could not be made.
     #[error("frp pki: making the certificates failed")]
     Generate(#[from] rcgen::Error),
-    /// The keys could not be sealed.
-    #[error("frp pki: sealing the keys failed")]
-    Seal,
+    /// A witness has no key to seal or open with.
+    #[error("frp pki: this member has no cluster key")]
+    NoClusterKey,
     /// The TLS library refuses the certificates.
     #[error("frp pki: the certificates are not usable for TLS: {0}")]
     Tls(String),
@@ -100,15 +98,11 @@ pub struct Pki {
 }
 
 impl Pki {
-    /// Opens the replicated record with the shared key.
+    /// Opens the replicated record.
     ///
     /// # Errors
-    /// [`PkiError::OtherSharedKey`], [`PkiError::Damaged`].
-    pub fn open(record: &FrpPki, shared: &Secret) -> Result<Self, PkiError> {
-        Self::open_with(record, &Seal::under(shared)?)
-    }
-
-    pub(super) fn open_with(record: &FrpPki, seal: &Seal) -> Result<Self, PkiError> {
+    /// [`PkiError::OtherClusterKey`], [`PkiError::Damaged`].
+    pub fn open(record: &FrpPki, seal: &Seal) -> Result<Self, PkiError> {
         let newest = record.newest().ok_or(PkiError::Damaged { what: "list of authorities" })?;
         // The CA key is not needed to serve, but a node that could not open it would find out
         // only when it has to issue something.
@@ -220,9 +214,9 @@ impl Pki {
 ///
 /// # Errors
 /// [`PkiError`]; not for a missing quorum, it waits for that.
-pub async fn ensure(cluster: &Handle, shared: &Secret, days: u32) -> Result<Pki, PkiError> {
-    let keeper = Keeper::new(cluster.clone(), shared, days)?;
-    Pki::open(&*keeper.ensure(None).await?, shared)
+pub async fn ensure(cluster: &Handle, days: u32) -> Result<Pki, PkiError> {
+    let keeper = Keeper::new(cluster.clone(), days)?;
+    Pki::open(&*keeper.ensure(None).await?, &Seal::of(cluster)?)
 }
 
 /// The first 16 bytes of the SHA-256 of a certificate, hexadecimal with colons; empty when it is

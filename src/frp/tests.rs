@@ -54,7 +54,7 @@ impl Server {
 
     async fn start_on(cluster: Handle, config: Config) -> Self {
         let shared_key = Secret::new("shared");
-        let pki = pki::ensure(&cluster, &shared_key, 5000).await.unwrap();
+        let pki = pki::ensure(&cluster, 5000).await.unwrap();
         let keys = guard::SharedKeys::new(shared_key)
             .with(Tenant::new("second"), Secret::new("second key"));
         let guard = guard::Config {
@@ -762,7 +762,8 @@ async fn w18_the_key_opens_no_port_nextcloud_gave_to_another_app_unless_told_so(
         let server =
             Server::start(Config { tls: TlsMode::Optional, app_credentials, ..Config::default() })
                 .await;
-        let push = Command::PushExApp { tenant: Tenant::default(), record: record.clone() };
+        let record = server.cluster.seal_exapp(&Tenant::default(), &record);
+        let push = Command::PushExApp { tenant: Tenant::default(), record };
         server.cluster.propose(push, PATIENCE).await.unwrap();
         let (mut peer, _) = Peer::login(&server, "").await;
         assert_eq!(peer.register("thief", PORT).await, expected);

@@ -31,8 +31,7 @@ async fn a_client_of_another_authority_does_not_get_in() {
         let node = Node::start("").await;
         let strangers = node.dir().join("strangers");
         let cluster = cluster::Handle::in_memory(1);
-        let key = Secret::new("another key");
-        let pki = trigon::frp::pki::ensure(&cluster, &key, 30).await.unwrap();
+        let pki = trigon::frp::pki::ensure(&cluster, 30).await.unwrap();
         pki.write_files(&strangers).unwrap();
         // It trusts our server, so that the refusal is ours.
         fs::copy(node.dir().join("state/frp/ca.crt"), strangers.join("ca.crt")).unwrap();

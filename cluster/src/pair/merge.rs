@@ -19,7 +19,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::group::Group;
-use crate::record::{Attempt, Ban, ExApp, FrpAuthority, Millis, NodeId, Subnet, Tenant, TokenId};
+use crate::record::{
+    Attempt, Ban, FrpAuthority, Millis, NodeId, SealedExApp, Subnet, Tenant, TokenId,
+};
 
 /// When and where a durable change was made. The order is who wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -53,7 +55,7 @@ pub enum Item {
         /// The last change of it.
         stamp: Stamp,
         /// What it left; none: deleted.
-        record: Option<Arc<ExApp>>,
+        record: Option<Arc<SealedExApp>>,
     },
     /// Numbers below this one were given: none of them is given again.
     Numbers {

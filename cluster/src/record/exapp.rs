@@ -39,8 +39,9 @@ pub struct Route {
     pub bruteforce_protection: Vec<u16>,
 }
 
-/// An ExApp as Nextcloud describes it. The token is the ExApp's secret: never log a record.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// An ExApp as Nextcloud describes it. The token is the ExApp's secret: never log a record. It
+/// cannot be stored or sent; [`SealedExApp`] can.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ExApp {
     /// Lower-cased id, the key of the record.
     pub id: String,
@@ -66,4 +67,22 @@ impl std::fmt::Debug for ExApp {
             .field("routes", &self.routes.len())
             .finish_non_exhaustive()
     }
+}
+
+/// An ExApp as the nodes share it: whoever has no key of the cluster, such as a witness, cannot
+/// read its token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedExApp {
+    /// Lower-cased id, the key of the record.
+    pub id: String,
+    /// The ExApp's secret, sealed; empty when the node that made the record had no key.
+    pub token: Vec<u8>,
+    /// Version sent as `EX-APP-VERSION`.
+    pub version: String,
+    /// `127.0.0.1` for tunnels, else a name or address.
+    pub host: String,
+    /// Port at the host, or the tunnel's registered port.
+    pub port: u16,
+    /// Routes in stored order; the first match decides.
+    pub routes: Vec<Route>,
 }

@@ -15,7 +15,7 @@ pub use ban::{
     Ban, MAX_BANS, MAX_PARDONS, MAX_REASON, MAX_STRIKE_AGE, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY,
     NotASubnet, Strike, Subnet, ban_key,
 };
-pub use exapp::{AccessLevel, ExApp, MAX_EXAPPS, Route};
+pub use exapp::{AccessLevel, ExApp, MAX_EXAPPS, Route, SealedExApp};
 pub use member::{
     Announcement, Applicant, Attempt, ClusterAuthority, FEATURE, Founders, MAX_MEMBERS, MAX_TOKENS,
     MAX_USES, Member, NotATokenId, Papers, Refusal, Role, TOKEN_MEMORY, Token, TokenId,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::by_tenant::ByTenant;
-use crate::record::{ExApp, MAX_EXAPPS, Tenant};
+use crate::record::{MAX_EXAPPS, SealedExApp, Tenant};
 
 /// Most ids whose last push or delete is remembered exactly.
 const MAX_REVISIONS: usize = 4 * MAX_EXAPPS;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct ExApps {
-    records: ByTenant<String, Arc<ExApp>>,
+    records: ByTenant<String, Arc<SealedExApp>>,
     changes: ByTenant<String, Change>,
     /// Number of the newest change.
     newest: u64,
@@ -30,15 +30,15 @@ struct Change {
 }
 
 impl ExApps {
-    pub(super) fn record(&self, tenant: &Tenant, id: &str) -> Option<&Arc<ExApp>> {
+    pub(super) fn record(&self, tenant: &Tenant, id: &str) -> Option<&Arc<SealedExApp>> {
         self.records.get(tenant, id)
     }
 
-    pub(super) fn records(&self) -> impl Iterator<Item = (&Tenant, &Arc<ExApp>)> {
+    pub(super) fn records(&self) -> impl Iterator<Item = (&Tenant, &Arc<SealedExApp>)> {
         self.records.iter().map(|(tenant, _, record)| (tenant, record))
     }
 
-    pub(super) fn records_of(&self, tenant: &Tenant) -> impl Iterator<Item = &Arc<ExApp>> {
+    pub(super) fn records_of(&self, tenant: &Tenant) -> impl Iterator<Item = &Arc<SealedExApp>> {
         self.records.of(tenant)
     }
 
@@ -50,13 +50,13 @@ impl ExApps {
         self.changes.get(tenant, id).is_some_and(|change| change.deleted)
     }
 
-    pub(super) fn push(&mut self, tenant: &Tenant, record: &ExApp) {
+    pub(super) fn push(&mut self, tenant: &Tenant, record: &SealedExApp) {
         self.bump(tenant, &record.id, false);
         self.insert(tenant, record);
     }
 
     /// False when something was pushed or deleted since `revision`.
-    pub(super) fn cache(&mut self, tenant: &Tenant, record: &ExApp, revision: u64) -> bool {
+    pub(super) fn cache(&mut self, tenant: &Tenant, record: &SealedExApp, revision: u64) -> bool {
         let current = self.revision(tenant, &record.id) == revision;
         if current {
             if self.is_deleted(tenant, &record.id) {
@@ -75,7 +75,7 @@ impl ExApps {
     }
 
     /// The record changed longest ago makes room; it is fetched again when somebody asks.
-    fn insert(&mut self, tenant: &Tenant, record: &ExApp) {
+    fn insert(&mut self, tenant: &Tenant, record: &SealedExApp) {
         let known = self.records.get(tenant, record.id.as_str()).is_some();
         if !known && self.records.len() >= MAX_EXAPPS {
             let keys = self.records.iter().map(|(tenant, id, _)| (tenant, id));

@@ -62,7 +62,8 @@ impl Journal {
             | Command::Merge(_)
             | Command::Found(_)
             | Command::Announce(_)
-            | Command::RaiseFeature { .. } => {}
+            | Command::RaiseFeature { .. }
+            | Command::RotateSessionKey { .. } => {}
             Command::SetPki(_)
             | Command::SetBan(_)
             | Command::Pardon { .. }

@@ -137,16 +137,16 @@ mod tests {
     use crate::command::{Command, Genesis};
     use crate::pair::{Parent, group};
     use crate::record::{
-        Applicant, Ban, ClusterAuthority, ExApp, Founders, FrpAuthority, FrpCertificate, FrpPki,
-        Millis, NodeId, Refusal, Role, Tenant, Token, TokenId,
+        Applicant, Ban, ClusterAuthority, Founders, FrpAuthority, FrpCertificate, FrpPki, Millis,
+        NodeId, Refusal, Role, SealedExApp, Tenant, Token, TokenId,
     };
     use crate::state::Ticket;
     use crate::types::Proposal;
 
     fn exapp(id: &str, version: u64) -> Command {
-        let record = ExApp {
+        let record = SealedExApp {
             id: id.to_owned(),
-            token: String::new(),
+            token: Vec::new(),
             version: version.to_string(),
             host: "127.0.0.1".into(),
             port: 23000,

@@ -17,6 +17,7 @@ mod members;
 mod merge;
 mod once;
 mod parts;
+mod session_keys;
 mod sessions;
 mod strikes;
 mod table;
@@ -32,8 +33,8 @@ use crate::command::{AuthorityStep, Command, Genesis, Reply, SoftBatch};
 use crate::mutation::mutated;
 use crate::pair::Parent;
 use crate::record::{
-    Applicant, Ban, ClusterAuthority, ExApp, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId,
-    Refusal, SLACK, Session, SessionKey, Strike, Tenant, Token, Tunnel,
+    Applicant, Ban, ClusterAuthority, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId, Refusal,
+    SLACK, SealedExApp, Session, SessionKey, Strike, Tenant, Token, Tunnel,
 };
 use crate::types::Proposal;
 
@@ -45,6 +46,9 @@ use members::Members;
 use once::Once;
 pub(crate) use once::{Ticket, WINDOW};
 use parts::Parts;
+pub use session_keys::Epoch;
+use session_keys::SessionKeys;
+pub(crate) use session_keys::{SealedKey, is_due};
 use sessions::Sessions;
 use strikes::Strikes;
 use tokens::{Tokens, Verdict};
@@ -64,6 +68,7 @@ pub struct State {
     members: Members,
     tokens: Tokens,
     authorities: Authorities,
+    session_keys: SessionKeys,
     /// The cluster's clock.
     clock: Millis,
     /// This node's monotonic clock when it began to apply, see [`Self::begin`].
@@ -115,6 +120,9 @@ impl State {
                 }
                 done_if(follows)
             }
+            Command::RotateSessionKey { epoch, key, at } => {
+                done_if(self.session_keys.rotate(*epoch, key, *at))
+            }
             Command::Soft(batch) => {
                 self.apply_soft(batch);
                 Reply::Done
@@ -151,7 +159,13 @@ impl State {
             Command::Admit(applicant) => {
                 self.admit(applicant).map_or_else(Reply::Refused, Reply::Admitted)
             }
-            Command::RemoveMember { id } => done_or(self.members.remove(*id)),
+            Command::RemoveMember { id } => {
+                let removed = self.members.remove(*id);
+                if removed.is_ok() {
+                    self.session_keys.expose();
+                }
+                done_or(removed)
+            }
             Command::Announce(said) => {
                 self.members.announce(said).map_or_else(Reply::Refused, done_if)
             }
@@ -190,17 +204,17 @@ impl State {
     }
 
     /// The record of a tenant's ExApp, by lower-cased id.
-    pub fn exapp(&self, tenant: &Tenant, id: &str) -> Option<&Arc<ExApp>> {
+    pub fn exapp(&self, tenant: &Tenant, id: &str) -> Option<&Arc<SealedExApp>> {
         self.exapps.record(tenant, id)
     }
 
     /// Every ExApp record, by tenant and id.
-    pub fn exapps(&self) -> impl Iterator<Item = (&Tenant, &Arc<ExApp>)> {
+    pub fn exapps(&self) -> impl Iterator<Item = (&Tenant, &Arc<SealedExApp>)> {
         self.exapps.records()
     }
 
     /// The records of one tenant, by id.
-    pub fn exapps_of(&self, tenant: &Tenant) -> impl Iterator<Item = &Arc<ExApp>> {
+    pub fn exapps_of(&self, tenant: &Tenant) -> impl Iterator<Item = &Arc<SealedExApp>> {
         self.exapps.records_of(tenant)
     }
 
@@ -235,6 +249,16 @@ impl State {
     /// The FRP certificates, once some node has made them.
     pub fn pki(&self) -> Option<&Arc<FrpPki>> {
         self.pki.as_ref()
+    }
+
+    /// Which key cookies are hashed with.
+    pub fn session_epoch(&self) -> Epoch {
+        self.session_keys.epoch()
+    }
+
+    /// The keys of cookies, sealed.
+    pub(crate) fn session_keys(&self) -> &SessionKeys {
+        &self.session_keys
     }
 
     /// A session that may still be believed on the node where it is `at`.

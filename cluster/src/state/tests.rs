@@ -20,8 +20,8 @@ fn push(id: &str, version: &str) -> Command {
     Command::PushExApp { tenant: ours(), record: exapp(id, version) }
 }
 
-fn exapp(id: &str, version: &str) -> ExApp {
-    ExApp {
+fn exapp(id: &str, version: &str) -> SealedExApp {
+    SealedExApp {
         id: id.into(),
         token: "secret".into(),
         version: version.into(),

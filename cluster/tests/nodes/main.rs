@@ -11,6 +11,7 @@ mod partition;
 mod promotion;
 mod relay;
 mod restore;
+mod sealing;
 mod single;
 mod strangers;
 mod support;

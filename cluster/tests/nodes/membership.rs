@@ -2,7 +2,7 @@
 
 use cluster::{Node, Reply, Role};
 
-use crate::support::{PATIENCE, Site, exapp, settled, shows, until, voters};
+use crate::support::{PATIENCE, Site, exapp, session_key, settled, shows, until, voters};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_of_one_grows_to_a_pair_and_then_to_three_votes() {
@@ -43,10 +43,12 @@ async fn a_removed_node_is_told_and_another_one_takes_its_place() {
     let site = Site::three();
     let mut nodes = site.start_all().await;
     nodes[0].1.propose(exapp("a", "1"), PATIENCE).await.unwrap();
-    let (lost, _) = nodes.pop().unwrap();
+    let (lost, lost_handle) = nodes.pop().unwrap();
+    let known_to_it = session_key(&lost_handle, 1).await;
     lost.shutdown().await;
     nodes[1].1.remove_node(3, PATIENCE).await.unwrap();
     until(&nodes[0].1, "a pair", |status| status.voters.len() == 1).await;
+    assert_ne!(session_key(&nodes[0].1, 2).await, known_to_it);
 
     // It comes back and knows nothing of it.
     let (mut back, _) = site.start(3).await;

@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cluster::record::{ExApp, NodeId, Tenant};
+use cluster::record::{NodeId, SealedExApp, Tenant};
 use cluster::{
     Admission, ClusterStatus, Command, Config, Founding, Handle, Joining, Node, Passport, Role,
-    Seed, admit, found,
+    Secret, Seed, State, admit, found,
 };
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -130,7 +130,7 @@ pub(crate) fn voters(status: &ClusterStatus) -> Vec<NodeId> {
 }
 
 pub(crate) fn exapp(id: &str, version: &str) -> Command {
-    let record = ExApp {
+    let record = SealedExApp {
         id: id.into(),
         token: "secret".into(),
         version: version.into(),
@@ -162,6 +162,19 @@ pub(crate) async fn shows(handle: &Handle, id: &str, expected: &str) {
     };
     let in_time = tokio::time::timeout(PATIENCE, seen).await;
     assert!(in_time.is_ok(), "node {} shows {:?}", handle.node_id(), version(handle, id));
+}
+
+/// Waits until a node knows of that many session keys; gives the one in force if it can open it.
+pub(crate) async fn session_key(handle: &Handle, number: u64) -> Option<Secret> {
+    let mut changes = handle.changes();
+    let seen = async {
+        while handle.read(State::session_epoch).number < number {
+            changes.changed().await.unwrap();
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, seen).await;
+    assert!(in_time.is_ok(), "node {} has no session key {number}", handle.node_id());
+    handle.session_keys().current
 }
 
 /// Waits until a node says so about the cluster.

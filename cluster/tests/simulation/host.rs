@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::disk::Disk;
-use cluster::record::{AccessLevel, Ban, ExApp, NodeId, SessionKey, Strike, Subnet, Tenant, User};
+use cluster::record::{
+    AccessLevel, Ban, NodeId, SealedExApp, SessionKey, Strike, Subnet, Tenant, User,
+};
 use cluster::{Command, Config, Handle, Node, Reply, Role, Soft, World, sim::inspect};
 use tokio::time::{Instant, sleep};
 use turmoil::net::TcpListener;
@@ -234,8 +236,8 @@ fn record_name(key: u64) -> String {
 }
 
 /// A record that tells which write put it in force and what its value is.
-fn record(key: u64, written: u64, value: u64) -> ExApp {
-    ExApp {
+fn record(key: u64, written: u64, value: u64) -> SealedExApp {
+    SealedExApp {
         id: record_name(key),
         token: "secret".into(),
         version: value.to_string(),

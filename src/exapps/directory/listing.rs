@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cluster::record::{ExApp, Tenant};
+use cluster::record::{SealedExApp, Tenant};
 
 use super::{Directory, Recorded};
 
-/// One record. It holds the ExApp's secret: hand on what is needed, never all of it.
+/// One record.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// Whose.
     pub tenant: Tenant,
     /// The record.
-    pub record: Arc<ExApp>,
+    pub record: Arc<SealedExApp>,
     /// Whether the other nodes have it too.
     pub recorded: Recorded,
     /// How long ago Nextcloud was last asked about it by this node; none if it never was.
@@ -36,7 +36,7 @@ impl Directory {
             Some(Duration::from_millis(now.saturating_sub(at)))
         };
         let tenant = &inner.tenant;
-        let listed = |record: &Arc<ExApp>, recorded, checked| Listed {
+        let listed = |record: &Arc<SealedExApp>, recorded, checked| Listed {
             tenant: tenant.clone(),
             record: Arc::clone(record),
             recorded,
@@ -50,9 +50,9 @@ impl Directory {
             if change.revision != view.exapp_revision(tenant, id) {
                 continue;
             }
-            match &change.known {
-                Some(known) => {
-                    by_id.insert(id.clone(), listed(&known.record, Recorded::Here, None));
+            match &change.held {
+                Some(held) => {
+                    by_id.insert(id.clone(), listed(&held.stored, Recorded::Here, None));
                 }
                 None => {
                     by_id.remove(id);

@@ -53,11 +53,10 @@ impl Two {
         let docker = docker::calls(&tenant, &no_engine, &tunnels);
         tunnels.up(23001, exapp.address);
         let shared_key = Secret::new(key);
-        let client = nextcloud::Config::new(url, shared_key.clone());
+        let client = nextcloud::Config::new(url, shared_key);
         let served = Served {
             tenant,
             hosts: vec!["other.example".to_owned()],
-            shared_key,
             nextcloud: nextcloud::Client::new(client).unwrap(),
             docker,
             dial: tunnels,

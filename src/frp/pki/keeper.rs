@@ -18,7 +18,6 @@ use super::issue::{self, Terms};
 use super::plan::{self, Step};
 use super::seal::Seal;
 use super::{Pki, PkiError};
-use crate::secret::Secret;
 
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -90,9 +89,10 @@ impl Keeper {
     /// Prepares; `days` is the life of authorities and client certificates.
     ///
     /// # Errors
-    /// [`PkiError::Seal`].
-    pub fn new(cluster: Handle, shared: &Secret, days: u32) -> Result<Self, PkiError> {
-        Ok(Self { cluster, terms: Terms { seal: Seal::under(shared)?, days } })
+    /// [`PkiError::NoClusterKey`].
+    pub fn new(cluster: Handle, days: u32) -> Result<Self, PkiError> {
+        let seal = Seal::of(&cluster)?;
+        Ok(Self { cluster, terms: Terms { seal, days } })
     }
 
     /// The certificates as they are replicated, if there are any yet.
@@ -113,7 +113,7 @@ impl Keeper {
         require_client: bool,
     ) -> Result<(Upkeep, InForce), PkiError> {
         let record = self.ensure(inherited.as_deref()).await?;
-        let pki = Pki::open_with(&record, &self.terms.seal)?;
+        let pki = Pki::open(&record, &self.terms.seal)?;
         let server = pki.server_config(require_client)?;
         pki.write_files(&dir)?;
         let (server, used) = watch::channel(Arc::new(server));
@@ -240,7 +240,7 @@ impl Upkeep {
         }
         // Looked at once: what does not work now works no better later.
         self.revision = record.revision;
-        let pki = Pki::open_with(&record, &self.keeper.terms.seal)?;
+        let pki = Pki::open(&record, &self.keeper.terms.seal)?;
         let server = pki.server_config(self.require_client)?;
         let written = pki.write_files(&self.dir);
         self.server.send_replace(Arc::new(server));

@@ -7,16 +7,15 @@ use cluster::Command;
 use super::issue::{Terms, life, without};
 use super::*;
 
-fn key(text: &str) -> Secret {
-    Secret::new(text)
+/// Those of a cluster of its own.
+fn terms(days: u32) -> Terms {
+    Terms { seal: Seal::of(&Handle::in_memory(1)).unwrap(), days }
 }
 
-fn terms(shared: &str, days: u32) -> Terms {
-    Terms { seal: Seal::under(&key(shared)).unwrap(), days }
-}
-
-fn open(record: &FrpPki) -> Pki {
-    Pki::open(record, &key("k")).unwrap()
+impl Terms {
+    fn open(&self, record: &FrpPki) -> Pki {
+        Pki::open(record, &self.seal).unwrap()
+    }
 }
 
 /// Whether the two accept each other.
@@ -32,36 +31,36 @@ async fn meet(server: &Pki, client: &Pki) -> bool {
 #[tokio::test]
 async fn every_node_gets_the_certificates_made_first() {
     let cluster = Handle::in_memory(1);
-    let first = ensure(&cluster, &key("k"), 5000).await.unwrap();
-    let second = ensure(&cluster, &key("k"), 5000).await.unwrap();
+    let first = ensure(&cluster, 5000).await.unwrap();
+    let second = ensure(&cluster, 5000).await.unwrap();
     assert_eq!(first.server_chain, second.server_chain);
     assert!(first.server_key.matches(second.server_key.expose()));
 }
 
-#[tokio::test]
-async fn another_shared_key_is_named_as_the_cause() {
-    let cluster = Handle::in_memory(1);
-    ensure(&cluster, &key("right"), 5000).await.unwrap();
-    let error = ensure(&cluster, &key("wrong"), 5000).await.unwrap_err().to_string();
-    assert!(error.contains("sealed under another shared key"), "{error}");
+#[test]
+fn the_key_of_another_cluster_is_named_as_the_cause() {
+    let record = terms(5000).first().unwrap();
+    let error = Pki::open(&record, &terms(5000).seal).unwrap_err().to_string();
+    assert!(error.contains("sealed under the key of another cluster"), "{error}");
 }
 
 #[test]
 fn a_key_does_not_open_beside_another_certificate() {
-    let record = terms("k", 5000).first().unwrap();
+    let terms = terms(5000);
+    let record = terms.first().unwrap();
     let mut swapped = record.clone();
     std::mem::swap(&mut swapped.server.key, &mut swapped.client.key);
-    assert!(Pki::open(&swapped, &key("k")).is_err());
+    assert!(Pki::open(&swapped, &terms.seal).is_err());
     for cut in [0, 1, 5, 13, 40] {
         let mut record = record.clone();
         record.authorities[0].own.key.truncate(cut);
-        assert!(Pki::open(&record, &key("k")).is_err(), "cut at {cut}");
+        assert!(Pki::open(&record, &terms.seal).is_err(), "cut at {cut}");
     }
 }
 
 #[test]
 fn sealed_keys_do_not_show_the_key() {
-    let record = terms("k", 5000).first().unwrap();
+    let record = terms(5000).first().unwrap();
     for sealed in [&record.authorities[0].own.key, &record.server.key, &record.client.key] {
         assert!(!sealed.windows(11).any(|window| window == b"PRIVATE KEY"));
     }
@@ -69,7 +68,8 @@ fn sealed_keys_do_not_show_the_key() {
 
 #[tokio::test]
 async fn a_client_without_certificate_is_refused_where_one_is_required() {
-    let pki = open(&terms("k", 5000).first().unwrap());
+    let terms = terms(5000);
+    let pki = terms.open(&terms.first().unwrap());
     let bare = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(rustls::ALL_VERSIONS)
         .unwrap()
@@ -89,7 +89,7 @@ async fn a_client_without_certificate_is_refused_where_one_is_required() {
 /// A client of each age against the server of each later age.
 #[tokio::test]
 async fn a_client_of_any_authority_is_served_until_that_one_is_dropped() {
-    let terms = terms("k", 5000);
+    let terms = terms(5000);
     let first = terms.first().unwrap();
     let renewed = terms.renewed(&first).unwrap();
     let second = terms.rotated(&renewed).unwrap();
@@ -99,7 +99,7 @@ async fn a_client_of_any_authority_is_served_until_that_one_is_dropped() {
     let again = terms.rotated(&dropped).unwrap();
     let ages = [first, renewed, second, third, dropped, again];
     assert_eq!(ages.each_ref().map(|age| age.revision), [1, 2, 3, 4, 5, 6]);
-    let ages = ages.map(|record| open(&record));
+    let ages = ages.map(|record| terms.open(&record));
     // (client, server): everything but the clients of dropped authorities.
     for (client, of_client) in ages.iter().enumerate() {
         for (server, of_server) in ages.iter().enumerate().skip(client) {
@@ -111,7 +111,7 @@ async fn a_client_of_any_authority_is_served_until_that_one_is_dropped() {
 
 #[test]
 fn nothing_outlives_its_authority_and_the_server_is_renewed_more_often() {
-    let terms = terms("k", 5000);
+    let terms = terms(5000);
     let first = terms.first().unwrap();
     let (authority, day) = (&first.authorities[0].own, 24 * 60 * 60 * 1000);
     assert!(first.client.until <= authority.until);
@@ -126,7 +126,7 @@ fn nothing_outlives_its_authority_and_the_server_is_renewed_more_often() {
 async fn a_change_is_in_force_on_the_node_that_did_not_make_it() {
     let [one, two] = Handle::in_memory_pair([1, 2]);
     let dir = tempfile::tempdir().unwrap();
-    let keeper = |handle| Keeper::new(handle, &key("k"), 5000).unwrap();
+    let keeper = |handle| Keeper::new(handle, 5000).unwrap();
     let one = keeper(one);
     one.ensure(None).await.unwrap();
     let (upkeep, mut used) = keeper(two).begin(dir.path().join("frp"), None, true).await.unwrap();
@@ -155,12 +155,13 @@ async fn a_change_is_in_force_on_the_node_that_did_not_make_it() {
 async fn what_is_due_is_renewed_by_itself() {
     let cluster = Handle::in_memory(1);
     // Made long ago, as far as its own words go: a third of its life is left.
-    let mut record = terms("k", 5000).first().unwrap();
+    let keeper = Keeper::new(cluster.clone(), 5000).unwrap();
+    let terms = Terms { seal: Seal::of(&cluster).unwrap(), days: 5000 };
+    let mut record = terms.first().unwrap();
     record.server.from = 0;
     let within = std::time::Duration::from_secs(1);
     cluster.propose(Command::SetPki(record.clone()), within).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let keeper = Keeper::new(cluster.clone(), &key("k"), 5000).unwrap();
     let (upkeep, mut used) = keeper.begin(dir.path().into(), None, true).await.unwrap();
     let old = used.pki.borrow().clone();
     let stop = tokio_util::sync::CancellationToken::new();
@@ -177,7 +178,8 @@ async fn what_is_due_is_renewed_by_itself() {
 
 #[test]
 fn files_are_laid_out_like_harps_and_keys_are_private() {
-    let pki = open(&terms("k", 5000).first().unwrap());
+    let terms = terms(5000);
+    let pki = terms.open(&terms.first().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let certs = dir.path().join("certs/frp");
     pki.write_files(&certs).unwrap();
