@@ -162,6 +162,7 @@ impl Place {
         self.b.until("backup", |status| status.vrrp[0].state == "backup").await;
         self.a_leads().await;
         self.is_one_pair().await;
+        self.all_vote().await;
         self.push_to(Side::A, NOTED).await;
         for node in [&self.a, &self.b] {
             node.until("the record", |status| knows(status, NOTED)).await;
@@ -180,6 +181,15 @@ impl Place {
     /// Every row begins with A as the leader.
     async fn a_leads(&self) {
         self.a.until("leads", |status| status.cluster.leader == Some(self.a.number())).await;
+    }
+
+    /// With a witness, everybody knows of three votes: as long as only A has one, nobody can do
+    /// without A.
+    async fn all_vote(&self) {
+        let Some(witness) = &self.witness else { return };
+        for member in [&self.a, &self.b, witness] {
+            member.until("three votes", |status| status.cluster.voters.len() == 3).await;
+        }
     }
 
     /// Both nodes of a pair follow one generation, and each has everything.
