@@ -32,6 +32,7 @@ use crate::relay::Relays;
 use crate::seal::Kek;
 use crate::sharing::Outcome;
 use crate::space::{Space, Storage};
+use crate::state::State;
 use crate::status::{ClusterStatus, RaftState, VoterStatus};
 use crate::timekeeper::Timekeeper;
 use crate::types::{Metrics, Raft, RaftId, number_of};
@@ -195,8 +196,7 @@ impl Engine {
 
     /// Whether this node has the state of its group, if perhaps not the newest.
     pub(crate) fn has_state(&self) -> bool {
-        let generation = self.own.group.generation;
-        self.view.read(|state| state.is_founded() && state.generation() == generation)
+        self.view.is_of(self.own.group) && self.view.read(State::is_founded)
     }
 
     /// A copy, because the engine blocks while its metrics are borrowed.

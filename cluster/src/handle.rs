@@ -305,17 +305,6 @@ impl Handle {
         }
     }
 
-    /// What the engine reports, and the view with the number of entries in it.
-    #[cfg(feature = "sim")]
-    pub(crate) fn engine_metrics(&self) -> Option<(crate::types::Metrics, (Arc<State>, u64))> {
-        match &self.backend {
-            Backend::Memory { .. } => None,
-            Backend::Engine { slot, .. } => {
-                Some((slot.engine().metrics(), self.view.load_counted()))
-            }
-        }
-    }
-
     fn apply(&self, write: &Mutex<u64>, command: &Command) -> Reply {
         let mut applied = lock(write);
         self.apply_next(&mut applied, command)
@@ -333,7 +322,7 @@ impl Handle {
         state.begin(self.view.local());
         let reply = state.apply(command);
         *applied += 1;
-        self.view.publish(state, *applied);
+        self.view.publish(state, None, *applied);
         reply
     }
 }

@@ -77,7 +77,8 @@ impl Engine {
                 Ok((reply, index)) => {
                     // Confirmed even if this node does not see it in time.
                     if !mutated!(OwnWriteNotAwaited) {
-                        let _ = timeout_at(deadline, self.view.wait_for(index)).await;
+                        let _ =
+                            timeout_at(deadline, self.view.wait_for(self.own.group, index)).await;
                     }
                     return Ok(reply);
                 }
@@ -147,7 +148,7 @@ impl Engine {
             if let Ok(entries) = confirmed
                 && let Some(last) = entries.checked_sub(1)
             {
-                let seen = timeout_at(deadline, self.view.wait_for(last)).await;
+                let seen = timeout_at(deadline, self.view.wait_for(self.own.group, last)).await;
                 return seen.map_err(|_| ProposeError::NoQuorum);
             }
             let retry = Instant::now() + RETRY;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::codec;
 use crate::dice;
 use crate::disk::{Disk, MemoryDisk};
-use crate::handle::Handle;
+use crate::handle::{Backend, Handle};
+use crate::pair::Sync;
 use crate::state::State;
 use crate::status::ClusterStatus;
 
@@ -52,6 +53,8 @@ pub struct Inspection {
     pub status: ClusterStatus,
     /// Its vote as stored.
     pub vote: Vote,
+    /// Whether the other node of a pair has what this one confirms.
+    pub sync: Sync,
     /// Newest entry applied, as the engine reports it.
     pub applied: Option<EntryId>,
     /// Newest entry a snapshot covers.
@@ -62,13 +65,17 @@ pub struct Inspection {
     pub voters: Vec<Vec<u64>>,
     /// Learners by it.
     pub learners: Vec<u64>,
+    /// Its view is of its group, not of the one it left.
+    pub has_state: bool,
     /// Its view, and how many entries that contains.
     pub view: (Arc<State>, u64),
 }
 
 /// Looks at a node; call it on the runtime the node lives on. `None` for a cluster in memory.
 pub fn inspect(handle: &Handle) -> Option<Inspection> {
-    let (metrics, view) = handle.engine_metrics()?;
+    let Backend::Engine { slot, .. } = &handle.backend else { return None };
+    let engine = slot.engine();
+    let metrics = engine.metrics();
     let entry = |id: crate::types::LogId| EntryId {
         term: id.leader_id.term,
         leader: id.leader_id.node_id,
@@ -82,6 +89,7 @@ pub fn inspect(handle: &Handle) -> Option<Inspection> {
             node: metrics.vote.leader_id.node_id,
             committed: metrics.vote.committed,
         },
+        sync: engine.bond.sync(),
         applied: metrics.last_applied.map(entry),
         snapshot: metrics.snapshot.map(entry),
         purged: metrics.purged.map(entry),
@@ -91,7 +99,8 @@ pub fn inspect(handle: &Handle) -> Option<Inspection> {
             .map(|voters| voters.iter().copied().collect())
             .collect(),
         learners: membership.learner_ids().collect(),
-        view,
+        has_state: engine.has_state(),
+        view: engine.view.load_counted(),
     })
 }
 

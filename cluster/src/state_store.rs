@@ -106,7 +106,7 @@ impl StateStore {
             return;
         }
         let applied = self.last_applied.map_or(0, |id| id.index + 1);
-        self.view.publish(self.state.clone(), applied);
+        self.view.publish(self.state.clone(), Some(self.snapshots.group()), applied);
     }
 
     fn builder(&self) -> Builder {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::millis;
+use crate::group::Group;
 use crate::record::Millis;
 use crate::state::State;
 
@@ -20,8 +21,9 @@ pub(crate) struct View {
     in_touch: AtomicU64,
     state: ArcSwap<State>,
     changed: watch::Sender<u64>,
-    /// Index of the last applied entry plus one; zero while there is none.
-    applied: watch::Sender<u64>,
+    /// The group whose state this is, as soon as any is known, and how many of its entries it
+    /// contains. A node that has come to another group shows that of the one before for a while.
+    applied: watch::Sender<(Option<Group>, u64)>,
 }
 
 impl View {
@@ -31,7 +33,7 @@ impl View {
             in_touch: AtomicU64::new(0),
             state: ArcSwap::default(),
             changed: watch::Sender::new(0),
-            applied: watch::Sender::new(0),
+            applied: watch::Sender::new((None, 0)),
         }
     }
 
@@ -63,21 +65,27 @@ impl View {
         self.changed.subscribe()
     }
 
-    /// Shows a new state; `applied` counts the entries it contains.
-    pub(crate) fn publish(&self, state: State, applied: u64) {
+    /// Shows a new state; `applied` counts the entries of the group it contains.
+    pub(crate) fn publish(&self, state: State, group: Option<Group>, applied: u64) {
         self.state.store(Arc::new(state));
         self.changed.send_modify(|count| *count += 1);
-        self.applied.send_replace(applied);
+        self.applied.send_replace((group, applied));
     }
 
     /// The state and how many entries it contains.
     pub(crate) fn load_counted(&self) -> (Arc<State>, u64) {
-        (self.load(), *self.applied.borrow())
+        (self.load(), self.applied.borrow().1)
     }
 
-    /// Waits until entry `index` is part of the view.
-    pub(crate) async fn wait_for(&self, index: u64) {
+    /// Whether what it shows is of that group.
+    pub(crate) fn is_of(&self, group: Group) -> bool {
+        self.applied.borrow().0 == Some(group)
+    }
+
+    /// Waits until entry `index` of that group is part of the view.
+    pub(crate) async fn wait_for(&self, group: Group, index: u64) {
+        let shows = |(of, applied): &(_, u64)| *of == Some(group) && *applied > index;
         // The sender lives as long as self, so this ends only when the entry is there.
-        let _ = self.applied.subscribe().wait_for(|applied| *applied > index).await;
+        let _ = self.applied.subscribe().wait_for(shows).await;
     }
 }

@@ -306,7 +306,7 @@ mod tests {
         let parent = Parent { group: group(1), entries: 9 };
         let again = state.begun_again(only, 2, parent);
         assert_eq!(again.history(), (Some(parent), 0, 20));
-        assert_eq!(again.generation(), 2);
+        assert_eq!(again.journal.generation, 2);
         assert_eq!(again.journal.stamp(&Tenant::default(), "a"), stamp, "as old as it was");
     }
 

@@ -192,11 +192,6 @@ impl State {
         reply
     }
 
-    /// The generation it is the state of.
-    pub(crate) fn generation(&self) -> u64 {
-        self.journal.generation
-    }
-
     /// Where this state's history comes from, how many durable changes it has had since and when
     /// the last one was.
     pub(crate) fn history(&self) -> (Option<Parent>, u64, Millis) {
