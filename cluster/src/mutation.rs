@@ -34,12 +34,24 @@ pub enum Mutation {
     WitnessKeepsLeading,
     /// Only the wall clock decides how long a session holds.
     SessionByWallClock,
+    /// A request of another group is carried out.
+    GroupNotChecked,
+    /// A member gets the number of one that was removed.
+    NumberTwice,
+    /// A token admits again and again.
+    TokenNotSpent,
+    /// Every member votes.
+    LearnerVotes,
+    /// A learner is promoted as soon as its voter is not seen.
+    PromotedAtOnce,
+    /// Of two bans of a subnet the earlier end counts where branches merge.
+    BanShortened,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::VoteNotSynced,
         Self::AppendNotSynced,
         Self::CommittedForgotten,
@@ -52,6 +64,12 @@ impl Mutation {
         Self::OwnWriteNotAwaited,
         Self::WitnessKeepsLeading,
         Self::SessionByWallClock,
+        Self::GroupNotChecked,
+        Self::NumberTwice,
+        Self::TokenNotSpent,
+        Self::LearnerVotes,
+        Self::PromotedAtOnce,
+        Self::BanShortened,
     ];
 }
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::mutation::mutated;
 use crate::record::Role;
 use crate::types::{RaftId, number_of};
 
@@ -75,7 +76,7 @@ impl fmt::Display for Step {
 /// Who should vote and who learn.
 pub(crate) fn plan(members: &[Seat], current: &Current) -> Plan {
     let all: BTreeSet<RaftId> = members.iter().map(|seat| seat.id).collect();
-    let voters = voters(members, current);
+    let voters = if mutated!(LearnerVotes) { all.clone() } else { voters(members, current) };
     let learners = all.difference(&voters).copied().collect();
     Plan { voters, learners }
 }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::semi_sync::Sync;
 use super::standing::UNSEEN;
 use crate::config::PairPolicy;
+use crate::mutation::mutated;
 
 /// How long this node has to be Active: an address that has just come may go again.
 pub(crate) const ACTIVE_FOR: Duration = Duration::from_secs(5);
@@ -192,6 +193,9 @@ pub(crate) fn refusals(facts: &Facts) -> Vec<Refusal> {
     }
     if !facts.seen_since_start {
         found.push(Refusal::NeverSeen);
+    }
+    if mutated!(PromotedAtOnce) {
+        found.retain(|refusal| matches!(refusal, Refusal::Answers { .. } | Refusal::Empty));
     }
     found.retain(|refusal| refusal.waived_by().is_none_or(|needed| facts.consent < needed));
     found

@@ -7,6 +7,7 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::table;
+use crate::mutation::mutated;
 use crate::record::{Ban, MAX_BANS, MAX_PARDONS, MAX_STRIKE_AGE, Millis, Subnet};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -107,7 +108,9 @@ impl Bans {
         let Some(known) = self.set.get(&ban.subnet) else { return Some(ban.clone()) };
         let words = |ban: &Ban| (ban.since, ban.node, ban.reason.clone());
         let later = if words(known) < words(ban) { ban } else { known };
-        let until = known.until.zip(ban.until).map(|(a, b)| a.max(b));
+        let last =
+            |(a, b): (Millis, Millis)| if mutated!(BanShortened) { a.min(b) } else { a.max(b) };
+        let until = known.until.zip(ban.until).map(last);
         let joined = Ban { until, ..later.clone() };
         (joined != **known).then_some(joined)
     }

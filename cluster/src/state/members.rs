@@ -9,6 +9,7 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::table;
+use crate::mutation::mutated;
 use crate::record::{Announcement, Applicant, MAX_MEMBERS, Member, NodeId, Papers, Refusal, Role};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -55,7 +56,8 @@ impl Members {
 
     /// Makes the applicant a member under the next number.
     pub(super) fn admit(&mut self, applicant: &Applicant) -> NodeId {
-        let id = self.next;
+        let lowest = || (1..).find(|id| !self.members.contains_key(id));
+        let id = if mutated!(NumberTwice) { lowest().unwrap_or(self.next) } else { self.next };
         let member = Member {
             id,
             name: applicant.name.clone(),

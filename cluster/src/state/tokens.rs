@@ -10,6 +10,7 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::table;
+use crate::mutation::mutated;
 use crate::record::{
     Applicant, Attempt, MAX_TOKENS, Millis, NodeId, Refusal, TOKEN_MEMORY, Token, TokenId,
 };
@@ -70,7 +71,9 @@ impl Tokens {
     pub(super) fn spend(&mut self, applicant: &Applicant, number: NodeId) {
         let Some(known) = self.tokens.get(&applicant.token) else { return };
         let mut token = Token::clone(known);
-        token.uses_left = token.uses_left.saturating_sub(1);
+        if !mutated!(TokenNotSpent) {
+            token.uses_left = token.uses_left.saturating_sub(1);
+        }
         token.admitted.push((applicant.attempt, number));
         self.tokens.insert(token.id, Arc::new(token));
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cluster::disk::{Fault, Loss};
+use cluster::pair::Consent;
 use cluster::record::NodeId;
 use cluster::sim::copy;
 use turmoil::Sim;
@@ -13,7 +14,7 @@ use crate::draw::Draw;
 use crate::founding::STATE_DIR;
 use crate::oracle::Oracle;
 use crate::run::Profile;
-use crate::site::{Host, Site};
+use crate::site::{Host, Order, Site};
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,16 +79,25 @@ pub(crate) struct Faults {
     /// Hosts whose disks were made to fail.
     excused: Vec<NodeId>,
     wiped: Vec<NodeId>,
+    /// The segment of a pair is cut until then.
+    apart: Duration,
+    /// A node of a pair that reaches nothing beyond itself until then.
+    inside: Option<(NodeId, Duration)>,
+    /// Whether a node of a pair may die in this run.
+    may_die: bool,
+    /// The one that did: it never comes back.
+    dead: Option<NodeId>,
 }
 
 impl Faults {
-    pub(crate) fn new(seed: u64, profile: Profile) -> Self {
-        let mut draw = Draw::new(seed, 1);
+    pub(crate) fn new(site: &Site, profile: Profile) -> Self {
+        let mut draw = Draw::new(site.seed, 1);
         let kinds = match profile.kinds {
             Some(kinds) => kinds.to_vec(),
-            None => KINDS.into_iter().filter(|_| draw.percent(40)).collect(),
+            None => KINDS.into_iter().filter(|_| draw.percent(40)).collect::<Vec<_>>(),
         };
         let pause_ms = draw.pick(&[600, 1_500, 4_000]);
+        let pause_ms = if site.is_pair() { 3 * pause_ms } else { pause_ms };
         let pause_ms = profile.pause_ms.unwrap_or(pause_ms);
         Self {
             draw,
@@ -99,6 +109,10 @@ impl Faults {
             down: Vec::new(),
             excused: Vec::new(),
             wiped: Vec::new(),
+            apart: Duration::ZERO,
+            inside: None,
+            may_die: site.is_pair() && Draw::new(site.seed, 4).percent(30),
+            dead: None,
         }
     }
 
@@ -108,6 +122,10 @@ impl Faults {
 
     pub(crate) fn excused(&self) -> &[NodeId] {
         &self.excused
+    }
+
+    pub(crate) fn is_dead(&self, id: NodeId) -> bool {
+        self.dead == Some(id)
     }
 
     pub(crate) fn is_wiped(&self, id: NodeId) -> bool {
@@ -137,6 +155,7 @@ impl Faults {
         for (a, b, _) in over {
             strengthen(sim, site, a, b);
         }
+        self.step_air(site);
         if !active || self.kinds.is_empty() || now < self.next {
             return;
         }
@@ -153,8 +172,54 @@ impl Faults {
         for (a, b, _) in std::mem::take(&mut self.weak) {
             strengthen(sim, site, a, b);
         }
-        for (_, until) in &mut self.down {
-            *until = Duration::ZERO;
+        for (id, until) in &mut self.down {
+            if self.dead != Some(*id) {
+                *until = Duration::ZERO;
+            }
+        }
+        (self.apart, self.inside) = (Duration::ZERO, None);
+    }
+
+    /// In peace an operator lets the survivor of a pair go on where its rules forbid it.
+    pub(crate) fn bring_back(&mut self, site: &Site) {
+        let Some(dead) = self.dead else { return };
+        let alone = site.hosts.iter().find(|host| host.id != dead).expect("one is left");
+        let mut state = alone.state.borrow_mut();
+        let waited = site.now.get() >= state.quorum_at + Duration::from_secs(2);
+        if waited && site.now.get() >= self.next {
+            self.next = site.now.get() + Duration::from_secs(1);
+            state.order = Some(Order::Promote(Consent::Force));
+        }
+    }
+
+    /// What a pair sees beside itself.
+    fn step_air(&mut self, site: &Site) {
+        if !site.is_pair() {
+            return;
+        }
+        let now = site.now.get();
+        let mut air = site.air.borrow_mut();
+        air.cut = now < self.apart;
+        air.link_cut = !self.cuts.is_empty() || !self.weak.is_empty();
+        self.inside = self.inside.filter(|(_, until)| now < *until);
+        for id in [1, 2] {
+            air.set_outside(id, self.inside.is_none_or(|(inside, _)| inside != id));
+        }
+        air.step(now, [1, 2].map(|id| !self.is_down(id)));
+    }
+
+    /// What only happens to pairs, now and then.
+    fn begin_of_pair(&mut self, site: &Site, id: NodeId) {
+        match self.draw.below(10) {
+            0..5 => {
+                site.tell(format_args!("node {id} shall hand over"));
+                site.host(id).state.borrow_mut().order = Some(Order::HandOver);
+            }
+            _ => {
+                site.tell(format_args!("node {id} shall be promoted"));
+                let order = Order::Promote(Consent::Promote);
+                site.host(id).state.borrow_mut().order = Some(order);
+            }
         }
         for host in &site.hosts {
             let disk = host.disk.borrow();
@@ -194,7 +259,8 @@ impl Faults {
     fn kill(&mut self, sim: &mut Sim<'_>, host: &Host, site: &Site, loss: Loss) {
         host.disk.borrow().power_off(loss);
         sim.crash(host.ip());
-        let millis = self.draw.pick(&[50, 500, 2_000, 8_000]);
+        let longest = if site.is_pair() { 25_000 } else { 8_000 };
+        let millis = self.draw.pick(&[50, 500, 2_000, longest]);
         let until = site.now.get() + Duration::from_millis(self.draw.between(10, millis));
         self.down.push((host.id, until));
     }
@@ -220,10 +286,21 @@ impl Faults {
         let ids: Vec<NodeId> = site.hosts.iter().map(|host| host.id).collect();
         let id = self.draw.pick(&ids);
         let host = site.host(id);
-        let until = site.now.get() + Duration::from_millis(self.draw.between(200, 8_000));
+        let longest = if site.is_pair() { 20_000 } else { 8_000 };
+        let until = site.now.get() + Duration::from_millis(self.draw.between(200, longest));
+        if site.is_pair() && self.draw.percent(10) {
+            return self.begin_of_pair(site, id);
+        }
         match kind {
             Kind::Crash | Kind::Restart | Kind::Stall | Kind::BadDisk | Kind::Wipe
                 if self.is_down(id) => {}
+            Kind::Crash if self.may_die && self.dead.is_none() && self.draw.percent(30) => {
+                site.tell(format_args!("node {id} dies"));
+                self.kill(sim, host, site, Loss::All);
+                self.down.retain(|(down, _)| *down != id);
+                self.down.push((id, Duration::MAX));
+                self.dead = Some(id);
+            }
             Kind::Crash => {
                 let loss = self.loss();
                 if self.draw.percent(50) {
@@ -240,6 +317,9 @@ impl Faults {
                 self.cut(kind, &ids, id, until);
                 let cuts: Vec<_> = self.cuts.iter().map(|(a, b, _)| format!("{a}>{b}")).collect();
                 site.tell(format_args!("cut: {}", cuts.join(" ")));
+                if site.is_pair() && !cuts.is_empty() {
+                    self.cut_air(kind, site, id, until);
+                }
                 self.apply_cuts(sim, site, oracle);
             }
             Kind::Slow => {
@@ -333,6 +413,22 @@ impl Faults {
                     self.cuts.push((from, to, until));
                 }
             }
+        }
+    }
+
+    /// A cut between the nodes of a pair is one of the control link, or of everything between them,
+    /// or around one of them.
+    fn cut_air(&mut self, kind: Kind, site: &Site, id: NodeId, until: Duration) {
+        match kind {
+            Kind::Isolate => {
+                site.tell(format_args!("node {id} reaches nothing"));
+                (self.apart, self.inside) = (self.apart.max(until), Some((id, until)));
+            }
+            Kind::Split if self.draw.percent(50) => {
+                site.tell("the segment is cut");
+                self.apart = self.apart.max(until);
+            }
+            _ => {}
         }
     }
 

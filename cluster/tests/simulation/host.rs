@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use cluster::disk::Disk;
 use cluster::record::{
-    AccessLevel, Ban, NodeId, SealedExApp, SessionKey, Strike, Subnet, Tenant, User,
+    AccessLevel, Ban, Millis, NodeId, SealedExApp, SessionKey, Strike, Subnet, Tenant, User,
 };
-use cluster::{Command, Config, Handle, Node, Reply, Role, Soft, World, sim::inspect};
+use cluster::{Command, Config, Handle, Node, PairConfig, Reply, Role, Soft, World, sim::inspect};
 use tokio::time::{Instant, sleep};
 use turmoil::net::TcpListener;
 
@@ -19,7 +19,8 @@ use crate::founding::STATE_DIR;
 use crate::history::KEYS;
 use crate::linearizability::{RecordAnswer, RecordCall};
 use crate::network::{PORT, SimDialler, SimDoor};
-use crate::site::{Host, Site, TICK};
+use crate::pledges::SUBNETS;
+use crate::site::{Host, Order, Site, TICK};
 
 /// Runs a host until its node stops.
 pub(crate) async fn run(site: Rc<Site>, id: NodeId) -> turmoil::Result {
@@ -28,6 +29,7 @@ pub(crate) async fn run(site: Rc<Site>, id: NodeId) -> turmoil::Result {
         let mut state = host.state.borrow_mut();
         state.starts += 1;
         (state.failed, state.stopping, state.stopped) = (None, false, false);
+        state.order = None;
         state.starts
     };
     // The clock of this runtime began anew, and what the disk stalled for is over.
@@ -80,6 +82,7 @@ fn config(site: &Site, host: &Host) -> Config {
     Config {
         listen: Some(SocketAddr::new(host.ip(), PORT)),
         snapshot_every: site.snapshot_every,
+        pair: PairConfig { promote_after: site.promote_after, ..PairConfig::default() },
         ..Config::new(STATE_DIR)
     }
 }
@@ -96,11 +99,25 @@ async fn watch(site: &Site, host: &Host, handle: &Handle) {
             if state.stopping {
                 return;
             }
+            if site.is_pair() {
+                handle.tell_surroundings(site.air.borrow().seen(host.id, site.now.get()));
+            }
+            if let Some(order) = state.order.take() {
+                tokio::task::spawn_local(obey(order, handle.clone()));
+            }
             if let Some(stall) = state.stall.take() {
                 host.disk.borrow().stall_until(Instant::now() + stall);
             }
         }
         sleep(TICK).await;
+    }
+}
+
+/// Does what an operator wants; a refusal is an answer.
+async fn obey(order: Order, handle: Handle) {
+    match order {
+        Order::HandOver => drop(handle.hand_over().await),
+        Order::Promote(consent) => drop(handle.promote(consent).await),
     }
 }
 
@@ -141,12 +158,18 @@ async fn client(site: Rc<Site>, id: NodeId, starts: u64, handle: Handle) {
         match draw.below(10) {
             0..7 => change_record(&site, id, &mut draw, &handle).await,
             7 => share(&site, id, &mut draw, &handle, clock()),
+            8 if site.is_pair() => pledge(&site, id, &mut draw, &handle).await,
             8 => {
                 let address = Ipv4Addr::from(u32::try_from(draw.below(1 << 20)).unwrap()).into();
                 let subnet = Subnet::of(address);
                 let until = draw.percent(50).then(|| clock() + draw.between(1_000, 100_000));
                 let ban = Ban { subnet, since: clock(), until, node: id, reason: String::new() };
                 let _ = handle.propose(Command::SetBan(ban), Duration::from_secs(2)).await;
+            }
+            _ if site.admits && draw.percent(70) => {
+                if let Err(text) = come_and_go(&site, id, &mut draw, &handle, clock()).await {
+                    site.host(id).state.borrow_mut().failed = Some(format!("{LIED}: {text}"));
+                }
             }
             _ => {
                 let address = Ipv4Addr::from(u32::try_from(draw.below(1 << 20)).unwrap()).into();
@@ -155,6 +178,52 @@ async fn client(site: Rc<Site>, id: NodeId, starts: u64, handle: Handle) {
             }
         }
     }
+}
+
+/// Makes a token, shows one, or removes a member that never came.
+async fn come_and_go(
+    site: &Site,
+    id: NodeId,
+    draw: &mut Draw,
+    handle: &Handle,
+    now: Millis,
+) -> Result<(), String> {
+    let within = Duration::from_secs(2);
+    let role = draw.pick(&[Role::Node, Role::Witness]);
+    match draw.below(4) {
+        0 => {
+            let (at, command) = site.admissions.borrow_mut().offer(id, role, now);
+            if handle.propose(command, within).await == Ok(Reply::Done) {
+                site.admissions.borrow_mut().offered(at);
+            }
+        }
+        1..3 => {
+            let tried = site.admissions.borrow_mut().attempt(draw.below(1 << 16), role, now);
+            let Some((whom, command)) = tried else { return Ok(()) };
+            if let Ok(Reply::Admitted(number)) = handle.propose(command, within).await {
+                site.admissions.borrow_mut().admitted(whom, number)?;
+            }
+        }
+        _ => {
+            let gone = site.admissions.borrow().any(draw.below(1 << 16));
+            let Some(id) = gone else { return Ok(()) };
+            let _ = handle.propose(Command::RemoveMember { id }, within).await;
+        }
+    }
+    Ok(())
+}
+
+/// Bans what everybody bans, for longer than anybody before.
+async fn pledge(site: &Site, id: NodeId, draw: &mut Draw, handle: &Handle) {
+    let clock = site.host(id).clock.shows(turmoil::sim_elapsed().unwrap_or_default());
+    let (ticket, ban) = {
+        let mut pledges = site.pledges.borrow_mut();
+        let ticket = pledges.make(draw.below(SUBNETS), site.now.get());
+        (ticket, pledges.ban(ticket, id, clock))
+    };
+    let outcome = handle.propose(Command::SetBan(ban), Duration::from_secs(2)).await;
+    let confirmed = matches!(outcome, Ok(Reply::Done));
+    site.pledges.borrow_mut().answer(ticket, site.now.get(), confirmed);
 }
 
 fn share(site: &Site, id: NodeId, draw: &mut Draw, handle: &Handle, now: u64) {
@@ -201,7 +270,7 @@ async fn change_record(site: &Site, id: NodeId, draw: &mut Draw, handle: &Handle
         ),
     };
     let ticket = site.history.borrow_mut().call(key, call);
-    let called = Instant::now();
+    let (called, group) = (Instant::now(), handle.group());
     let outcome = handle.propose(command, within).await;
     site.story.borrow_mut().count(value);
     match outcome {
@@ -213,6 +282,7 @@ async fn change_record(site: &Site, id: NodeId, draw: &mut Draw, handle: &Handle
             site.history.borrow_mut().answer(ticket, answer);
             let shows = handle.read(|state| read_record(state, key)).map(|(_, value)| value);
             if called.elapsed() < within
+                && handle.group() == group
                 && call == RecordCall::Write(value)
                 && shows != Some(value)
                 && site.history.borrow().was_alone(ticket)

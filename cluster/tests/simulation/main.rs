@@ -14,6 +14,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "the report of this program")]
 
+mod admissions;
+mod air;
 mod checker;
 mod draw;
 mod faults;
@@ -25,6 +27,7 @@ mod linearizability;
 mod mutants;
 mod network;
 mod oracle;
+mod pledges;
 mod run;
 mod site;
 
@@ -33,6 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use cluster::Role;
 use run::{Failed, Profile, run};
 
 /// Seeds of every commit: some five minutes on the two cores of CI.
@@ -45,8 +49,8 @@ const ENDLESS: Duration = Duration::from_secs(180);
 /// CI has two cores.
 const THREADS: usize = 2;
 
-/// Seeds that are run twice.
-const REPEATED: u64 = 4;
+/// Seeds that are run twice: some as they are, some with a pair, some where members come and go.
+const REPEATED: u64 = 6;
 
 struct Options {
     seeds: Option<u64>,
@@ -122,7 +126,15 @@ fn main() -> ExitCode {
 fn repeats() -> bool {
     let traces = || {
         let seeds = 0..REPEATED;
-        let trace = |seed| run(seed, Profile::default()).map(|passed| passed.trace).ok();
+        let trace = |seed| {
+            let pair: &[Role] = &[Role::Node, Role::Node];
+            let profile = match seed % 3 {
+                0 => Profile::default(),
+                1 => Profile { roles: Some(pair), ..Profile::default() },
+                _ => Profile { admits: Some(true), ..Profile::default() },
+            };
+            run(seed, profile).map(|passed| passed.trace).ok()
+        };
         seeds.map(trace).collect::<Vec<_>>()
     };
     let (first, second) = std::thread::scope(|scope| {

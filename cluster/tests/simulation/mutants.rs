@@ -69,9 +69,16 @@ fn profile(mutation: Mutation) -> Profile {
         Mutation::OwnWriteNotAwaited => &[Kind::Slow],
         Mutation::WitnessKeepsLeading => &[Kind::Isolate],
         Mutation::SessionByWallClock => &[Kind::Clock, Kind::Isolate],
+        Mutation::GroupNotChecked => &[Kind::Crash, Kind::Split],
+        Mutation::PromotedAtOnce | Mutation::BanShortened => &[Kind::Split],
+        Mutation::NumberTwice | Mutation::TokenNotSpent | Mutation::LearnerVotes => &[],
     };
-    let roles = match mutation {
+    let roles: &[Role] = match mutation {
         Mutation::WitnessKeepsLeading => &[Role::Node, Role::Node, Role::Witness],
+        Mutation::GroupNotChecked
+        | Mutation::PromotedAtOnce
+        | Mutation::BanShortened
+        | Mutation::LearnerVotes => &[Role::Node, Role::Node][..],
         _ => three,
     };
     let pause_ms = match mutation {
@@ -79,5 +86,6 @@ fn profile(mutation: Mutation) -> Profile {
         Mutation::QuorumNotAsked | Mutation::WitnessKeepsLeading => Some(8_000),
         _ => None,
     };
-    Profile { kinds: Some(kinds), roles: Some(roles), pause_ms }
+    let admits = Some(matches!(mutation, Mutation::NumberTwice | Mutation::TokenNotSpent));
+    Profile { kinds: Some(kinds), roles: Some(roles), pause_ms, admits }
 }

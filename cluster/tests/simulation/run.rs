@@ -39,6 +39,8 @@ pub(crate) struct Profile {
     pub(crate) roles: Option<&'static [Role]>,
     /// Longest pause between two troubles; the seed chooses when there is none.
     pub(crate) pause_ms: Option<u64>,
+    /// Whether members come and go; the seed chooses when it is not said.
+    pub(crate) admits: Option<bool>,
 }
 
 /// A run that kept every rule.
@@ -73,13 +75,15 @@ pub(crate) fn run(seed: u64, profile: Profile) -> Result<Passed, Failed> {
             format!("panic: {}", text.unwrap_or("without words"))
         }
     };
+    let why = format!("at {:.3} s: {why}", site.now.get().as_secs_f64());
     Err(Failed { why, story: story.lines().to_vec() })
 }
 
 fn site(seed: u64, profile: Profile) -> Site {
-    let mut draw = Draw::new(seed, 2);
+    let (mut draw, mut pair) = (Draw::new(seed, 2), Draw::new(seed, 3));
     let roles = match profile.roles {
         Some(roles) => roles,
+        None if pair.percent(25) => &[Role::Node, Role::Node],
         None => draw.pick::<&[Role]>(&[
             &[Role::Node],
             &[Role::Node, Role::Node, Role::Witness],
@@ -99,6 +103,11 @@ fn site(seed: u64, profile: Profile) -> Site {
         snapshot_every: draw.pick(&[10, 30, 100]),
         connections: Default::default(),
         history: RefCell::default(),
+        pledges: RefCell::default(),
+        admits: roles.len() > 2 && profile.admits.unwrap_or_else(|| Draw::new(seed, 5).percent(25)),
+        admissions: RefCell::default(),
+        air: RefCell::default(),
+        promote_after: Duration::from_secs(pair.pick(&[7, 10, 15])),
         story: RefCell::default(),
         sessions: RefCell::default(),
         now: Cell::default(),
@@ -124,7 +133,7 @@ fn play(site: &Rc<Site>, profile: Profile) -> Result<(), String> {
         let (site, id) = (Rc::clone(site), host.id);
         sim.host(host.ip(), move || host::run(Rc::clone(&site), id));
     }
-    let mut faults = Faults::new(site.seed, profile);
+    let mut faults = Faults::new(site, profile);
     let mut oracle = Oracle::default();
     site.tell(format_args!(
         "{} nodes, a snapshot every {} entries, {:?}",
@@ -142,6 +151,9 @@ fn play(site: &Rc<Site>, profile: Profile) -> Result<(), String> {
             faults.heal(&mut sim, site, &mut oracle);
         }
         site.load.set(now < QUIET);
+        if peace {
+            faults.bring_back(site);
+        }
         faults.step(&mut sim, site, &mut oracle, now >= TROUBLE && !peace);
         sim.step().map_err(|error| error.to_string())?;
         if let Some(what) = cluster::sim::step() {
@@ -155,7 +167,8 @@ fn play(site: &Rc<Site>, profile: Profile) -> Result<(), String> {
 /// After peace everybody agrees, and what was confirmed is there.
 fn conclude(sim: &mut Sim<'_>, site: &Site, faults: &Faults) -> Result<(), String> {
     let mut agreed: Option<(u64, Inspection)> = None;
-    for host in site.hosts.iter().filter(|host| !faults.is_wiped(host.id)) {
+    let lost = |host: &&Host| faults.is_wiped(host.id) || faults.is_dead(host.id);
+    for host in site.hosts.iter().filter(|host| !lost(host)) {
         let (seen, quorum_at) = {
             let state = host.state.borrow();
             (state.last.clone(), state.quorum_at)
@@ -171,10 +184,13 @@ fn conclude(sim: &mut Sim<'_>, site: &Site, faults: &Faults) -> Result<(), Strin
         if seen.status.state == RaftState::Leader && host.role == Role::Witness {
             return Err(format!("witness {id} still leads long after peace"));
         }
+        if !matches!(seen.voters.as_slice(), [voters] if voters.len() % 2 == 1) {
+            return Err(format!("the voters are {:?} long after peace", seen.voters));
+        }
         let (state, count) = &seen.view;
         let found = digest(state);
         if let Some((first, other)) = &agreed
-            && (*first, other.view.1) != (found, *count)
+            && (*first, other.view.1, other.status.group) != (found, *count, seen.status.group)
         {
             return Err(format!(
                 "nodes {} and {id} do not agree long after peace: {} and {count} entries",
@@ -183,7 +199,13 @@ fn conclude(sim: &mut Sim<'_>, site: &Site, faults: &Faults) -> Result<(), Strin
         }
         agreed.get_or_insert((found, seen.clone()));
     }
+    let one_died = site.hosts.iter().any(|host| faults.is_dead(host.id));
     if let Some((_, seen)) = agreed {
+        site.pledges.borrow().check(&seen.view.0, one_died)?;
+        if seen.status.group.generation > 1 {
+            // Two branches have no common order; what survives of them was just looked at.
+            return Ok(());
+        }
         for key in 0..KEYS {
             let value = read_record(&seen.view.0, key).map(|(_, value)| value);
             let mut history = site.history.borrow_mut();

@@ -10,11 +10,15 @@ use std::time::Duration;
 
 use cluster::Role;
 use cluster::disk::MemoryDisk;
+use cluster::pair::Consent;
 use cluster::record::{Millis, NodeId, SessionKey};
 use cluster::sim::Inspection;
 
+use crate::admissions::Admissions;
+use crate::air::Air;
 use crate::history::History;
 use crate::network::{self, Connections};
+use crate::pledges::Pledges;
 
 /// Wall-clock time at the start of every run: that of this process, because the certificates of
 /// the nodes are of now. Nothing a run does depends on it.
@@ -33,6 +37,14 @@ pub(crate) struct Site {
     pub(crate) snapshot_every: u64,
     pub(crate) connections: Connections,
     pub(crate) history: RefCell<History>,
+    pub(crate) pledges: RefCell<Pledges>,
+    /// Members come and go.
+    pub(crate) admits: bool,
+    pub(crate) admissions: RefCell<Admissions>,
+    /// The world around a pair.
+    pub(crate) air: RefCell<Air>,
+    /// How long the voter of a pair has to be gone.
+    pub(crate) promote_after: Duration,
     pub(crate) story: RefCell<Story>,
     /// Sessions that were validated, and when each ends.
     pub(crate) sessions: RefCell<Vec<(SessionKey, Duration)>>,
@@ -72,11 +84,25 @@ pub(crate) struct HostState {
     pub(crate) stopping: bool,
     /// It has stopped in order.
     pub(crate) stopped: bool,
+    /// What an operator wants of it.
+    pub(crate) order: Option<Order>,
     /// Its disk shall stall for so long.
     pub(crate) stall: Option<Duration>,
 }
 
+/// What an operator may want of a node of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    HandOver,
+    Promote(Consent),
+}
+
 impl Site {
+    /// Two load balancers alone.
+    pub(crate) fn is_pair(&self) -> bool {
+        self.hosts.len() == 2 && self.hosts.iter().all(|host| host.role == Role::Node)
+    }
+
     pub(crate) fn host(&self, id: NodeId) -> &Host {
         self.hosts.iter().find(|host| host.id == id).expect("a host of this run")
     }
