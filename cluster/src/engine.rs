@@ -258,9 +258,13 @@ impl Engine {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A leader's request was accepted.
-    pub(crate) fn heard_leader(&self) {
-        self.view.touch();
+    /// A leader's request was accepted; it said that entries up to `agreed` are. A node that has
+    /// not stored them, say because its disk is full, is led and yet behind.
+    pub(crate) fn heard_leader(&self, agreed: Option<u64>) {
+        let stored = self.raft.metrics().borrow().last_log_index;
+        if stored >= agreed {
+            self.view.touch();
+        }
         *self.heard_leader.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 

@@ -64,14 +64,19 @@ impl Engine {
         }
         match request {
             Request::Append(request) => {
-                // The room that is left is for votes, a last snapshot and cutting the log.
-                if self.space.is_full() && !request.is_heartbeat() {
-                    return Answer::Refused("the disk of this node is full".to_owned());
-                }
+                // The room that is left is for votes, a last snapshot and cutting the log. A node
+                // that takes no entries still has to learn who leads.
+                let refused = self.space.is_full() && !request.is_heartbeat();
+                let agreed = request.agreed();
+                let request = if refused { request.without_entries() } else { request };
                 match self.raft.append_entries(request.into()).await {
+                    Ok(AppendEntriesResponse::Success) if refused => {
+                        self.heard_leader(agreed);
+                        Answer::Refused("the disk of this node is full".to_owned())
+                    }
                     Ok(answer) => {
                         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-                            self.heard_leader();
+                            self.heard_leader(agreed);
                         }
                         Answer::Append { answer: answer.into(), clock: (self.clock)() }
                     }
@@ -92,7 +97,7 @@ impl Engine {
                 }
                 match self.raft.install_snapshot(chunk.into()).await {
                     Ok(answer) => {
-                        self.heard_leader();
+                        self.heard_leader(None);
                         Answer::Snapshot(answer.vote.into())
                     }
                     Err(error) => Answer::Refused(error.to_string()),

@@ -161,6 +161,16 @@ impl AppendDto {
     pub(crate) fn is_heartbeat(&self) -> bool {
         self.entries.is_empty()
     }
+
+    /// Whose leader speaks, without what he brings.
+    pub(crate) fn without_entries(self) -> Self {
+        Self { entries: Vec::new(), ..self }
+    }
+
+    /// The last entry the leader knows to be agreed on.
+    pub(crate) fn agreed(&self) -> Option<u64> {
+        self.committed.map(|id| LogId::from(id).index)
+    }
 }
 
 impl From<&AppendEntriesRequest<Types>> for AppendDto {
