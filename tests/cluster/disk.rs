@@ -4,7 +4,8 @@
 //! process: it goes when the process ends, also if the test is killed. From outside it is reached
 //! through the process's root.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -68,6 +69,31 @@ impl Disk {
             // Not frozen is what is wanted.
             let _ = Command::new("fsfreeze").arg("-u").arg(state).stderr(Stdio::null()).status();
         }
+    }
+
+    /// Leaves no room on it. What is deleted afterwards makes room again.
+    pub(crate) fn fill(self, process: Option<&Child>, dir: &Path) {
+        let mut filler = File::create(self.filler(process, dir)).unwrap();
+        for piece in [1 << 20, 4096] {
+            let zeros = vec![0; piece];
+            loop {
+                match filler.write_all(&zeros) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
+    /// Makes room again.
+    pub(crate) fn clear(self, process: Option<&Child>, dir: &Path) {
+        fs::remove_file(self.filler(process, dir)).unwrap();
+    }
+
+    fn filler(self, process: Option<&Child>, dir: &Path) -> PathBuf {
+        assert_eq!(self, Self::Own, "not on a disk that others need");
+        self.state_dir(process, dir).join("filler")
     }
 
     /// From now on every write and every sync fails, as on a disk that is gone.

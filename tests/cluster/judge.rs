@@ -87,6 +87,9 @@ impl Place {
         }
         if nodes == Nodes::Both && !apart {
             for side in [Side::A, Side::B] {
+                if self.is_full(side).await {
+                    continue;
+                }
                 for record in &self.pushed {
                     let what = format!("{side:?} has {record}");
                     let node = self.node(side);
@@ -105,20 +108,27 @@ impl Place {
         .await;
         let record = next_record(id);
         self.push_to(side, &record).await;
-        let what = format!("{id}: {side:?} has {record}");
-        self.node(side).until(&what, |status| crate::place::knows(status, &record)).await;
+        // A node without room has others write it down.
+        let on = if self.is_full(side).await { side.other() } else { side };
+        let what = format!("{id}: {on:?} has {record}");
+        self.node(on).until(&what, |status| crate::place::knows(status, &record)).await;
+    }
+
+    async fn is_full(&self, side: Side) -> bool {
+        self.node(side).status().await.is_some_and(|status| status.cluster.disk_full)
     }
 
     /// A change asked of that node is refused in words, and a record that AppAPI pushes is kept and
     /// used there.
     async fn refuses(&mut self, side: Side, id: &str) {
-        let words = eventually(&format!("{id}: {side:?} refuses a change"), || async {
-            self.node(side).ban(next_address()).await.err()
-        })
-        .await;
-        assert!(words.contains("no quorum"), "{words}");
         let record = next_record(id);
-        self.push_to(side, &record).await;
+        let what = format!("{id}: {side:?} refuses a change");
+        let refused =
+            eventually(&what, || async { self.node(side).ban(next_address()).await.err() });
+        // Each waits for seconds before it is answered.
+        let (words, ()) = tokio::join!(refused, self.push(side, &record));
+        self.pushed.push(record.clone());
+        assert!(words.contains("no quorum"), "{words}");
         assert!(self.routes(side, &record).await, "{id}: {side:?} does not use what it was told");
     }
 
@@ -165,7 +175,7 @@ fn next() -> u32 {
 }
 
 /// An address nobody has banned yet.
-fn next_address() -> String {
+pub(crate) fn next_address() -> String {
     let [_, _, c, d] = next().to_be_bytes();
     format!("198.18.{c}.{d}")
 }

@@ -201,6 +201,16 @@ impl Machine {
         self.disk.thaw(self.process.as_ref(), &self.dir);
     }
 
+    /// No room is left on the disk.
+    pub(crate) fn fill_disk(&self) {
+        self.disk.fill(self.process.as_ref(), &self.dir);
+    }
+
+    /// There is room again.
+    pub(crate) fn clear_disk(&self) {
+        self.disk.clear(self.process.as_ref(), &self.dir);
+    }
+
     /// Every write to the disk fails from now on; one that is started anew works again.
     pub(crate) fn fail_disk(&self) {
         self.disk.fail(self.process.as_ref().unwrap(), &self.dir);

@@ -222,12 +222,17 @@ impl Place {
     /// Pushes a record as AppAPI does. 204 when a majority has it; 503 without a quorum: it is used
     /// on that node and recorded as soon as there is one.
     pub(crate) async fn push_to(&mut self, side: Side, id: &str) {
+        self.push(side, id).await;
+        self.pushed.push(id.to_owned());
+    }
+
+    /// The same for whoever notes the record himself.
+    pub(crate) async fn push(&self, side: Side, id: &str) {
         let path = format!("/exapps/app_api/exapp_storage/{id}");
         let request = || http::request("POST", &path, &[("harp-shared-key", KEY)], RECORD);
         let answer = self.node(side).ask(request()).await;
         let status = answer.map(|answer| answer.status().as_u16());
         assert!(matches!(status, Some(204 | 503)), "{side:?}: {status:?}");
-        self.pushed.push(id.to_owned());
     }
 
     /// Whether the node routes by what it knows: the ExApp is known, and its tunnel is not there.
@@ -313,6 +318,15 @@ impl Drop for Place {
 pub(crate) enum Side {
     A,
     B,
+}
+
+impl Side {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
 }
 
 /// Whether the node has a record of that ExApp.

@@ -1,17 +1,21 @@
-//! Two nodes and a witness: rows a01 to a18 of the table. A test makes the failure, holds the
+//! Two nodes and a witness: rows a01 to a19 of the table. A test makes the failure, holds the
 //! place against its row, undoes the failure and sees that everything is well again.
 
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::disk::Disk;
+use crate::judge;
 use crate::machine::Machine;
 use crate::place::{ALICE, APP, Place, Setup, Side, VIP};
 use crate::support::{eventually, http};
 use crate::tunnel::TunnelClient;
 use crate::users::Users;
+
+/// Longest the log of a node may take to need more room.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What belongs to a control link, whoever opened it.
 pub(crate) const CONTROL: &str = "tcp dport 7443 drop\ntcp sport 7443 drop";
@@ -240,6 +244,25 @@ async fn a18_power_is_lost_everywhere() {
     place.witness().restore_power();
     place.confirms(Side::A, "a18").await;
     place.b.restore_power();
+    place.is_whole().await;
+    assert!(place.a.holds(VIP), "the address stays where it is");
+}
+
+#[tokio::test]
+async fn a19_the_disk_of_a_is_full() {
+    let setup = Setup { disk_of_a: Disk::Own, ..Setup::default() };
+    let mut place = Place::start(setup).await;
+    place.a.fill_disk();
+    // A log grows in steps: only some of what a leader writes next finds no room.
+    let fills = async {
+        while !place.a.status().await.is_some_and(|status| status.cluster.disk_full) {
+            let _ = place.b.ban(judge::next_address()).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, fills).await.unwrap();
+    place.a.until("another leads", |status| !matches!(status.cluster.leader, None | Some(1))).await;
+    place.shows("a19").await;
+    place.a.clear_disk();
     place.is_whole().await;
     assert!(place.a.holds(VIP), "the address stays where it is");
 }

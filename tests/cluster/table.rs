@@ -334,6 +334,16 @@ pub(crate) const QUORUM: &[Row] = &[
         users: Users::Outage,
         shown: Shown::Here("a18_power_is_lost_everywhere"),
     },
+    Row {
+        id: "a19",
+        event: "the disk of A is full",
+        address: Address::Stays,
+        writes: Nodes::Both,
+        reads: Nodes::Both,
+        registrations: Nodes::Both,
+        users: Users::Nothing,
+        shown: Shown::Here("a19_the_disk_of_a_is_full"),
+    },
 ];
 
 /// Two nodes without a witness: A votes, B learns.
