@@ -115,7 +115,6 @@ impl Builder<'_> {
         let config = format!(
             r#"
 [node]
-id = 1
 state_dir = "{root}/state"
 admin_socket = "{root}/admin.sock"
 [nextcloud]

@@ -14,6 +14,8 @@ pub(super) struct Reading {
     pub(super) status: Status,
     /// What the cluster says beyond that.
     pub(super) cluster: ClusterStatus,
+    /// Visitors' sessions of all nodes that this one has.
+    pub(super) sessions: usize,
     /// Addresses and networks kept out, by what brought the ban; none on a witness.
     pub(super) banned: Vec<(&'static str, usize)>,
     /// Work connections in users' hands; none on a witness.
@@ -162,6 +164,8 @@ fn fill_cluster(reading: &Reading, sheet: &mut Sheet) {
     sheet.count("cluster_quorum", help, &[], cluster.quorum.into());
     let help = "Whether this node takes no changes because its disk is full";
     sheet.count("cluster_disk_full", help, &[], cluster.disk_full.into());
+    let help = "Visitors' sessions of all nodes that this one has";
+    sheet.count("cluster_sessions", help, &[], number(reading.sessions));
     let help = "Sessions and failures that were not shared";
     sheet.counter("cluster_soft_changes_dropped", help, &[], more.dropped_soft);
     let help = "Connections to the control link that were refused";
@@ -264,6 +268,7 @@ mod tests {
         Reading {
             status,
             cluster: cluster::Handle::in_memory(1).status(),
+            sessions: 5,
             banned: vec![("failures", 2), ("admin", 1)],
             work_connections: Some(4),
             certificates: vec![("cluster", 1_800_000_000)],

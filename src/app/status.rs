@@ -118,6 +118,7 @@ impl Facts {
         Reading {
             status: self.status(),
             cluster: self.cluster.status(),
+            sessions: self.cluster.read(cluster::State::session_count),
             banned: banned.unwrap_or_default(),
             work_connections: self.tunnels.as_ref().map(frp::Tunnels::connections),
             certificates,

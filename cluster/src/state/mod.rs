@@ -256,6 +256,11 @@ impl State {
         &self.session_keys
     }
 
+    /// Sessions that are remembered, also those nobody believes any more.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// A session that may still be believed on the node where it is `at`.
     pub fn session(&self, key: &SessionKey, at: Moment) -> Option<&Arc<Session>> {
         self.sessions.get(key).filter(|session| session.is_usable(self.clock, at))

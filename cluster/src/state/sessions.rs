@@ -18,6 +18,10 @@ impl Sessions {
         self.by_key.get(key)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     /// When the first of them expires.
     pub(super) fn next_expiry(&self) -> Option<Millis> {
         self.by_expiry.get_min().map(|(expires_at, _)| *expires_at)
