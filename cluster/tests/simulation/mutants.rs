@@ -63,7 +63,7 @@ fn profile(mutation: Mutation) -> Profile {
         | Mutation::CommittedForgotten
         | Mutation::StartsNotCounted => &[Kind::Crash],
         Mutation::SnapshotEmpty => &[Kind::Restart],
-        Mutation::RepeatsApplied => &[Kind::Tear, Kind::OneWay],
+        Mutation::RepeatsApplied => &[Kind::Tear, Kind::Slow],
         Mutation::ConfirmedEarly | Mutation::QuorumNotAsked => &[Kind::Isolate],
         Mutation::LostLogTakesPart => &[Kind::Wipe],
         Mutation::OwnWriteNotAwaited => &[Kind::Slow],
@@ -84,6 +84,8 @@ fn profile(mutation: Mutation) -> Profile {
     let pause_ms = match mutation {
         // Somebody has to lead when it is cut off.
         Mutation::QuorumNotAsked | Mutation::WitnessKeepsLeading => Some(8_000),
+        // Answers have to get lost on their way.
+        Mutation::RepeatsApplied => Some(500),
         _ => None,
     };
     let admits = Some(matches!(mutation, Mutation::NumberTwice | Mutation::TokenNotSpent));
