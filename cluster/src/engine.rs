@@ -33,7 +33,7 @@ use crate::seal::Kek;
 use crate::sharing::Outcome;
 use crate::space::{Space, Storage};
 use crate::state::State;
-use crate::status::{ClusterStatus, RaftState, VoterStatus};
+use crate::status::{ClockOff, ClusterStatus, RaftState, VoterStatus};
 use crate::timekeeper::Timekeeper;
 use crate::types::{Metrics, Raft, RaftId, number_of};
 use crate::view::View;
@@ -254,6 +254,18 @@ impl Engine {
         keeper
     }
 
+    /// The clock that is off; only a leader can tell.
+    fn clock_off(&self, leads: bool) -> Option<ClockOff> {
+        if !leads {
+            return None;
+        }
+        let local = self.view.local();
+        let keeper = self.timekeeper();
+        let own = keeper.error(local).map(|behind| (self.own.number, behind.saturating_neg()));
+        let (node, ahead_ms) = own.or_else(|| keeper.stranger(local))?;
+        Some(ClockOff { node, ahead_ms })
+    }
+
     pub(crate) fn queue(&self) -> MutexGuard<'_, Batcher> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -344,6 +356,7 @@ impl Engine {
             dropped_soft: self.queue().dropped(),
             refused_peers: self.stats.refused(),
             disk_full: self.space.is_full(),
+            clock_off: self.clock_off(leads),
             pair: self.bond.status(),
         }
     }

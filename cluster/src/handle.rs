@@ -362,6 +362,7 @@ fn alone(node_id: NodeId, last: Option<u64>) -> ClusterStatus {
         dropped_soft: 0,
         refused_peers: 0,
         disk_full: false,
+        clock_off: None,
         pair: None,
     }
 }

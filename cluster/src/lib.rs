@@ -121,7 +121,7 @@ pub use restore::{RestoreError, Restoring, restore};
 pub use seal::{KEK_FILE, KEK_LEN, Kek, NoKek, Secret};
 pub use sealing::SessionKeys;
 pub use state::{Epoch, State};
-pub use status::{ClusterStatus, RaftState, VoterStatus};
+pub use status::{ClockOff, ClusterStatus, RaftState, VoterStatus};
 pub use token::{JoinToken, NotAToken};
 pub use transport::{Arrival, Boxed, Dialler, Door, Guest, PeerStream, Stream, World};
 pub use types::{RaftId, number_of, raft_id};

@@ -35,6 +35,8 @@ const ASK_LIMIT: Duration = Duration::from_secs(5);
 /// The certificates of the peer port, for status and alarms.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkCertificates {
+    /// This node's certificate, PEM.
+    pub certificate: String,
     /// When this node's certificate ends, seconds since the Unix epoch.
     pub ends_at: u64,
     /// Serial of the authority that issued it; none when that authority is not known any more.
@@ -50,6 +52,8 @@ pub struct LinkCertificates {
 pub struct LinkAuthority {
     /// Counts the authorities of the cluster.
     pub serial: u32,
+    /// Its certificate, PEM.
+    pub certificate: String,
     /// When it ends, seconds since the Unix epoch.
     pub ends_at: u64,
     /// Whether it signs.
@@ -67,6 +71,8 @@ pub(crate) struct Papers {
 /// This node's certificate.
 #[derive(Clone, Debug)]
 struct Own {
+    /// With the authority behind it, PEM.
+    pem: String,
     ends_at: u64,
     /// The authority that came with it.
     issuer: Option<CertificateDer<'static>>,
@@ -80,7 +86,7 @@ fn is_due(now: Millis, ends_at: u64) -> bool {
 
 fn read(pem: &[u8]) -> Option<Own> {
     let issuer = CertificateDer::pem_slice_iter(pem).nth(1)?.ok();
-    Some(Own { ends_at: ends_at(pem)?, issuer })
+    Some(Own { pem: String::from_utf8(pem.to_vec()).ok()?, ends_at: ends_at(pem)?, issuer })
 }
 
 impl Engine {
@@ -262,6 +268,7 @@ impl Engine {
         let signer = state.signing_authority().map(|signer| signer.serial);
         let authorities = state.authorities().iter().map(|authority| LinkAuthority {
             serial: authority.serial,
+            certificate: authority.certificate.clone(),
             ends_at: ends_at(authority.certificate.as_bytes()).unwrap_or(0),
             signs: Some(authority.serial) == signer,
         });
@@ -277,7 +284,8 @@ impl Engine {
             _ => waiting.map(|member| member.id).collect(),
         };
         let issued_by = self.issuer_of(&own);
-        Some(LinkCertificates { ends_at: own.ends_at, issued_by, authorities, waiting_for })
+        let (certificate, ends_at) = (own.pem, own.ends_at);
+        Some(LinkCertificates { certificate, ends_at, issued_by, authorities, waiting_for })
     }
 }
 

@@ -45,8 +45,20 @@ pub struct ClusterStatus {
     pub refused_peers: u64,
     /// Whether this node takes no changes because its disk is full.
     pub disk_full: bool,
+    /// The clock that is off, as far as this node can tell: only a leader hears the others'.
+    pub clock_off: Option<ClockOff>,
     /// How the pair stands; none: this cluster is no pair.
     pub pair: Option<PairStatus>,
+}
+
+/// A wall clock that is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockOff {
+    /// Whose it is. Of two nodes nobody can tell which one's; then it is the other one's.
+    pub node: NodeId,
+    /// By how many milliseconds it is ahead of what most say, or of this node's; behind, if it is
+    /// negative.
+    pub ahead_ms: i64,
 }
 
 /// The part a node plays.

@@ -120,6 +120,7 @@ mod tests {
             refused_peers: 0,
             pair: None,
             disk_full: false,
+            clock_off: None,
         }
     }
 

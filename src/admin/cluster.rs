@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cluster::pair::{PairStatus, Refusal as Rule, Sync};
+use cluster::pair::{Healed, PairStatus, Refusal as Rule, Sync};
 use cluster::{ClusterStatus, RaftState};
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +115,9 @@ impl fmt::Display for Cluster {
                 writeln!(f, "copies      ASYNC: {behind} entries or more are on the voter only")?
             }
         }
+        if let Some(came) = &pair.healed {
+            writeln!(f, "history     {}", healed(came))?;
+        }
         if let Some(silence) = pair.silence {
             writeln!(f, "silent      {silence}")?;
         }
@@ -127,9 +130,56 @@ impl fmt::Display for Cluster {
     }
 }
 
+/// A pair in the lines of the status.
+pub(super) fn pair_lines(pair: &PairStatus, generation: u64, lag: Option<u64>) -> Vec<String> {
+    let PairStatus { standing, peer, .. } = pair;
+    let part = if pair.votes { "voter" } else { "learner" };
+    let heard = match pair.peer_silent_s {
+        Some(silent) => format!("heard {} ago", span(silent)),
+        None => "not heard yet".to_owned(),
+    };
+    let copies = match pair.sync {
+        Sync::Sync => "sync".to_owned(),
+        Sync::Async { behind } => format!("ASYNC, {behind} entries or more are on one node only"),
+    };
+    let lag = match lag.filter(|lag| *lag > 0) {
+        Some(lag) => format!(", the learner lacks {lag} entries"),
+        None => String::new(),
+    };
+    let mut lines = vec![format!(
+        "{standing}, {part}, generation {generation}, node {peer} {heard}, {copies}{lag}"
+    )];
+    lines.extend(pair.healed.as_ref().map(healed));
+    lines
+}
+
+/// How this node came back last, and what was set aside.
+fn healed(healed: &Healed) -> String {
+    let seconds = cluster::clock::now().saturating_sub(healed.at) / 1000;
+    let ago = span(seconds);
+    let left = healed.left.generation;
+    let kept = healed.kept_in();
+    let kept = kept.display();
+    if !healed.is_fork() {
+        return format!("came back from generation {left} {ago} ago, with nothing to bring over");
+    }
+    let report = &healed.report;
+    let overruled = report.overruled.iter().map(|id| format!("ExApp {id}"));
+    let lost: Vec<_> = overruled.chain(report.void()).collect();
+    let lost = match lost.as_slice() {
+        [] => "nothing is lost".to_owned(),
+        lost => format!("SET ASIDE: {}", lost.join(", ")),
+    };
+    format!(
+        "FORKED: came back from generation {left} {ago} ago, {} changes brought over, {lost} \
+         (kept in {kept})",
+        report.given
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use cluster::pair::{Refusal, Standing};
+    use cluster::pair::{MergeReport, Refusal, Standing};
 
     use super::*;
 
@@ -153,6 +203,7 @@ mod tests {
                 sync: Sync::Async { behind: 3 },
                 silence: None,
                 waits_for: vec![Refusal::NotActive, Refusal::Manual],
+                healed: None,
             }),
         };
         let text = shown.to_string();
@@ -162,5 +213,42 @@ mod tests {
         }
         let json = serde_json::to_string(&shown).unwrap();
         assert_eq!(serde_json::from_str::<Cluster>(&json).unwrap(), shown);
+    }
+
+    #[test]
+    fn a_pair_tells_its_condition_and_what_a_fork_has_cost() {
+        let pair = PairStatus {
+            standing: Standing::Normal,
+            peer: 1,
+            peer_silent_s: Some(0),
+            votes: true,
+            sync: Sync::Sync,
+            silence: None,
+            waits_for: Vec::new(),
+            healed: None,
+        };
+        let lines = pair_lines(&pair, 2, Some(0));
+        assert_eq!(lines, ["normal, voter, generation 2, node 1 heard 0s ago, sync"]);
+        assert!(pair_lines(&pair, 2, Some(7))[0].ends_with("the learner lacks 7 entries"));
+        let left = cluster::Handle::in_memory(1).status().group;
+        let came =
+            |report| PairStatus { healed: Some(Healed { at: 0, left, report }), ..pair.clone() };
+        let table = [
+            (MergeReport::default(), "with nothing to bring over"),
+            (MergeReport { given: 3, ..MergeReport::default() }, "3 changes brought over, nothing"),
+            (
+                MergeReport {
+                    overruled: vec!["app".into()],
+                    void_members: vec!["w".into()],
+                    ..MergeReport::default()
+                },
+                "SET ASIDE: ExApp app, member w (kept in raft/1-",
+            ),
+        ];
+        for (report, part) in table {
+            let line = pair_lines(&came(report), 2, None).remove(1);
+            assert!(line.contains(part), "{line}");
+            assert_eq!(line.starts_with("FORKED"), !part.starts_with("with nothing"), "{line}");
+        }
     }
 }

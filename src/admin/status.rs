@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use cluster::pair::PairStatus;
 use serde::{Deserialize, Serialize};
 
 use super::nodes::Nodes;
@@ -77,7 +78,8 @@ pub struct PeerPresence {
 /// Something somebody has to look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarm {
-    /// `vrrp_segment_cut` or `isolated`.
+    /// `vrrp_segment_cut`, `isolated`, `clock_off`, `witness_lost`, `pair_degraded`, `pair_async`
+    /// or `certificate_ends`.
     pub name: String,
     /// The virtual router it is about, unless it is about the node.
     pub router: Option<String>,
@@ -127,12 +129,25 @@ pub struct Cluster {
     /// Client connections at virtual addresses.
     #[serde(default)]
     pub flows: Flows,
+    /// Counts how often one node went on alone.
+    #[serde(default)]
+    pub generation: u64,
+    /// Tells two generations of one number apart.
+    #[serde(default)]
+    pub lineage: String,
+    /// Entries the learner farthest behind has yet to store; only the leader can tell.
+    #[serde(default)]
+    pub lag: Option<u64>,
+    /// How the pair stands; none: this cluster is no pair.
+    #[serde(default)]
+    pub pair: Option<PairStatus>,
 }
 
 /// A certificate of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// `cluster` (this node's) or `cluster_ca` (the authority's).
+    /// `cluster` (this node's) or `cluster_ca` (the authority's); of the tunnel port `frp_server`,
+    /// `frp_client`, `frp_ca` (the authority that signs) and `frp_oldest_ca`.
     pub name: String,
     /// Seconds until it ends; 0 if it has ended.
     pub ends_in_seconds: u64,
@@ -203,6 +218,11 @@ impl fmt::Display for Status {
             "cluster  {} node {} is {}, leader {leader}, term {}, {quorum}, applied {}",
             cluster.name, cluster.node_id, cluster.state, cluster.term, cluster.applied
         )?;
+        if let Some(pair) = &cluster.pair {
+            for line in super::cluster::pair_lines(pair, cluster.generation, cluster.lag) {
+                writeln!(f, "pair     {line}")?;
+            }
+        }
         if cluster.disk_full {
             writeln!(f, "DISK FULL: the node takes no changes until there is room in state_dir")?;
         }

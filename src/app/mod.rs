@@ -1,5 +1,7 @@
 //! A running process: what starts in which order, what it waits for, how it stops.
 
+mod alarms;
+mod conditions;
 mod fitness;
 mod guardian;
 mod membership;

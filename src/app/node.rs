@@ -65,7 +65,7 @@ pub(super) async fn run(
     let guardian = guardian.map(|guardian| attach(guardian, &speaker)).transpose()?;
 
     let https = serve.frontend.tls.iter();
-    let watched = https.map(|tls| ("https", tls.files.certificate.clone())).collect();
+    let watched: Vec<_> = https.map(|tls| ("https", tls.files.certificate.clone())).collect();
     let (mut member, handle) =
         cluster::Node::start_with(cluster, vantage.presence().clone()).await?;
     let guard = Guard::new(serve.guard.clone(), handle.clone());
@@ -125,6 +125,8 @@ pub(super) async fn run(
         vantage.clone(),
         ready.clone(),
     ));
+    let alarms = super::alarms::watch(facts.clone(), watched.clone(), stop.clone());
+    spawn(&mut tasks, alarms);
     if let Some(metrics) =
         super::metrics_service(&node, &facts, Some(guard.clone()), watched, &stop)?
     {
@@ -132,14 +134,15 @@ pub(super) async fn run(
     }
     let days = serve.frp.certificate_days;
     let keeper = frp::pki::Keeper::new(handle.clone(), days)?;
+    let membership = admin::Membership::new(handle.clone());
     let desk = admin::Desk {
         guard: guard.clone(),
         keeper: keeper.clone(),
         directories: frontend.directories().cloned().collect(),
         tunnels: tunnels.clone(),
+        membership: membership.clone(),
         node: handle.node_id(),
     };
-    let membership = admin::Membership::new(handle.clone());
     let source = admin::server::Source {
         status: Arc::new(move || facts.status()),
         membership: membership.clone(),

@@ -1,6 +1,7 @@
 //! What `/metrics` reads when it is asked, in Prometheus' words. Sans-io: the values come in as a
 //! [`Reading`].
 
+use cluster::pair::{Standing, Sync};
 use cluster::{ClusterStatus, Role};
 
 use crate::admin::Status;
@@ -43,6 +44,7 @@ pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
         fill_guardian(guardian, sheet);
     }
     fill_cluster(reading, sheet);
+    fill_pair(reading, sheet);
     fill_presence(reading, sheet);
     for (certificate, ends) in &reading.certificates {
         let help = "When a certificate ends, seconds since the Unix epoch";
@@ -172,6 +174,31 @@ fn fill_cluster(reading: &Reading, sheet: &mut Sheet) {
     sheet.counter("cluster_peers_refused", help, &[], more.refused_peers);
 }
 
+fn fill_pair(reading: &Reading, sheet: &mut Sheet) {
+    let cluster = &reading.status.cluster;
+    let help = "How often one node of the cluster went on alone, and one";
+    sheet.count("cluster_generation", help, &[], cluster.generation);
+    if let Some(lag) = cluster.lag {
+        let help = "Entries the learner farthest behind has yet to store, as the leader can tell";
+        sheet.count("cluster_learner_lag_entries", help, &[], lag);
+    }
+    let Some(pair) = &cluster.pair else { return };
+    for standing in Standing::ALL {
+        let help = "1 for how this node of a pair stands, 0 for the others";
+        let labels = [("state", standing.name())];
+        sheet.count("pair_state", help, &labels, (pair.standing == standing).into());
+    }
+    let help = "Whether what is acknowledged is on both nodes of the pair";
+    sheet.count("pair_sync", help, &[], (pair.sync == Sync::Sync).into());
+    if let Some(healed) = pair.healed.as_ref().filter(|healed| healed.is_fork()) {
+        let help = "When this node came back from a fork last, seconds since the Unix epoch";
+        sheet.count("pair_fork_healed_timestamp_seconds", help, &[], healed.at / 1000);
+        let help = "What was set aside then: changes and tokens of this node, members it took in";
+        let lost = healed.report.overruled.len() + healed.report.void().len();
+        sheet.count("pair_fork_set_aside", help, &[], number(lost));
+    }
+}
+
 fn fill_presence(reading: &Reading, sheet: &mut Sheet) {
     for kind in Kind::ALL {
         let raised = reading.status.alarms.iter().filter(|alarm| alarm.name == kind.name());
@@ -207,12 +234,29 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
+    use cluster::pair::{Healed, MergeReport, PairStatus};
+
     use super::*;
     use crate::admin::status::{Cluster, PeerPresence, Tunnel};
     use crate::admin::vrrp::Router;
     use crate::observe::metrics::metrics;
 
     const REFERENCE: &str = include_str!("../../docs/reference/metrics.md");
+
+    fn pair() -> PairStatus {
+        let report = MergeReport { overruled: vec!["demo".into()], ..MergeReport::default() };
+        let left = cluster::Handle::in_memory(1).status().group;
+        PairStatus {
+            standing: Standing::Solo,
+            peer: 2,
+            peer_silent_s: Some(30),
+            votes: true,
+            sync: Sync::Async { behind: 7 },
+            silence: None,
+            waits_for: Vec::new(),
+            healed: Some(Healed { at: 1_700_000_000_000, left, report }),
+        }
+    }
 
     fn reading() -> Reading {
         let router = Router {
@@ -261,7 +305,14 @@ mod tests {
                 hears: vec![3],
             }],
             alarms: Vec::new(),
-            cluster: Cluster { node_id: 1, state: "leader".into(), ..Cluster::default() },
+            cluster: Cluster {
+                node_id: 1,
+                state: "leader".into(),
+                generation: 2,
+                lag: Some(7),
+                pair: Some(pair()),
+                ..Cluster::default()
+            },
             tunnels: vec![tunnel(1, 1, true), tunnel(2, 2, false), tunnel(3, 1, false)],
             exapps: vec!["demo".into()],
         };
@@ -325,6 +376,11 @@ mod tests {
         has(r#"trigon_banned{source="failures"} 2"#);
         has(r#"trigon_certificate_expiry_timestamp_seconds{certificate="cluster"} 1800000000"#);
         has("trigon_ready 1");
+        has("trigon_cluster_generation 2");
+        has(r#"trigon_pair_state{state="solo"} 1"#);
+        has(r#"trigon_pair_state{state="normal"} 0"#);
+        has("trigon_pair_sync 0");
+        has("trigon_pair_fork_set_aside 1");
         assert!(!text.contains("stranger") && !text.contains("demo"), "{text}");
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         let names: Vec<_> = samples.filter_map(|line| line.rsplit_once(' ')).map(|s| s.0).collect();

@@ -81,6 +81,26 @@ impl Facts {
         }
     }
 
+    /// Time since the process started.
+    pub(super) fn up_for(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How the cluster stands.
+    pub(super) fn cluster_status(&self) -> cluster::ClusterStatus {
+        self.cluster.status()
+    }
+
+    /// Whom this node hears.
+    pub(super) fn heard(&self) -> Arc<cluster::presence::Heard> {
+        self.vantage.presence().heard()
+    }
+
+    /// Replaces the alarms about the node's own state.
+    pub(super) fn raise(&self, now: Instant, current: Vec<crate::failover::alarms::Alarm>) {
+        self.vantage.raise(now, current);
+    }
+
     /// What the node waits for before it can serve.
     pub(super) fn waiting_for(&self) -> Vec<String> {
         if self.ready.is_cancelled() { Vec::new() } else { vec!["the frp certificates".to_owned()] }
@@ -92,19 +112,6 @@ impl Facts {
         guard: Option<&Guard>,
         files: &[(&'static str, PathBuf)],
     ) -> Reading {
-        let ends = |pem: &[u8]| cluster::identity::ends_at(pem);
-        let of_file = |path: &PathBuf| ends(&std::fs::read(path).ok()?);
-        let on_disk = files.iter().filter_map(|(name, path)| Some((*name, of_file(path)?)));
-        let mut certificates = self.link_certificates();
-        certificates.extend(on_disk);
-        if let (Some(pki), Some(_)) = (self.cluster.view().pki(), &self.tunnels) {
-            let authority = pki.newest().map(|newest| ("frp_ca", newest.own.until));
-            // The oldest ends first, and with it every client that knows no other.
-            let older = pki.authorities.first().map(|oldest| ("frp_oldest_ca", oldest.own.until));
-            let leaves = [("frp_server", pki.server.until), ("frp_client", pki.client.until)];
-            let all = authority.into_iter().chain(older).chain(leaves);
-            certificates.extend(all.map(|(name, until)| (name, until / 1000)));
-        }
         let banned = guard.map(|guard| {
             let list = guard.list();
             let count = |by_admin| {
@@ -121,7 +128,7 @@ impl Facts {
             sessions: self.cluster.read(cluster::State::session_count),
             banned: banned.unwrap_or_default(),
             work_connections: self.tunnels.as_ref().map(frp::Tunnels::connections),
-            certificates,
+            certificates: self.certificates_in_use(files),
             presence_refused: self.vantage.presence().refused(),
         }
     }
@@ -204,10 +211,14 @@ impl Facts {
             applied: status.last_applied.unwrap_or(0),
             voters: status.voters.iter().map(|voter| voter.id).collect(),
             silent: silent.map(|voter| voter.id).collect(),
+            generation: status.group.generation,
+            lineage: status.group.lineage.to_string(),
+            lag: status.learners.iter().filter_map(|learner| learner.lag).max(),
             members: self.membership.nodes(),
             tokens: self.membership.tokens().0.len(),
             certificates: self.certificates(),
             flows: flows(self.cluster.flows().lock().counts()),
+            pair: status.pair,
         }
     }
 }
@@ -221,9 +232,35 @@ impl Facts {
         [("cluster", link.ends_at)].into_iter().chain(signer).collect()
     }
 
+    /// Everything this node uses, and when each ends; `files` are certificates and what they are
+    /// called.
+    pub(super) fn certificates_in_use(
+        &self,
+        files: &[(&'static str, PathBuf)],
+    ) -> Vec<(&'static str, u64)> {
+        let of_file = |path: &PathBuf| cluster::identity::ends_at(&std::fs::read(path).ok()?);
+        let on_disk = files.iter().filter_map(|(name, path)| Some((*name, of_file(path)?)));
+        let mut certificates = self.link_certificates();
+        certificates.extend(on_disk);
+        certificates.extend(self.tunnel_certificates());
+        certificates
+    }
+
+    /// The certificates of the tunnel port.
+    fn tunnel_certificates(&self) -> Vec<(&'static str, u64)> {
+        let view = self.cluster.view();
+        let (Some(pki), Some(_)) = (view.pki(), &self.tunnels) else { return Vec::new() };
+        let authority = pki.newest().map(|newest| ("frp_ca", newest.own.until));
+        // The oldest ends first, and with it every client that knows no other.
+        let older = pki.authorities.first().map(|oldest| ("frp_oldest_ca", oldest.own.until));
+        let leaves = [("frp_server", pki.server.until), ("frp_client", pki.client.until)];
+        let all = authority.into_iter().chain(older).chain(leaves);
+        all.map(|(name, until)| (name, until / 1000)).collect()
+    }
+
     fn certificates(&self) -> Vec<Certificate> {
         let now = cluster::clock::now() / 1000;
-        let listed = self.link_certificates().into_iter();
+        let listed = self.link_certificates().into_iter().chain(self.tunnel_certificates());
         let shown = listed.map(|(name, ends)| Certificate {
             name: name.to_owned(),
             ends_in_seconds: ends.saturating_sub(now),

@@ -32,6 +32,8 @@ pub(super) struct Vantage {
     presence: Presence,
     holds: Holds,
     alarms: AlarmBoard,
+    /// Those about the node's own state.
+    conditions: AlarmBoard,
     yielding: AtomicBool,
     quorum: AtomicBool,
     control: AtomicBool,
@@ -49,6 +51,7 @@ impl Vantage {
             holds: Holds::new(routers),
             routers: routers.to_vec(),
             alarms: AlarmBoard::default(),
+            conditions: AlarmBoard::default(),
             yielding: AtomicBool::new(false),
             quorum: AtomicBool::new(false),
             control: AtomicBool::new(false),
@@ -70,7 +73,12 @@ impl Vantage {
 
     /// The alarms that are raised.
     pub(super) fn alarms(&self) -> Vec<Alarm> {
-        self.alarms.raised()
+        [self.alarms.raised(), self.conditions.raised()].concat()
+    }
+
+    /// Replaces the alarms about the node's own state.
+    pub(super) fn raise(&self, now: Instant, current: Vec<Alarm>) {
+        self.conditions.update(now, current);
     }
 
     /// Whom the VRRP thread asks, if anybody.

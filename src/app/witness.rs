@@ -32,6 +32,7 @@ pub(super) async fn run(
         // Ends with `stop`; a witness goes on voting without it.
         tokio::spawn(metrics);
     }
+    tokio::spawn(super::alarms::watch(facts.clone(), Vec::new(), stop.clone()));
     let mut signals = super::Signals::listen()?;
     let status = Arc::new(move || facts.status());
     let source = admin::server::Source { status, membership: membership.clone(), desk: None };

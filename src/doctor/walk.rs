@@ -17,6 +17,7 @@ use super::call::{self, connect, get, reach, secure};
 use super::judge::{self, Answer, CallError};
 use super::nextcloud_rules::{self as rules, Asked};
 use super::report::{Report, Verdict};
+use crate::admin::status::Certificate;
 use crate::admin::{self, Status};
 use crate::config::{Config, Node, Serve};
 use crate::frp::TlsMode;
@@ -61,7 +62,9 @@ async fn node(node: &Node, report: &mut Report) -> Option<Status> {
     let status = answer.ok()?;
     if status.cluster.members.0.len() > 1 {
         report.add("cluster", "its own view".into(), judge::cluster(&status), Duration::ZERO);
-        for certificate in &status.cluster.certificates {
+        // Those of the tunnel port are looked at where they lie.
+        let of_link = |certificate: &&Certificate| certificate.name.starts_with("cluster");
+        for certificate in status.cluster.certificates.iter().filter(of_link) {
             let verdict = judge::link_certificate(certificate);
             report.add("control link", certificate.name.clone(), verdict, Duration::ZERO);
         }

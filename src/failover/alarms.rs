@@ -19,17 +19,40 @@ pub enum Kind {
     SegmentCut,
     /// This node hears nobody and gave its addresses away.
     Isolated,
+    /// A clock is off.
+    ClockOff,
+    /// The witness is not heard.
+    WitnessLost,
+    /// A node of a pair is alone.
+    PairDegraded,
+    /// What a pair acknowledges is on one node only.
+    PairAsync,
+    /// A certificate ends soon, or has ended.
+    CertificateEnds,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::SegmentCut, Self::Isolated];
+    pub const ALL: [Self; 7] = [
+        Self::SegmentCut,
+        Self::Isolated,
+        Self::ClockOff,
+        Self::WitnessLost,
+        Self::PairDegraded,
+        Self::PairAsync,
+        Self::CertificateEnds,
+    ];
 
     /// Its name in status and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::SegmentCut => "vrrp_segment_cut",
             Self::Isolated => "isolated",
+            Self::ClockOff => "clock_off",
+            Self::WitnessLost => "witness_lost",
+            Self::PairDegraded => "pair_degraded",
+            Self::PairAsync => "pair_async",
+            Self::CertificateEnds => "certificate_ends",
         }
     }
 }

@@ -42,6 +42,12 @@ impl AlarmBoard {
         self.lock().raised().cloned().collect()
     }
 
+    /// Replaces the alarms by those of `now`, and logs what is to be told.
+    pub fn update(&self, now: Instant, current: Vec<Alarm>) {
+        let notices = self.lock().update(now, current);
+        notices.iter().for_each(log);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Alarms> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,8 +128,7 @@ impl Watch {
             let mut current: Vec<_> =
                 states.iter().filter_map(|router| self.segment_cut(router, now)).collect();
             current.extend(self.isolation(&states));
-            let notices = self.board.lock().update(now, current);
-            notices.iter().for_each(log);
+            self.board.update(now, current);
         }
     }
 

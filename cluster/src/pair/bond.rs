@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::healed::Healed;
 use super::mirror::Silence;
 use super::promotion::Refusal;
 use super::semi_sync::{Change, SemiSync, Sync};
@@ -36,6 +37,9 @@ pub struct PairStatus {
     pub silence: Option<Silence>,
     /// What stands against the promotion of this node, a learner.
     pub waits_for: Vec<Refusal>,
+    /// How this node came back to the pair last; none: it never gave a history up.
+    #[serde(default)]
+    pub healed: Option<Healed>,
 }
 
 /// See the front page.
@@ -51,6 +55,7 @@ struct Inner {
     semi_sync: SemiSync,
     silence: Option<(Instant, Silence)>,
     status: Option<PairStatus>,
+    healed: Option<Healed>,
 }
 
 impl Bond {
@@ -145,6 +150,15 @@ impl Bond {
     /// How the pair stands; none: there is no pair.
     pub(crate) fn status(&self) -> Option<PairStatus> {
         self.inner().status.clone()
+    }
+
+    pub(crate) fn set_healed(&self, healed: Healed) {
+        self.inner().healed = Some(healed);
+    }
+
+    /// How this node came back to the pair last.
+    pub(crate) fn healed(&self) -> Option<Healed> {
+        self.inner().healed.clone()
     }
 
     /// The engine was exchanged: what was known of the learner's log is of another one.

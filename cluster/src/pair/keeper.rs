@@ -11,6 +11,7 @@ use super::bond::PairStatus;
 use super::boot::{self, Boot};
 use super::conduct::{Conduct, Situation};
 use super::generation::{Kind, Parent, Plan};
+use super::healed::{self, Healed};
 use super::healing::heal;
 use super::opening::{self, Failure};
 use super::orders::{Order, PairError};
@@ -53,6 +54,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Runs until dropped.
     pub(crate) async fn run(mut self) {
+        self.remember();
         let mut boot = self.ground.bond.silence().map(|_| self.slot.engine().boot());
         loop {
             let order = tokio::select! {
@@ -78,6 +80,16 @@ impl Keeper {
                 let _ = done.send(outcome.map(|()| self.slot.engine().own.group));
             }
             self.give_legacy().await;
+        }
+    }
+
+    /// What earlier starts noted.
+    fn remember(&self) {
+        let ground = &self.ground;
+        match healed::load(&ground.world.disk, &ground.config.state_dir) {
+            Ok(Some(healed)) => ground.bond.set_healed(healed),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "how this node came back last cannot be read"),
         }
     }
 
@@ -184,6 +196,7 @@ impl Keeper {
             sync: if situation.votes { bond.sync() } else { told },
             silence,
             waits_for,
+            healed: bond.healed(),
         }));
     }
 
@@ -287,6 +300,9 @@ impl Keeper {
                     }
                 }
             }
+            for what in report.void() {
+                tracing::warn!(what, "made on this side only; it is void");
+            }
             for exapp in &report.overruled {
                 tracing::warn!(exapp, "changed on both sides; the change of this node is lost");
             }
@@ -296,6 +312,12 @@ impl Keeper {
                 generation = plan.group.generation,
                 "back in the pair"
             );
+            let at = (engine.clock)();
+            let healed = Healed { at, left: plan.parent.group, report };
+            if let Err(error) = healed::store(disk, dir, &healed) {
+                tracing::warn!(%error, "how this node came back cannot be noted");
+            }
+            ground.bond.set_healed(healed);
         }
         if let Err(error) = plan_file::clear(disk, dir, plan.group) {
             tracing::warn!(%error, "the plan cannot be cleared");

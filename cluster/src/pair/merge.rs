@@ -109,10 +109,17 @@ pub struct MergeReport {
 }
 
 impl MergeReport {
+    /// What was made on the ended branch and is void, a few words each.
+    pub fn void(&self) -> Vec<String> {
+        let tokens = self.void_tokens.iter().map(|id| format!("join token {id}"));
+        let members = self.void_members.iter().map(|name| format!("member {name}"));
+        let frp = self.void_frp.then(|| "the authorities of the tunnel port".to_owned());
+        tokens.chain(members).chain(frp).collect()
+    }
+
     /// Whether something of the ended branch is lost.
     pub fn is_loss(&self) -> bool {
-        let Self { given: _, overruled, void_tokens, void_members, void_frp } = self;
-        !(overruled.is_empty() && void_tokens.is_empty() && void_members.is_empty()) || *void_frp
+        !self.overruled.is_empty() || !self.void().is_empty()
     }
 }
 
