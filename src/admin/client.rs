@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::Status;
 use super::bans::{Bans, NewBan, Removal, Removed};
-use super::certificates::{Action, Certificates, Order};
+use super::certificates::{Certificates, Order};
 use super::cluster::{Cluster, Promoted, Promotion};
 use super::exapps::ExApps;
 use super::nodes::{self, Nodes};
@@ -195,12 +195,12 @@ pub async fn certificates(socket: &Path) -> Result<Certificates, Error> {
     get(socket, "/certificates").await
 }
 
-/// Changes the certificates of the tunnel port.
+/// Changes the certificates of the tunnel port or of the control link.
 ///
 /// # Errors
 /// [`Error`].
-pub async fn change_certificates(socket: &Path, action: Action) -> Result<(), Error> {
-    let order = encoded(&Order { action })?;
+pub async fn change_certificates(socket: &Path, order: Order) -> Result<(), Error> {
+    let order = encoded(&order)?;
     call(socket, Method::POST, "/certificates", Some(order)).await.map(|_empty| ())
 }
 

@@ -6,8 +6,9 @@ use cluster::record::{FrpCertificate, MAX_REASON, Millis, Subnet};
 use std::time::Duration;
 
 use super::bans::{Ban, Bans, NewBan, Removal, Removed, Source};
-use super::certificates::{Action, Certificate, Certificates};
+use super::certificates::{Action, Authority, Certificate, Certificates, Order};
 use super::exapps::{ExApp, ExApps, Place, Recorded};
+use super::membership::Membership;
 use super::refusal::Refusal;
 use super::tunnels::{Tunnel, Tunnels};
 use crate::exapps::directory::{self, Directory};
@@ -31,6 +32,8 @@ pub struct Desk {
     pub tunnels: frp::Tunnels,
     /// Certificates of the tunnel port.
     pub keeper: frp::pki::Keeper,
+    /// The cluster itself.
+    pub membership: Membership,
     /// This node's id.
     pub node: u64,
 }
@@ -91,12 +94,14 @@ impl Desk {
     }
 
     pub(super) fn certificates(&self) -> Certificates {
-        let Some(record) = self.keeper.record() else { return Certificates(Vec::new()) };
+        let link = self.membership.certificates();
+        let Some(record) = self.keeper.record() else { return link };
         let at = now();
         let show = |role: &str, state: &str, of: &FrpCertificate| Certificate {
             area: "frp".to_owned(),
             role: role.to_owned(),
             state: state.to_owned(),
+            waits_for: Vec::new(),
             fingerprint: frp::pki::fingerprint(&of.pem),
             ends_at: of.until / 1000,
             ends_in_seconds: of.until.saturating_sub(at) / 1000,
@@ -107,11 +112,14 @@ impl Desk {
         });
         let leaves = [("server", &record.server), ("client", &record.client)];
         let leaves = leaves.map(|(role, of)| show(role, "in use", of));
-        Certificates(authorities.chain(leaves).collect())
+        Certificates(authorities.chain(leaves).chain(link.0).collect())
     }
 
-    pub(super) async fn change_certificates(&self, action: Action) -> Result<(), Refusal> {
-        let change = match action {
+    pub(super) async fn change_certificates(&self, order: Order) -> Result<(), Refusal> {
+        if order.authority == Authority::Cluster {
+            return self.membership.change_certificates(order).await;
+        }
+        let change = match order.action {
             Action::Renew => Change::Renew,
             Action::RotateCa => Change::AddAuthority,
             Action::DropOldCas => Change::DropOld,

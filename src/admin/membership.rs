@@ -11,6 +11,7 @@ use cluster::pair::Consent;
 use cluster::record::{self, TokenId};
 use cluster::{AdminError, Handle};
 
+use super::certificates::{Action, Authority, Certificates, Order};
 use super::cluster::{Cluster, Promoted, Promotion};
 use super::nodes::{Node, Nodes, Part, Removal, Removed};
 use super::refusal::Refusal;
@@ -74,6 +75,34 @@ impl Membership {
         Nodes(shown.collect())
     }
 
+    /// The certificates of the control link; none before they were read.
+    pub(super) fn certificates(&self) -> Certificates {
+        let link = self.cluster.certificates();
+        link.map_or_else(|| Certificates(Vec::new()), |link| Certificates::of_link(link, now()))
+    }
+
+    /// Changes those of the control link.
+    pub(super) async fn change_certificates(&self, order: Order) -> Result<(), Refusal> {
+        let wrong = |text: &str| Err(Refusal::Wrong(text.to_owned()));
+        match (order.authority, order.action) {
+            (Authority::Tunnels, _) => wrong("a witness has no tunnel port; ask a node"),
+            (Authority::Cluster, Action::Renew) => {
+                tracing::info!("an admin orders a new certificate of the control link");
+                self.cluster.renew_certificate();
+                Ok(())
+            }
+            (Authority::Cluster, Action::RotateCa) => {
+                let serial = self.cluster.rotate_authority(WITHIN).await?;
+                tracing::info!(serial, "an admin changes the authority of the control link");
+                Ok(())
+            }
+            (Authority::Cluster, Action::DropOldCas) => wrong(
+                "the authority of the control link that was replaced is dropped by itself, once \
+                 every member has a certificate of the new one",
+            ),
+        }
+    }
+
     /// How the cluster stands.
     pub fn cluster(&self) -> Cluster {
         self.cluster.status().into()
@@ -134,13 +163,16 @@ impl Membership {
             let text = "this is the node that was asked; `trigon leave` on it is the way out";
             return Err(Refusal::Wrong(text.to_owned()));
         }
+        let members = self.cluster.members();
+        let known = members.into_iter().find(|member| member.id == removal.id);
+        let had_key = known.is_some_and(|member| member.role == cluster::Role::Node);
         let found = match self.cluster.remove_node(removal.id, WITHIN).await {
             Ok(()) => true,
             Err(AdminError::Refused(record::Refusal::NotAMember)) => false,
             Err(error) => return Err(error.into()),
         };
         tracing::info!(node = removal.id, found, "member removed by an admin");
-        Ok(Removed { found })
+        Ok(Removed { found, had_key })
     }
 
     pub(super) async fn leave(&self) -> Result<(), Refusal> {

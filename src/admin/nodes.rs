@@ -61,6 +61,9 @@ pub struct Removal {
 pub struct Removed {
     /// Whether there was such a member.
     pub found: bool,
+    /// Whether it was a load balancer, whose disk has the key of the cluster's secrets.
+    #[serde(default)]
+    pub had_key: bool,
 }
 
 impl Part {

@@ -80,6 +80,7 @@ pub async fn serve(listener: UnixListener, source: Source, stop: CancellationTok
 fn routes(source: Source) -> Router {
     let Source { status, membership, desk } = source;
     let routers = Arc::clone(&status);
+    let link = membership.clone();
     let members = Router::new()
         .route("/nodes", get(|State(all): State<Membership>| async move { Json(all.nodes()) }))
         .route("/nodes", delete(remove_node))
@@ -104,7 +105,10 @@ fn routes(source: Source) -> Router {
         .route("/status", get(move || async move { Json(status()) }))
         .route("/vrrp", get(move || async move { Json(Vrrp(routers().vrrp)) }));
     let Some(desk) = desk else {
-        return all.fallback(|| async {
+        let link = Router::new()
+            .route("/certificates", get(link_certificates).post(change_link_certificates))
+            .with_state(link);
+        return all.merge(link).layer(DefaultBodyLimit::max(MAX_BODY)).fallback(|| async {
             (StatusCode::NOT_FOUND, "a witness knows no ExApps, tunnels or bans; ask a node")
         });
     };
@@ -177,7 +181,18 @@ async fn change_certificates(
     State(desk): State<Desk>,
     Json(order): Json<Order>,
 ) -> Result<StatusCode, Refusal> {
-    desk.change_certificates(order.action).await.map(|()| StatusCode::NO_CONTENT)
+    desk.change_certificates(order).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn link_certificates(State(all): State<Membership>) -> Response {
+    Json(all.certificates()).into_response()
+}
+
+async fn change_link_certificates(
+    State(all): State<Membership>,
+    Json(order): Json<Order>,
+) -> Result<StatusCode, Refusal> {
+    all.change_certificates(order).await.map(|()| StatusCode::NO_CONTENT)
 }
 
 #[cfg(test)]

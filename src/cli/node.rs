@@ -12,6 +12,16 @@ use crate::admin::nodes::Removal;
 /// Exit code of `node remove` when there was no such member.
 const UNKNOWN: u8 = 3;
 
+/// What the disk of a load balancer means once its node is removed.
+const KEY: &str = "\
+its disk still holds the key of the cluster's secrets, its certificate and shared.key. Wipe it. If it \
+may be in strange hands, change what it knew, at once and in this order:
+  trigon certs rotate-ca --authority cluster     the authority of the control link
+  trigon certs rotate-ca                         the authority of the tunnel port
+  exapps.shared_key_file on every node and in Nextcloud
+  after the ExApps were installed again: trigon certs rotate-ca --drop-old
+The key itself stays the same: do not let backups get where that disk is";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the members: what each is for, where it is reached and what it does now.
@@ -40,6 +50,9 @@ fn remove(id: u64, socket: &Socket) -> ExitCode {
     match ask::wait(client::remove_node(&socket.path, Removal { id })) {
         Ok(removed) if removed.found => {
             say(&format!("node {id}: removed; nothing that comes from it is accepted any more"));
+            if removed.had_key {
+                say(KEY);
+            }
             ExitCode::SUCCESS
         }
         Ok(_) => {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use trigon::admin::certificates::{Action, Certificates};
+use trigon::admin::certificates::{Action, Authority, Certificate, Order};
 use trigon::admin::client;
 
 use crate::support::eventually;
@@ -21,15 +21,18 @@ fn installed(node: &Node, name: &str) -> PathBuf {
     dir
 }
 
-async fn listed(node: &Node) -> Certificates {
-    client::certificates(&node.dir().join("admin.sock")).await.unwrap()
+/// Those of the tunnel port.
+async fn listed(node: &Node) -> Vec<Certificate> {
+    let all = client::certificates(&node.dir().join("admin.sock")).await.unwrap();
+    all.0.into_iter().filter(|one| one.area == "frp").collect()
 }
 
 /// Carries an order out and waits until it is in force.
 async fn order(node: &Node, action: Action) {
     let in_force = || fs::read(node.dir().join("state/frp/server.crt")).unwrap();
     let before = in_force();
-    client::change_certificates(&node.dir().join("admin.sock"), action).await.unwrap();
+    let order = Order { action, authority: Authority::Tunnels };
+    client::change_certificates(&node.dir().join("admin.sock"), order).await.unwrap();
     if action != Action::DropOldCas {
         eventually("the change is in force", || async { (in_force() != before).then_some(()) })
             .await;
@@ -57,7 +60,7 @@ async fn an_exapp_outlives_the_rotation_of_the_authority_and_not_its_end() {
 
         order(&node, Action::Renew).await;
         order(&node, Action::RotateCa).await;
-        let roles: Vec<_> = listed(&node).await.0.into_iter().map(|one| one.state).collect();
+        let roles: Vec<_> = listed(&node).await.into_iter().map(|one| one.state).collect();
         assert_eq!(roles, ["signs", "trusted", "in use", "in use"]);
         node.page_answers().await;
         let logins = |frpc: &Frpc| frpc.log().matches("login to server success").count();
@@ -86,7 +89,7 @@ async fn an_exapp_outlives_the_rotation_of_the_authority_and_not_its_end() {
         })
         .await;
         node.page_answers().await;
-        assert_eq!(listed(&node).await.0.len(), 3);
+        assert_eq!(listed(&node).await.len(), 3);
         let late = Frpc::start(version, &node, &setup("late", 23_012, old));
         late.says("connect to server error").await;
         tokio::time::sleep(A_MOMENT).await;
