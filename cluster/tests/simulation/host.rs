@@ -29,7 +29,7 @@ pub(crate) async fn run(site: Rc<Site>, id: NodeId) -> turmoil::Result {
         let mut state = host.state.borrow_mut();
         state.starts += 1;
         (state.failed, state.stopping, state.stopped) = (None, false, false);
-        state.order = None;
+        (state.order, state.started_at) = (None, site.now.get());
         state.starts
     };
     // The clock of this runtime began anew, and what the disk stalled for is over.
@@ -122,11 +122,14 @@ async fn obey(order: Order, handle: Handle) {
 }
 
 /// A session is believed for its lifetime and two seconds at most, and for as much longer as
-/// clocks are off; one that is off by more than its whole lifetime is of no use at all.
+/// clocks are off. One that is off by more than its whole lifetime is of no use at all, but to a
+/// node that started since: it does not know how long ago it heard of the session.
 fn check_sessions(site: &Site, host: &Host, handle: &Handle) {
     let now = site.now.get();
-    let slack = SLACK + 2 * site.skew.get().min(LONGEST);
+    let (skew, started_at) = (site.skew.get(), host.state.borrow().started_at);
     for (key, ended) in site.sessions.borrow().iter().rev().take(200) {
+        let is_older = *ended <= started_at + LONGEST;
+        let slack = SLACK + 2 * if is_older { skew } else { skew.min(LONGEST) };
         if now > *ended + slack && handle.session(key).is_some() {
             let late = (now - *ended).as_millis();
             let text = format!("{LIED}: node {} believes a session {late} ms too long", host.id);

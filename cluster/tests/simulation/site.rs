@@ -70,6 +70,8 @@ pub(crate) struct Host {
 pub(crate) struct HostState {
     /// How often its software was started.
     pub(crate) starts: u64,
+    /// When that was last.
+    pub(crate) started_at: Duration,
     /// How the node looked when it had just started, until somebody has looked at it.
     pub(crate) started: Option<Inspection>,
     /// How the node looked in its last turn, until somebody has looked at it.
