@@ -69,6 +69,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Longer than sharing takes and shorter than half of any lifetime measured.
+const ON_THEIR_WAY: Duration = Duration::from_millis(500);
+
 /// One run, from an empty cluster to its end.
 async fn measure(sharing: Sharing, options: &Options) -> anyhow::Result<Figures> {
     let lifetime = Duration::from_secs(options.lifetime);
@@ -84,6 +87,8 @@ async fn measure(sharing: Sharing, options: &Options) -> anyhow::Result<Figures>
     running.measure(false);
     let after = site.sample()?;
     let served = running.end().await?;
+    // The last visitors came a moment ago and are on their way to the other node.
+    tokio::time::sleep(ON_THEIR_WAY).await;
     let known = site.known_to_the_other(served.visitors, lifetime / 2).await?;
     Ok(Figures::new(sharing, window, &before, &after, served.latency, known))
 }
