@@ -43,6 +43,33 @@ fn problems(text: &str) -> Vec<String> {
     }
 }
 
+/// What the package installs as the configuration.
+const SAMPLE: &str = include_str!("../packaging/trigon.toml");
+
+#[test]
+fn the_sample_lacks_what_an_operator_has_to_fill_in_and_nothing_else() {
+    let missing = problems(SAMPLE);
+    let lacks = |key: &str| missing.iter().any(|problem| problem.contains(key));
+    assert!(lacks("nextcloud.url") && lacks("exapps.shared_key_file"), "{missing:?}");
+    assert_eq!(missing.len(), 2, "{missing:?}");
+}
+
+#[test]
+fn every_key_the_sample_shows_is_one_with_a_good_value() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("shared.key"), "k\n").unwrap();
+    let etc = dir.path().display().to_string();
+    // A key stands right behind its `#`, an explanation after a blank.
+    let is_key = |line: &&str| !line.starts_with("# ") && !line.starts_with("#tls_");
+    let keys: Vec<_> = SAMPLE.lines().filter(is_key).map(|l| l.trim_start_matches('#')).collect();
+    let text = keys.join("\n").replace("/etc/trigon", &etc);
+    assert!(text.contains("[[vrrp]]") && text.contains("role"), "{text}");
+    assert_eq!(
+        problems(&format!("[node]\nstate_dir = '{etc}'\n{}", text.replacen("[node]", "", 1))),
+        [""; 0]
+    );
+}
+
 #[test]
 fn the_reference_names_exactly_the_keys_that_exist() {
     let mut known = BTreeSet::new();

@@ -14,6 +14,7 @@ mod init;
 mod join;
 mod lab;
 mod node;
+mod pages;
 mod place;
 mod restore;
 mod run;
@@ -110,6 +111,11 @@ enum Command {
     Import(import::Options),
     /// Build a whole cluster on this machine, inject a fault, and measure.
     Lab(crate::lab::Options),
+    /// Print what makes a shell complete this command line.
+    Completions(pages::Completions),
+    /// Write a man page for every command into a directory.
+    #[command(hide = true)]
+    Man(pages::Man),
 }
 
 /// Which configuration.
@@ -155,6 +161,8 @@ pub fn main() -> ExitCode {
         Command::Certs(command) => certs::run(&command),
         Command::Import(options) => import::run(&options),
         Command::Lab(options) => lab::run(&options),
+        Command::Completions(options) => pages::completions(&options),
+        Command::Man(options) => pages::man(&options),
     }
 }
 
