@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
@@ -21,11 +22,12 @@ use crate::log_writer::{LogDatabase, Write, Writer};
 use crate::space::Storage;
 use crate::types::{Entry, LogId, StorageError, StorageIOError, Types, Vote};
 
-/// Entries kept decoded: the leader reads each one again to apply and to replicate it.
-const TAIL: usize = 4096;
+/// Entries kept decoded: the leader reads each one again to apply and to replicate it. What a
+/// member that lags needs besides comes from disk.
+const TAIL: usize = 1024;
 
-/// Bytes of encoded entries the tail stands for, at most.
-const TAIL_BYTES: usize = 16 << 20;
+/// Bytes of encoded entries the tail stands for; decoded they take some three times as much.
+const TAIL_BYTES: usize = 1 << 20;
 
 /// Bytes of entries handed to replication at once, so that a message stays below the frame limit.
 const BATCH_BYTES: usize = 2 << 20;
@@ -37,19 +39,31 @@ pub(crate) struct LogStore {
     storage: Storage,
     tail: Arc<RwLock<Tail>>,
     writer: Writer,
+    /// Appends handed to the writer so far.
+    appends: u64,
     vote: Option<Vote>,
     committed: Option<LogId>,
 }
 
-/// The newest entries, without a gap, and the two ends of the log.
+/// The newest entries, without a gap, and the two ends of the log. What is not on disk yet is
+/// always among them, however much that is.
 #[derive(Default)]
 struct Tail {
     purged: Option<LogId>,
     /// Index of the first entry; of the next one while the log is empty.
     first: u64,
     last: Option<LogId>,
-    entries: VecDeque<(Entry, usize)>,
+    entries: VecDeque<Kept>,
     bytes: usize,
+}
+
+/// An entry of the tail.
+struct Kept {
+    entry: Entry,
+    /// Of its encoded form, in bytes.
+    size: usize,
+    /// The append that brought it.
+    append: u64,
 }
 
 impl LogStore {
@@ -67,6 +81,7 @@ impl LogStore {
             database,
             storage,
             tail: Arc::new(RwLock::new(tail)),
+            appends: 0,
             vote: opened.vote,
             committed: opened.committed,
         }
@@ -162,49 +177,58 @@ fn read_disk(
 impl Tail {
     /// The part of `[start, end)` that fits the budget, if memory holds its beginning.
     fn range(&self, start: u64, end: u64, budget: usize) -> Option<Vec<Entry>> {
-        let first = self.entries.front()?.0.log_id.index;
+        let first = self.entries.front()?.entry.log_id.index;
         let skip = usize::try_from(start.checked_sub(first)?).ok()?;
         let take = usize::try_from(end.saturating_sub(start)).ok()?;
         if skip + take > self.entries.len() {
             return None;
         }
         let mut bytes = 0;
-        let fits =
-            self.entries.range(skip..skip + take).enumerate().take_while(|(n, (_, size))| {
-                bytes += size;
-                bytes <= budget || *n == 0
-            });
-        Some(fits.map(|(_, (entry, _))| entry.clone()).collect())
+        let fits = self.entries.range(skip..skip + take).enumerate().take_while(|(n, kept)| {
+            bytes += kept.size;
+            bytes <= budget || *n == 0
+        });
+        Some(fits.map(|(_, kept)| kept.entry.clone()).collect())
     }
 
-    fn push(&mut self, entry: Entry, size: usize) {
+    fn push(&mut self, kept: Kept) {
         if self.last == self.purged {
-            self.first = entry.log_id.index;
+            self.first = kept.entry.log_id.index;
         }
-        self.last = Some(entry.log_id);
-        self.bytes += size;
-        self.entries.push_back((entry, size));
-        while self.entries.len() > TAIL || self.bytes > TAIL_BYTES {
-            let Some((_, size)) = self.entries.pop_front() else { break };
-            self.bytes -= size;
+        self.last = Some(kept.entry.log_id);
+        self.bytes += kept.size;
+        self.entries.push_back(kept);
+    }
+
+    /// Drops the oldest beyond the limits, if the append that brought them is among the `written`
+    /// first ones.
+    fn trim(&mut self, written: u64) {
+        while (self.entries.len() > TAIL || self.bytes > TAIL_BYTES)
+            && self.entries.front().is_some_and(|kept| kept.append <= written)
+        {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(kept) = self.entries.pop_front() {
+            self.bytes -= kept.size;
         }
     }
 
     /// Drops entries from `from` on; `last` is what stands before them.
     fn truncate(&mut self, from: u64, last: Option<LogId>) {
-        while self.entries.back().is_some_and(|(entry, _)| entry.log_id.index >= from) {
-            if let Some((_, size)) = self.entries.pop_back() {
-                self.bytes -= size;
+        while self.entries.back().is_some_and(|kept| kept.entry.log_id.index >= from) {
+            if let Some(kept) = self.entries.pop_back() {
+                self.bytes -= kept.size;
             }
         }
         self.last = last;
     }
 
     fn purge(&mut self, upto: LogId) {
-        while self.entries.front().is_some_and(|(entry, _)| entry.log_id.index <= upto.index) {
-            if let Some((_, size)) = self.entries.pop_front() {
-                self.bytes -= size;
-            }
+        while self.entries.front().is_some_and(|kept| kept.entry.log_id.index <= upto.index) {
+            self.drop_first();
         }
         self.purged = Some(upto);
         self.first = upto.index + 1;
@@ -306,11 +330,15 @@ impl RaftLogStorage<Types> for LogStore {
             encoded.push((entry, bytes));
         }
         let mut rows = Vec::with_capacity(encoded.len());
+        self.appends += 1;
+        let append = self.appends;
         {
             let mut tail = self.tail_mut();
+            tail.trim(self.database.written.load(Ordering::Acquire));
             for (entry, bytes) in encoded {
+                let size = bytes.len();
                 rows.push((entry.log_id.index, bytes));
-                tail.push(entry, rows.last().map_or(0, |(_, bytes)| bytes.len()));
+                tail.push(Kept { entry, size, append });
             }
         }
         let committed = match self.committed {
@@ -319,7 +347,9 @@ impl RaftLogStorage<Types> for LogStore {
             }
             None => None,
         };
-        self.writer.send(Write::Append { rows, committed, done: callback }).map_err(failed)?;
+        self.writer
+            .send(Write::Append { rows, append, committed, done: callback })
+            .map_err(failed)?;
         Ok(())
     }
 
@@ -355,4 +385,45 @@ pub(crate) fn meta(database: &Database, key: &str) -> Result<Option<Vec<u8>>, re
     let transaction = database.begin_read()?;
     let table = transaction.open_table(META)?;
     Ok(table.get(key)?.map(|value| value.value().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{CommittedLeaderId, EntryPayload};
+
+    use super::*;
+
+    fn kept(index: u64, size: usize, append: u64) -> Kept {
+        let log_id = LogId::new(CommittedLeaderId::new(1, 1), index);
+        Kept { entry: Entry { log_id, payload: EntryPayload::Blank }, size, append }
+    }
+
+    fn held(tail: &Tail) -> Vec<u64> {
+        tail.entries.iter().map(|kept| kept.entry.log_id.index).collect()
+    }
+
+    /// Whoever asks for them finds them nowhere else.
+    #[test]
+    fn entries_that_are_not_on_disk_stay_whatever_they_weigh() {
+        let mut tail = Tail::default();
+        for index in 0..4 {
+            tail.push(kept(index, TAIL_BYTES, index + 1));
+        }
+        tail.trim(0);
+        assert_eq!(held(&tail), [0, 1, 2, 3], "the disk is slow");
+        tail.trim(2);
+        assert_eq!(held(&tail), [2, 3], "two appends are written");
+        tail.trim(4);
+        assert_eq!((held(&tail), tail.bytes), (vec![3], TAIL_BYTES));
+    }
+
+    #[test]
+    fn the_tail_is_bounded_by_entries_too() {
+        let mut tail = Tail::default();
+        for index in 0..2 * TAIL as u64 {
+            tail.push(kept(index, 1, index));
+            tail.trim(index);
+        }
+        assert_eq!((tail.entries.len(), tail.bytes), (TAIL, TAIL));
+    }
 }

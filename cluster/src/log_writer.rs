@@ -5,6 +5,7 @@
 //! restart can find out.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -26,12 +27,19 @@ pub(crate) struct LogDatabase {
     /// None only after it could not be opened again.
     database: RwLock<Option<Database>>,
     path: PathBuf,
+    /// The last append that can be read back, counted from the start of this process.
+    pub(crate) written: AtomicU64,
     pub(crate) open: watch::Sender<()>,
 }
 
 impl LogDatabase {
     pub(crate) fn new(path: PathBuf, database: Database) -> Self {
-        Self { database: RwLock::new(Some(database)), path, open: watch::Sender::new(()) }
+        Self {
+            database: RwLock::new(Some(database)),
+            path,
+            written: AtomicU64::new(0),
+            open: watch::Sender::new(()),
+        }
     }
 
     /// Works on the file.
@@ -51,8 +59,13 @@ impl LogDatabase {
 
 /// One transaction.
 pub(crate) enum Write {
-    /// New entries, and what was committed before them.
-    Append { rows: Vec<(u64, Vec<u8>)>, committed: Option<Vec<u8>>, done: LogFlushed<Types> },
+    /// New entries, the how many-th append it is, and what was committed before them.
+    Append {
+        rows: Vec<(u64, Vec<u8>)>,
+        append: u64,
+        committed: Option<Vec<u8>>,
+        done: LogFlushed<Types>,
+    },
     /// One meta row.
     Meta { key: &'static str, bytes: Vec<u8>, done: Done },
     /// Entries from an index on are gone.
@@ -133,7 +146,10 @@ impl Pen {
         });
         self.failed = result.is_err();
         match write {
-            Write::Append { done, .. } => {
+            Write::Append { append, done, .. } => {
+                if result.is_ok() {
+                    self.database.written.store(append, Ordering::Release);
+                }
                 done.log_io_completed(result.map_err(std::io::Error::other));
             }
             Write::Meta { done, .. } | Write::Truncate { done, .. } | Write::Purge { done, .. } => {

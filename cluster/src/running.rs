@@ -108,7 +108,10 @@ impl Ground {
         let log = LogStore::new(storage.clone(), found);
         let states = {
             let (storage, view) = (storage.clone(), Arc::clone(view));
-            let open = move || StateStore::open(storage, &dir, group, purged, view);
+            let open = move || {
+                let states = StateStore::open(storage, &dir, group, purged, view)?;
+                Ok(if role == Role::Witness { states.without_sessions() } else { states })
+            };
             opened(&world.disk, open).await?
         };
         let log_closed = Box::pin(log.closed());

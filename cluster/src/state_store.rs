@@ -31,6 +31,7 @@ pub(crate) struct StateStore {
     snapshots: SnapshotDir,
     view: Arc<View>,
     storage: Storage,
+    forgoes_sessions: bool,
 }
 
 impl StateStore {
@@ -56,6 +57,7 @@ impl StateStore {
             snapshots,
             view,
             storage,
+            forgoes_sessions: false,
         };
         let mut damaged = Vec::new();
         for path in files {
@@ -88,10 +90,21 @@ impl StateStore {
         Ok(store)
     }
 
+    /// For a node that is never asked for a session.
+    #[must_use]
+    pub(crate) fn without_sessions(mut self) -> Self {
+        self.forgoes_sessions = true;
+        self.state.forgo_sessions();
+        self
+    }
+
     fn adopt(&mut self, content: snapshot::Content) {
         self.last_applied = content.meta.last_log_id;
         self.membership = content.meta.last_membership;
         self.state = content.state;
+        if self.forgoes_sessions {
+            self.state.forgo_sessions();
+        }
     }
 
     /// The parts it is made of: the state and the last entry in it.

@@ -23,7 +23,7 @@ pub use content::Loss;
 pub use memory::{Fault, MemoryDisk};
 
 /// Memory redb may use for pages; the log is read from the decoded tail anyway.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 2 << 20;
 
 /// A disk; clones are the same one.
 #[derive(Clone, Debug, Default)]

@@ -86,6 +86,12 @@ impl State {
         self.local = local;
     }
 
+    /// From now on sessions are not kept: a witness is never asked for one, and they are most of
+    /// what changes. They are no part of what nodes have to agree on.
+    pub(crate) fn forgo_sessions(&mut self) {
+        self.sessions = Sessions::forgone();
+    }
+
     /// The cluster's clock: the newest stamp of a leader.
     pub fn clock(&self) -> Millis {
         self.clock

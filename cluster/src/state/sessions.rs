@@ -9,11 +9,18 @@ use crate::record::{MAX_LIFETIME, MAX_SESSIONS, MAX_USER_ID, Millis, Session, Se
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sessions {
+    /// Nothing is kept, because nobody asks on this node.
+    forgone: bool,
     by_key: HashMap<SessionKey, Arc<Session>>,
     by_expiry: OrdSet<(Millis, SessionKey)>,
 }
 
 impl Sessions {
+    /// Sessions of a node where nobody asks for them.
+    pub(super) fn forgone() -> Self {
+        Self { forgone: true, ..Self::default() }
+    }
+
     pub(super) fn get(&self, key: &SessionKey) -> Option<&Arc<Session>> {
         self.by_key.get(key)
     }
@@ -47,7 +54,7 @@ impl Sessions {
         let lifetime = Millis::from(put.lifetime).min(MAX_LIFETIME);
         let age = on_its_way.saturating_add(put.age.into());
         let left = lifetime.saturating_sub(age);
-        if left == 0 || put.user.id.len() > MAX_USER_ID {
+        if self.forgone || left == 0 || put.user.id.len() > MAX_USER_ID {
             return;
         }
         let validated_at = now.saturating_sub(age);
@@ -147,6 +154,19 @@ mod tests {
         let behind = prop::array::uniform3(wrong);
         (1..12_000u32, waits, behind, 0..101 * HOUR)
             .prop_map(|(lifetime, waits, behind, clock)| Journey { lifetime, waits, behind, clock })
+    }
+
+    #[test]
+    fn whoever_forgoes_sessions_keeps_none_and_answers_alike() {
+        let user = User { id: "alice".into(), level: AccessLevel::User };
+        let put = SessionPut { key: KEY, user, age: 0, lifetime: 3000 };
+        let part = SoftPart { origin: 1, sent: HOUR, sessions: vec![put], ..SoftPart::default() };
+        let command = Command::Soft(SoftBatch { now: HOUR, parts: vec![part] });
+        let (mut node, mut witness) = (State::default(), State::default());
+        witness.forgo_sessions();
+        assert_eq!(node.apply(&command), witness.apply(&command));
+        assert_eq!((node.session_count(), witness.session_count()), (1, 0));
+        assert_eq!(postcard::to_stdvec(&node).unwrap(), postcard::to_stdvec(&witness).unwrap());
     }
 
     fn limit(journey: &Journey) -> Millis {

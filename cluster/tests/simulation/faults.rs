@@ -87,6 +87,8 @@ pub(crate) struct Faults {
     may_die: bool,
     /// The one that did: it never comes back.
     dead: Option<NodeId>,
+    /// One that was removed from its cluster, and knows.
+    gone: Option<NodeId>,
 }
 
 impl Faults {
@@ -113,6 +115,7 @@ impl Faults {
             inside: None,
             may_die: site.is_pair() && Draw::new(site.seed, 4).percent(30),
             dead: None,
+            gone: None,
         }
     }
 
@@ -173,7 +176,7 @@ impl Faults {
             strengthen(sim, site, a, b);
         }
         for (id, until) in &mut self.down {
-            if self.dead != Some(*id) {
+            if self.dead != Some(*id) && self.gone != Some(*id) {
                 *until = Duration::ZERO;
             }
         }
@@ -242,6 +245,14 @@ impl Faults {
                 let state = host.state.borrow();
                 (state.failed.is_some(), state.stopped)
             };
+            if failed && site.renewal.get().leaves() == Some(host.id) && site.is_removed(host.id) {
+                site.tell(format_args!("node {} is gone", host.id));
+                self.kill(sim, host, site, Loss::Nothing);
+                self.down.retain(|(down, _)| *down != host.id);
+                self.down.push((host.id, Duration::MAX));
+                self.gone = Some(host.id);
+                continue;
+            }
             if host.disk.borrow().is_off() {
                 site.tell(format_args!("node {} lost its power in the middle of a sync", host.id));
                 self.kill(sim, host, site, Loss::All);
@@ -283,7 +294,7 @@ impl Faults {
     }
 
     fn begin(&mut self, kind: Kind, sim: &mut Sim<'_>, site: &Site, oracle: &mut Oracle) {
-        let ids: Vec<NodeId> = site.hosts.iter().map(|host| host.id).collect();
+        let ids: Vec<NodeId> = site.members().map(|host| host.id).collect();
         let id = self.draw.pick(&ids);
         let host = site.host(id);
         let longest = if site.is_pair() { 20_000 } else { 8_000 };
@@ -381,6 +392,7 @@ impl Faults {
                 old.power_on();
                 host.disk.replace(copy(&old, Path::new(STATE_DIR), "raft").unwrap());
                 self.wiped.push(id);
+                host.state.borrow_mut().lost = true;
                 oracle.wiped(id);
             }
             Kind::Wipe => {}
@@ -448,8 +460,8 @@ impl Faults {
                 }
             }
         }
-        for a in &site.hosts {
-            let mut others = site.hosts.iter().filter(|b| b.id != a.id).peekable();
+        for a in site.members() {
+            let mut others = site.members().filter(|b| b.id != a.id).peekable();
             let alone = others.peek().is_some() && others.all(|b| self.is_cut(b.id, a.id));
             oracle.isolated(a.id, alone.then(|| site.now.get()));
         }

@@ -15,7 +15,8 @@ use crate::network::{PORT, ip};
 /// Where every host keeps its state.
 pub(crate) const STATE_DIR: &str = "/state";
 
-/// The disks of a new cluster, one for each role.
+/// The disks of a new cluster, one for each role, and that of a machine the cluster does not know
+/// yet, with what it will get when it is admitted.
 pub(crate) fn disks(roles: &[Role]) -> Vec<MemoryDisk> {
     static FOUNDED: Mutex<BTreeMap<Vec<bool>, Vec<MemoryDisk>>> = Mutex::new(BTreeMap::new());
     let mut known = FOUNDED.lock().unwrap();
@@ -41,5 +42,13 @@ fn found(roles: &[Role]) -> Vec<MemoryDisk> {
             Admission { node_name: format!("node-{id}"), role: *role, advertise: address(id) };
         admit_on([&on(0), &on(at)], dir, dir, &admission).unwrap();
     }
-    disks
+    // Admitted where nobody will ever know of it.
+    let elsewhere = copy(&disks[0], dir, "").unwrap();
+    let id = u64::try_from(roles.len()).unwrap() + 1;
+    let admission =
+        Admission { node_name: format!("node-{id}"), role: Role::Node, advertise: address(id) };
+    let newcomer = MemoryDisk::default();
+    let both = [elsewhere, newcomer.clone()].map(Disk::Memory);
+    admit_on([&both[0], &both[1]], dir, dir, &admission).unwrap();
+    disks.into_iter().chain([newcomer]).collect()
 }

@@ -20,11 +20,15 @@ use crate::history::KEYS;
 use crate::linearizability::{RecordAnswer, RecordCall};
 use crate::network::{PORT, SimDialler, SimDoor};
 use crate::pledges::SUBNETS;
+use crate::renewal;
 use crate::site::{Host, Order, Site, TICK};
 
 /// Runs a host until its node stops.
 pub(crate) async fn run(site: Rc<Site>, id: NodeId) -> turmoil::Result {
     let host = site.host(id);
+    while host.state.borrow().absent {
+        sleep(TICK).await;
+    }
     let starts = {
         let mut state = host.state.borrow_mut();
         state.starts += 1;
@@ -171,6 +175,12 @@ async fn client(site: Rc<Site>, id: NodeId, starts: u64, handle: Handle) {
             }
             _ if site.admits && draw.percent(70) => {
                 if let Err(text) = come_and_go(&site, id, &mut draw, &handle, clock()).await {
+                    site.host(id).state.borrow_mut().failed = Some(format!("{LIED}: {text}"));
+                }
+            }
+            9 if site.newcomer().is_some() => {
+                let step = renewal::go_on(&site, id, &mut draw, &handle, clock()).await;
+                if let Err(text) = step {
                     site.host(id).state.borrow_mut().failed = Some(format!("{LIED}: {text}"));
                 }
             }

@@ -28,6 +28,7 @@ mod mutants;
 mod network;
 mod oracle;
 mod pledges;
+mod renewal;
 mod run;
 mod site;
 
@@ -49,8 +50,9 @@ const ENDLESS: Duration = Duration::from_secs(180);
 /// CI has two cores.
 const THREADS: usize = 2;
 
-/// Seeds that are run twice: some as they are, some with a pair, some where members come and go.
-const REPEATED: u64 = 6;
+/// Seeds that are run twice: some as they are, some with a pair, some where members come and go,
+/// some where a machine is replaced.
+const REPEATED: u64 = 8;
 
 struct Options {
     seeds: Option<u64>,
@@ -128,9 +130,16 @@ fn repeats() -> bool {
         let seeds = 0..REPEATED;
         let trace = |seed| {
             let pair: &[Role] = &[Role::Node, Role::Node];
-            let profile = match seed % 3 {
+            let three: &[Role] = &[Role::Node, Role::Node, Role::Witness];
+            let profile = match seed % 4 {
                 0 => Profile::default(),
                 1 => Profile { roles: Some(pair), ..Profile::default() },
+                2 => Profile {
+                    roles: Some(three),
+                    admits: Some(false),
+                    renews: Some(true),
+                    ..Profile::default()
+                },
                 _ => Profile { admits: Some(true), ..Profile::default() },
             };
             run(seed, profile).map(|passed| passed.trace).ok()
@@ -151,7 +160,7 @@ fn repeats() -> bool {
 
 fn seeds(first: u64, count: u64) -> bool {
     let begun = Instant::now();
-    let (next, answered) = (AtomicU64::new(first), AtomicU64::new(0));
+    let (next, answered, renewed) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
     let end = first.saturating_add(count);
     let work = || {
         let mut failures = Vec::new();
@@ -163,6 +172,7 @@ fn seeds(first: u64, count: u64) -> bool {
             match guarded(seed) {
                 Ok(passed) => {
                     answered.fetch_add(passed.answered as u64, Ordering::Relaxed);
+                    renewed.fetch_add(u64::from(passed.renewed), Ordering::Relaxed);
                 }
                 Err(failed) => {
                     println!("seed {seed} fails");
@@ -180,9 +190,10 @@ fn seeds(first: u64, count: u64) -> bool {
         report(*seed, failed);
     }
     println!(
-        "simulation: {} seeds of a minute, {} answers, {} failed, {:.0} s",
+        "simulation: {} seeds of a minute, {} answers, {} machines replaced, {} failed, {:.0} s",
         count,
         answered.into_inner(),
+        renewed.into_inner(),
         failures.len(),
         begun.elapsed().as_secs_f64()
     );

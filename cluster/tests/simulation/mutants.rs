@@ -89,5 +89,5 @@ fn profile(mutation: Mutation) -> Profile {
         _ => None,
     };
     let admits = Some(matches!(mutation, Mutation::NumberTwice | Mutation::TokenNotSpent));
-    Profile { kinds: Some(kinds), roles: Some(roles), pause_ms, admits }
+    Profile { kinds: Some(kinds), roles: Some(roles), pause_ms, admits, renews: None }
 }

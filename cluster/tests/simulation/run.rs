@@ -16,6 +16,7 @@ use crate::history::KEYS;
 use crate::host::{self, read_record};
 use crate::linearizability::{RecordAnswer, RecordCall};
 use crate::oracle::Oracle;
+use crate::renewal::Renewal;
 use crate::site::{Host, Site, TICK, epoch};
 
 /// A cluster has formed by then, and trouble begins.
@@ -41,6 +42,8 @@ pub(crate) struct Profile {
     pub(crate) pause_ms: Option<u64>,
     /// Whether members come and go; the seed chooses when it is not said.
     pub(crate) admits: Option<bool>,
+    /// Whether a machine takes the place of another; the seed chooses when it is not said.
+    pub(crate) renews: Option<bool>,
 }
 
 /// A run that kept every rule.
@@ -50,6 +53,8 @@ pub(crate) struct Passed {
     pub(crate) trace: u64,
     /// Operations of clients that were answered.
     pub(crate) answered: usize,
+    /// A machine has taken the place of another.
+    pub(crate) renewed: bool,
 }
 
 /// A run that broke one.
@@ -66,7 +71,8 @@ pub(crate) fn run(seed: u64, profile: Profile) -> Result<Passed, Failed> {
     let why = match outcome {
         Ok(Ok(())) => {
             let answered = site.history.borrow().answered();
-            return Ok(Passed { trace: story.trace(), answered });
+            let renewed = matches!(site.renewal.get(), Renewal::Over(_));
+            return Ok(Passed { trace: story.trace(), answered, renewed });
         }
         Ok(Err(why)) => why,
         Err(panic) => {
@@ -94,9 +100,17 @@ fn site(seed: u64, profile: Profile) -> Site {
             &[Role::Node, Role::Node, Role::Node, Role::Node, Role::Node],
         ]),
     };
-    let disks = founding::disks(roles);
+    let admits =
+        roles.len() > 2 && profile.admits.unwrap_or_else(|| Draw::new(seed, 5).percent(25));
+    // Nobody else may get the number that was set aside for it.
+    let renews = roles.len() == 3
+        && !admits
+        && profile.renews.unwrap_or_else(|| Draw::new(seed, 6).percent(25));
+    let mut disks = founding::disks(roles);
+    let newcomer = disks.pop().filter(|_| renews);
     let hosts = roles.iter().zip(disks).zip(1..);
-    let hosts = hosts.map(|((role, disk), id)| Host::new(id, *role, disk)).collect();
+    let mut hosts: Vec<_> = hosts.map(|((role, disk), id)| Host::new(id, *role, disk)).collect();
+    hosts.extend(newcomer.map(|disk| Host::newcomer(roles.len() as u64 + 1, disk)));
     Site {
         seed,
         hosts,
@@ -104,7 +118,8 @@ fn site(seed: u64, profile: Profile) -> Site {
         connections: Default::default(),
         history: RefCell::default(),
         pledges: RefCell::default(),
-        admits: roles.len() > 2 && profile.admits.unwrap_or_else(|| Draw::new(seed, 5).percent(25)),
+        admits,
+        renewal: Cell::default(),
         admissions: RefCell::default(),
         air: RefCell::default(),
         promote_after: Duration::from_secs(pair.pick(&[7, 10, 15])),
@@ -167,8 +182,10 @@ fn play(site: &Rc<Site>, profile: Profile) -> Result<(), String> {
 /// After peace everybody agrees, and what was confirmed is there.
 fn conclude(sim: &mut Sim<'_>, site: &Site, faults: &Faults) -> Result<(), String> {
     let mut agreed: Option<(u64, Inspection)> = None;
-    let lost = |host: &&Host| faults.is_wiped(host.id) || faults.is_dead(host.id);
-    for host in site.hosts.iter().filter(|host| !lost(host)) {
+    let lost = |host: &&Host| {
+        faults.is_wiped(host.id) || faults.is_dead(host.id) || site.is_removed(host.id)
+    };
+    for host in site.members().filter(|host| !lost(host)) {
         let (seen, quorum_at) = {
             let state = host.state.borrow();
             (state.last.clone(), state.quorum_at)

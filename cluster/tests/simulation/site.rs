@@ -19,6 +19,7 @@ use crate::air::Air;
 use crate::history::History;
 use crate::network::{self, Connections};
 use crate::pledges::Pledges;
+use crate::renewal::Renewal;
 
 /// Wall-clock time at the start of every run: that of this process, because the certificates of
 /// the nodes are of now. Nothing a run does depends on it.
@@ -41,6 +42,8 @@ pub(crate) struct Site {
     /// Members come and go.
     pub(crate) admits: bool,
     pub(crate) admissions: RefCell<Admissions>,
+    /// How far the newcomer is, if there is one.
+    pub(crate) renewal: Cell<Renewal>,
     /// The world around a pair.
     pub(crate) air: RefCell<Air>,
     /// How long the voter of a pair has to be gone.
@@ -60,6 +63,7 @@ pub(crate) struct Site {
 pub(crate) struct Host {
     pub(crate) id: NodeId,
     pub(crate) role: Role,
+    pub(crate) is_newcomer: bool,
     pub(crate) disk: RefCell<MemoryDisk>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) state: RefCell<HostState>,
@@ -68,6 +72,10 @@ pub(crate) struct Host {
 /// What a machine is known to do.
 #[derive(Default)]
 pub(crate) struct HostState {
+    /// The cluster does not know it yet.
+    pub(crate) absent: bool,
+    /// Its log was lost.
+    pub(crate) lost: bool,
     /// How often its software was started.
     pub(crate) starts: u64,
     /// When that was last.
@@ -105,6 +113,24 @@ impl Site {
         self.hosts.len() == 2 && self.hosts.iter().all(|host| host.role == Role::Node)
     }
 
+    /// The machine that joins while everything goes on.
+    pub(crate) fn newcomer(&self) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.is_newcomer)
+    }
+
+    /// Everybody the cluster has heard of.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| !host.state.borrow().absent)
+    }
+
+    /// Whether some node knows that the member is none any more.
+    pub(crate) fn is_removed(&self, id: NodeId) -> bool {
+        self.hosts.iter().any(|host| {
+            let state = host.state.borrow();
+            state.last.as_ref().is_some_and(|seen| seen.view.0.is_removed(id))
+        })
+    }
+
     pub(crate) fn host(&self, id: NodeId) -> &Host {
         self.hosts.iter().find(|host| host.id == id).expect("a host of this run")
     }
@@ -120,10 +146,18 @@ impl Host {
         Self {
             id,
             role,
+            is_newcomer: false,
             disk: RefCell::new(disk),
             clock: Arc::default(),
             state: RefCell::default(),
         }
+    }
+
+    /// A machine that may join later.
+    pub(crate) fn newcomer(id: NodeId, disk: MemoryDisk) -> Self {
+        let host = Self { is_newcomer: true, ..Self::new(id, Role::Node, disk) };
+        host.state.borrow_mut().absent = true;
+        host
     }
 
     pub(crate) fn ip(&self) -> IpAddr {
