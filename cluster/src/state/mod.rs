@@ -404,6 +404,7 @@ impl State {
         self.clock = self.clock.max(batch.now);
         let now = self.clock;
         self.sessions.forget(now);
+        let mut validated = Vec::new();
         for part in &batch.parts {
             if !self.parts.admit(part) {
                 continue;
@@ -412,9 +413,8 @@ impl State {
             // cannot be believed.
             if part.sent.abs_diff(now) < SLACK {
                 let on_its_way = now.saturating_sub(part.sent);
-                for put in &part.sessions {
-                    self.sessions.put(put, on_its_way, now, self.local);
-                }
+                let judge = |put| sessions::judge(put, on_its_way, now, self.local);
+                validated.extend(part.sessions.iter().filter_map(judge));
             }
             for strike in &part.strikes {
                 // One that was under way when its client was pardoned.
@@ -423,6 +423,7 @@ impl State {
                 }
             }
         }
+        self.sessions.put(validated, now);
         self.strikes.forget(now);
         self.bans.forget(now);
     }

@@ -1,18 +1,33 @@
 //! Validated sessions, bounded by evicting what expires first. Sans-io.
+//!
+//! Thousands come a second and live for seconds, and every entry that brings some makes a new
+//! state for readers. In a persistent map each of them would copy the way to its place, with all
+//! that lies beside it. So they are kept in sorted runs that never change, one for each entry;
+//! neighbours of like size become one, as in a log-structured merge tree: a session is moved a few
+//! times in its life, and a search looks into a few runs.
 
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdSet};
-
 use crate::command::SessionPut;
 use crate::record::{MAX_LIFETIME, MAX_SESSIONS, MAX_USER_ID, Millis, Session, SessionKey};
+
+/// Sessions kept when there are too many: making room once is for a while.
+const KEPT: usize = MAX_SESSIONS / 10 * 9;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sessions {
     /// Nothing is kept, because nobody asks on this node.
     forgone: bool,
-    by_key: HashMap<SessionKey, Arc<Session>>,
-    by_expiry: OrdSet<(Millis, SessionKey)>,
+    /// From the oldest to the newest; each has less than half of the one before.
+    runs: Vec<Arc<Run>>,
+}
+
+/// Sessions in the order of their keys.
+#[derive(Debug, PartialEq)]
+struct Run {
+    sessions: Vec<(SessionKey, Arc<Session>)>,
+    /// When the last of them expires.
+    ends: Millis,
 }
 
 impl Sessions {
@@ -21,60 +36,117 @@ impl Sessions {
         Self { forgone: true, ..Self::default() }
     }
 
+    /// What was put last under that key, unless it is forgotten.
     pub(super) fn get(&self, key: &SessionKey) -> Option<&Arc<Session>> {
-        self.by_key.get(key)
+        self.runs.iter().rev().find_map(|run| run.get(key))
     }
 
+    /// How many there are; one that was put again and one that expired may still be counted.
     pub(super) fn len(&self) -> usize {
-        self.by_key.len()
+        self.runs.iter().map(|run| run.sessions.len()).sum()
     }
 
-    /// When the first of them expires.
+    /// When the first can be forgotten.
     pub(super) fn next_expiry(&self) -> Option<Millis> {
-        self.by_expiry.get_min().map(|(expires_at, _)| *expires_at)
+        self.runs.first().map(|run| run.ends)
     }
 
-    /// Drops what has expired at `now`.
+    /// Drops what has expired at `now` and takes no work to find. Never what is newer than
+    /// something else: under the same key that would be in force again.
     pub(super) fn forget(&mut self, now: Millis) {
-        while self.next_expiry().is_some_and(|expires_at| expires_at <= now) {
-            self.evict();
-        }
+        let over = self.runs.iter().take_while(|run| run.ends <= now).count();
+        self.runs.drain(..over);
     }
 
-    /// A blind upsert: whether the key was known makes no difference, so replicas that started
-    /// without the sessions answer alike. `on_its_way` is what its age does not count yet,
-    /// `applied` is this node's own monotonic time.
-    pub(super) fn put(
-        &mut self,
-        put: &SessionPut,
-        on_its_way: Millis,
-        now: Millis,
-        applied: Millis,
-    ) {
-        let lifetime = Millis::from(put.lifetime).min(MAX_LIFETIME);
-        let age = on_its_way.saturating_add(put.age.into());
-        let left = lifetime.saturating_sub(age);
-        if self.forgone || left == 0 || put.user.id.len() > MAX_USER_ID {
+    /// Blind upserts, in this order: whether a key was known makes no difference, so replicas that
+    /// started without the sessions answer alike.
+    pub(super) fn put(&mut self, mut new: Vec<(SessionKey, Arc<Session>)>, now: Millis) {
+        if self.forgone || new.is_empty() {
             return;
         }
-        let validated_at = now.saturating_sub(age);
-        let expires_at = now.saturating_add(left);
-        let user = put.user.clone();
-        let session = Session { user, validated_at, expires_at, applied, left };
-        if let Some(old) = self.by_key.insert(put.key, Arc::new(session)) {
-            self.by_expiry.remove(&(old.expires_at, put.key));
+        // The last of equal keys is in force.
+        new.reverse();
+        new.sort_by_key(|(key, _)| *key);
+        new.dedup_by_key(|(key, _)| *key);
+        self.runs.push(Arc::new(Run::new(new)));
+        while let [.., older, newer] = &*self.runs
+            && older.sessions.len() <= 2 * newer.sessions.len()
+        {
+            self.merge_last(now);
         }
-        self.by_expiry.insert((expires_at, put.key));
-        while self.by_key.len() > MAX_SESSIONS {
-            self.evict();
+        if self.len() > MAX_SESSIONS {
+            self.make_room(now);
         }
     }
 
-    fn evict(&mut self) {
-        if let Some((_, key)) = self.by_expiry.remove_min() {
-            self.by_key.remove(&key);
-        }
+    /// Makes one of the last two runs. What has expired stays in it as long as there are older ones.
+    fn merge_last(&mut self, now: Millis) {
+        let since = if self.runs.len() == 2 { now } else { 0 };
+        let (Some(newer), Some(older)) = (self.runs.pop(), self.runs.pop()) else { return };
+        self.runs.extend(merge(&older, &newer, since));
     }
+
+    fn make_room(&mut self, now: Millis) {
+        while self.runs.len() > 1 {
+            self.merge_last(now);
+        }
+        let Some(run) = self.runs.pop() else { return };
+        let mut sessions = run.sessions.clone();
+        if let Some(surplus) = sessions.len().checked_sub(KEPT).filter(|surplus| *surplus > 0) {
+            sessions.select_nth_unstable_by_key(surplus - 1, |(_, session)| session.expires_at);
+            sessions.drain(..surplus);
+            sessions.sort_by_key(|(key, _)| *key);
+        }
+        self.runs.push(Arc::new(Run::new(sessions)));
+    }
+}
+
+impl Run {
+    fn new(sessions: Vec<(SessionKey, Arc<Session>)>) -> Self {
+        let ends = sessions.iter().map(|(_, session)| session.expires_at).max();
+        Self { sessions, ends: ends.unwrap_or(0) }
+    }
+
+    fn get(&self, key: &SessionKey) -> Option<&Arc<Session>> {
+        let at = self.sessions.binary_search_by_key(key, |(key, _)| *key).ok()?;
+        self.sessions.get(at).map(|(_, session)| session)
+    }
+}
+
+/// What two runs hold that has not expired at `now`, if anything; the newer is in force.
+fn merge(older: &Run, newer: &Run, now: Millis) -> Option<Arc<Run>> {
+    let mut merged = Vec::with_capacity(older.sessions.len() + newer.sessions.len());
+    let mut rest = older.sessions.iter().peekable();
+    let is_live = |session: &Session| session.expires_at > now;
+    for (key, session) in &newer.sessions {
+        while let Some(one) = rest.next_if(|(older, _)| older < key) {
+            merged.extend(is_live(&one.1).then(|| one.clone()));
+        }
+        rest.next_if(|(older, _)| older == key);
+        merged.extend(is_live(session).then(|| (*key, Arc::clone(session))));
+    }
+    merged.extend(rest.filter(|(_, session)| is_live(session)).cloned());
+    (!merged.is_empty()).then(|| Arc::new(Run::new(merged)))
+}
+
+/// What a change says about a session, if it is worth anything. `on_its_way` is what its age does
+/// not count yet, `applied` is this node's own monotonic time.
+pub(super) fn judge(
+    put: &SessionPut,
+    on_its_way: Millis,
+    now: Millis,
+    applied: Millis,
+) -> Option<(SessionKey, Arc<Session>)> {
+    let lifetime = Millis::from(put.lifetime).min(MAX_LIFETIME);
+    let age = on_its_way.saturating_add(put.age.into());
+    let left = lifetime.saturating_sub(age);
+    if left == 0 || put.user.id.len() > MAX_USER_ID {
+        return None;
+    }
+    let validated_at = now.saturating_sub(age);
+    let expires_at = now.saturating_add(left);
+    let user = put.user.clone();
+    Some((put.key, Arc::new(Session { user, validated_at, expires_at, applied, left })))
 }
 
 #[cfg(test)]
@@ -169,11 +241,59 @@ mod tests {
         assert_eq!(postcard::to_stdvec(&node).unwrap(), postcard::to_stdvec(&witness).unwrap());
     }
 
+    fn session(expires_at: Millis) -> Arc<Session> {
+        let user = User { id: "alice".into(), level: AccessLevel::User };
+        Arc::new(Session { user, validated_at: 0, expires_at, applied: 0, left: expires_at })
+    }
+
+    fn key(number: u64) -> SessionKey {
+        SessionKey(u128::from(number).to_be_bytes())
+    }
+
+    #[test]
+    fn what_expires_first_makes_room() {
+        let mut sessions = Sessions::default();
+        for first in (0..=MAX_SESSIONS as u64).step_by(500) {
+            let some = first..first + 500;
+            sessions.put(some.map(|n| (key(n), session(1000 + n))).collect(), 0);
+            assert!(sessions.len() <= MAX_SESSIONS);
+        }
+        assert_eq!(sessions.len(), KEPT);
+        let last = MAX_SESSIONS as u64 + 499;
+        let oldest = last + 1 - KEPT as u64;
+        assert!(sessions.get(&key(oldest)).is_some() && sessions.get(&key(last)).is_some());
+        assert!(sessions.get(&key(oldest - 1)).is_none());
+    }
+
     fn limit(journey: &Journey) -> Millis {
         Millis::from(journey.lifetime).min(MAX_LIFETIME) + SLACK
     }
 
     proptest! {
+        /// A map that is told the same.
+        #[test]
+        fn runs_hold_what_was_put_last(
+            batches in prop::collection::vec(
+                (prop::collection::vec((0..40_u64, 1..60_u64), 0..12), 0..3_u64), 0..60
+            )
+        ) {
+            let (mut sessions, mut model) = (Sessions::default(), std::collections::BTreeMap::new());
+            let mut now = 0;
+            for (puts, pause) in batches {
+                now += pause;
+                sessions.forget(now);
+                let puts: Vec<_> = puts.iter().map(|(n, left)| (*n, now + left)).collect();
+                model.extend(puts.iter().copied());
+                sessions.put(puts.iter().map(|(n, end)| (key(*n), session(*end))).collect(), now);
+                for number in 0..40 {
+                    let found = sessions.get(&key(number)).map(|session| session.expires_at);
+                    let expected = model.get(&number).copied().filter(|end| *end > now);
+                    prop_assert_eq!(found.filter(|end| *end > now), expected);
+                }
+                prop_assert!(sessions.runs.len() <= 12, "{} runs", sessions.runs.len());
+            }
+        }
+
         /// Whatever any clock says, as long as entries do not take longer than the slack.
         #[test]
         fn wrong_clocks_never_make_a_session_last_longer(
