@@ -231,6 +231,27 @@ impl Frontend {
         self.server.sockets()
     }
 
+    /// From now on, or no more, clients are told to come back on another connection; see
+    /// [`Server::set_leaving`].
+    pub fn set_leaving(&self, leaving: bool) {
+        self.server.set_leaving(leaving);
+    }
+
+    /// Connections with a request in flight from before the last [`Self::set_leaving`].
+    pub fn lasting(&self) -> usize {
+        self.server.lasting()
+    }
+
+    /// Connections that may have a request in flight.
+    pub fn open(&self) -> usize {
+        self.server.open()
+    }
+
+    /// Upgraded connections, such as WebSockets.
+    pub fn upgraded(&self) -> usize {
+        self.upgrades.open()
+    }
+
     /// Serves until `stop`, then lets what is in flight end within the drain time; upgraded
     /// connections get the same time again.
     pub async fn serve(&self, listeners: impl Into<Listeners>, stop: CancellationToken) {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 10 | `main` |
 //! | 9 | [`cli`] |
-//! | 8 | [`app`], [`lab`], [`doctor`] |
+//! | 8 | [`app`], [`lab`], [`doctor`], [`drill`] |
 //! | 7 | [`config`], [`admin`] |
 //! | 6 | [`frontend`]: one listener, three destinations |
 //! | 5 | [`proxy`], [`api`]: carry requests, answer AppAPI |
@@ -24,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod docker;
 pub mod doctor;
+pub mod drill;
 pub mod exapps;
 pub mod failover;
 pub mod frontend;

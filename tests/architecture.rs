@@ -15,7 +15,7 @@ use std::path::Path;
 const FLOORS: &[(u8, &[&str])] = &[
     (10, &["main"]),
     (9, &["cli"]),
-    (8, &["app", "lab", "doctor"]),
+    (8, &["app", "lab", "doctor", "drill"]),
     (7, &["config", "admin"]),
     (6, &["frontend"]),
     (5, &["proxy", "api"]),
@@ -66,6 +66,7 @@ const SANS_IO: &[(&str, &[&str])] = &[
         &["archive", "names", "owner", "payload", "spec", "trust", "user", "version", "waiting"],
     ),
     ("src/doctor", &["report", "judge", "nextcloud_rules"]),
+    ("src/drill", &["report", "timeline"]),
     ("src/exapps", &["upstream"]),
     (
         "src/failover",
@@ -75,7 +76,10 @@ const SANS_IO: &[(&str, &[&str])] = &[
             "isolation",
             "alarms",
             "config",
+            "drain",
             "fitness",
+            "heir",
+            "last_resort",
             "word",
             "pace",
             "segment",

@@ -17,6 +17,7 @@ use crate::batch::Batcher;
 use crate::clock::millis;
 use crate::config::{Config, Role};
 use crate::disk::Disk;
+use crate::errand::Errands;
 use crate::fatal::Fatal;
 use crate::founding::Charter;
 use crate::group::Group;
@@ -66,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) storage: Storage,
     pub(crate) stats: Arc<ServerStats>,
     pub(crate) relays: Arc<Relays>,
+    pub(crate) errands: Arc<Errands>,
     pub(crate) bond: Arc<Bond>,
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) clock: Arc<dyn Fn() -> Millis + Send + Sync>,
@@ -90,6 +92,7 @@ pub(crate) struct Engine {
     pub(crate) space: Space,
     pub(crate) stats: Arc<ServerStats>,
     pub(crate) relays: Arc<Relays>,
+    pub(crate) errands: Arc<Errands>,
     /// What is known of the other node of a pair.
     pub(crate) bond: Arc<Bond>,
     /// Wall-clock milliseconds.
@@ -137,6 +140,7 @@ impl Engine {
             storage,
             stats,
             relays,
+            errands,
             bond,
             tickets,
             clock,
@@ -159,6 +163,7 @@ impl Engine {
             clock,
             stats,
             relays,
+            errands,
             bond,
             tickets,
             own_open: Semaphore::new(MAX_OPEN),

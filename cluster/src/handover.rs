@@ -1,5 +1,6 @@
 //! A witness that came to lead lets go as soon as a serving node can take over, and so does a node
-//! whose clock is off, since its stamps decide when things expire, and one whose disk is full.
+//! whose clock is off, since its stamps decide when things expire, one whose disk is full, and one
+//! that is drained.
 //!
 //! The engine has no transfer of leadership: the witness stops its heartbeats and does not stand
 //! for election until it sees another leader. It must stay electable otherwise, because it may be
@@ -39,6 +40,8 @@ enum Reason {
     Witness,
     Disk,
     Clock,
+    /// It is asked to rest.
+    Rest,
 }
 
 impl Engine {
@@ -63,6 +66,9 @@ impl Engine {
         if self.space.asks_for_another_leader() {
             return Some(Reason::Disk);
         }
+        if self.errands.is_resting() {
+            return Some(Reason::Rest);
+        }
         let local = self.view.local();
         self.timekeeper().error(local).map(|_| Reason::Clock)
     }
@@ -84,6 +90,9 @@ impl Engine {
         match reason {
             Reason::Witness => {
                 tracing::info!("witness leads and a node is ready, handing leadership over");
+            }
+            Reason::Rest => {
+                tracing::info!("this leader is drained, handing leadership over");
             }
             Reason::Disk => {
                 tracing::warn!("the disk of this leader is full, handing leadership over");

@@ -8,6 +8,7 @@
 //! * Told from node to node, never in the log: which client connections end at virtual addresses
 //!   ([`flows`]).
 //! * Carried from node to node: requests for a tunnel that ends at another one ([`relay`]).
+//! * Asked of another node: what an operator wants done there ([`Handle::errand`]).
 //! * Not replicated, only told: who is there and what its virtual routers do ([`presence`]).
 //! * Never here: sockets, cookies, request bodies.
 //!
@@ -50,6 +51,7 @@ mod config;
 mod dice;
 mod dto;
 mod engine;
+mod errand;
 mod error;
 mod fatal;
 mod feature;
@@ -104,6 +106,7 @@ pub use command::{AuthorityStep, Command, Genesis, Reply, SessionPut, Soft, Soft
 pub use config::{
     Config, PairConfig, PairPolicy, Problem, Role, SessionReplication, Timers, TlsFiles,
 };
+pub use errand::{ErrandError, MAX_ERRAND, OnErrand};
 pub use error::{ProposeError, StartError};
 pub use flows::{Flow, FlowKind, FlowTable, Flows};
 pub use founding::{

@@ -85,6 +85,7 @@ impl Node {
             view: Arc::new(View::new()),
             stats: Arc::default(),
             relays: Arc::default(),
+            errands: Arc::default(),
             bond: Arc::new(Bond::new(first_silence(&passport))),
             tickets: Arc::default(),
             members,

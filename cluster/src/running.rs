@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::{Config, Role};
 use crate::disk::Disk;
 use crate::engine::{Engine, Own, Parts};
+use crate::errand::Errands;
 use crate::error::StartError;
 use crate::fatal::Fatal;
 use crate::founding::Charter;
@@ -51,6 +52,7 @@ pub(crate) struct Ground {
     pub(crate) view: Arc<View>,
     pub(crate) stats: Arc<ServerStats>,
     pub(crate) relays: Arc<Relays>,
+    pub(crate) errands: Arc<Errands>,
     pub(crate) bond: Arc<Bond>,
     pub(crate) tickets: Arc<Tickets>,
     /// Tells the presence who the members are.
@@ -139,6 +141,7 @@ impl Ground {
             storage: storage.clone(),
             stats: Arc::clone(&self.stats),
             relays: Arc::clone(&self.relays),
+            errands: Arc::clone(&self.errands),
             bond: Arc::clone(&self.bond),
             tickets: Arc::clone(&self.tickets),
             clock: Arc::clone(&world.clock),

@@ -142,6 +142,7 @@ impl Engine {
                 self.bond.hear(word);
                 Answer::Pair(self.word())
             }
+            Request::Errand(question) => self.errands.run(number_of(from), question).await,
             // The peer port keeps these for itself.
             Request::Presence(_) | Request::Relay(_) | Request::Join(_) => {
                 Answer::Refused("not a question".to_owned())

@@ -21,8 +21,11 @@ use super::nodes::{self, Nodes};
 use super::tokens::{Created, NewToken, Revocation, Revoked, Tokens};
 use super::tunnels::Tunnels;
 use super::vrrp::Vrrp;
+use super::{drain, failover};
 
 const WITHIN: Duration = Duration::from_secs(5);
+/// The same where addresses have to move first.
+const MOVED_WITHIN: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 64 << 20;
 
 /// Why there is no answer.
@@ -37,11 +40,14 @@ pub enum Error {
         reason: std::io::Error,
     },
     /// It accepted the connection and then said nothing.
-    #[error("admin socket: no answer within {} s", WITHIN.as_secs())]
+    #[error("admin socket: no answer in time")]
     Silent,
     /// The conversation broke.
     #[error("admin socket: {0}")]
     Broken(String),
+    /// It would do harm now; in its own words.
+    #[error("{0}")]
+    Unsafe(String),
     /// It was understood and not done; in its own words.
     #[error("{0}")]
     Refused(String),
@@ -204,6 +210,39 @@ pub async fn change_certificates(socket: &Path, order: Order) -> Result<(), Erro
     call(socket, Method::POST, "/certificates", Some(order)).await.map(|_empty| ())
 }
 
+/// The node leaves service; tells how far it is, also when asked again.
+///
+/// # Errors
+/// [`Error`].
+pub async fn drain(socket: &Path, order: drain::Order) -> Result<drain::Drain, Error> {
+    decoded(&call(socket, Method::POST, "/drain", Some(encoded(&order)?)).await?)
+}
+
+/// How far a drain is; none: the node is in service.
+///
+/// # Errors
+/// [`Error`].
+pub async fn draining(socket: &Path) -> Result<Option<drain::Drain>, Error> {
+    get(socket, "/drain").await
+}
+
+/// The node comes back into service.
+///
+/// # Errors
+/// [`Error`].
+pub async fn undrain(socket: &Path) -> Result<drain::Undrained, Error> {
+    decoded(&call(socket, Method::POST, "/undrain", None).await?)
+}
+
+/// Virtual addresses move.
+///
+/// # Errors
+/// [`Error`].
+pub async fn failover(socket: &Path, order: &failover::Order) -> Result<failover::Moved, Error> {
+    let asked = exchange(socket, Method::POST, "/failover", Some(encoded(order)?));
+    decoded(&timeout(MOVED_WITHIN, asked).await.map_err(|_elapsed| Error::Silent)??)
+}
+
 async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Error> {
     decoded(&call(socket, Method::GET, path, None).await?)
 }
@@ -255,6 +294,7 @@ async fn exchange(
     match status {
         _ if status.is_success() => Ok(body),
         StatusCode::SERVICE_UNAVAILABLE => Err(Error::Unconfirmed(words())),
+        StatusCode::CONFLICT => Err(Error::Unsafe(words())),
         _ => Err(Error::Refused(words())),
     }
 }

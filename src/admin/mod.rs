@@ -4,18 +4,22 @@
 //! `metrics` is the other listener, which tells Prometheus and load balancers how the node is.
 //!
 //! One file per answer (`status`, `exapps`, `tunnels`, `bans`, `certificates`, `vrrp`, `nodes`,
-//! `tokens`, `cluster`), which also shows it as text. The status is assembled in `app`, what
-//! concerns the cluster and its members by `membership`, the rest by `desk`.
+//! `tokens`, `cluster`, `drain`, `failover`), which also shows it as text. The status is assembled in `app`, what
+//! concerns the cluster and its members by `membership`, the rest by `desk`; `orders` are carried
+//! out in `app` too.
 
 pub mod bans;
 pub mod certificates;
 pub mod client;
 pub mod cluster;
 pub mod desk;
+pub mod drain;
 pub mod exapps;
+pub mod failover;
 pub mod membership;
 pub mod metrics;
 pub mod nodes;
+pub mod orders;
 mod refusal;
 pub mod server;
 pub mod status;
@@ -26,4 +30,5 @@ pub mod vrrp;
 
 pub use desk::Desk;
 pub use membership::Membership;
+pub use refusal::Refusal;
 pub use status::Status;

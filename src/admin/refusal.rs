@@ -9,10 +9,16 @@ use crate::guard::ChangeError;
 
 /// Why not.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// It cannot be understood or is not allowed.
     #[error("{0}")]
     Wrong(String),
+    /// It would do harm now; who knows better may insist.
+    #[error("{0}")]
+    Unsafe(String),
+    /// It was tried and did not work.
+    #[error("{0}")]
+    Failed(String),
     /// The cluster did not confirm it.
     #[error("{0}")]
     Unconfirmed(String),
@@ -46,6 +52,8 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match self {
             Self::Wrong(_) => StatusCode::BAD_REQUEST,
+            Self::Unsafe(_) => StatusCode::CONFLICT,
+            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unconfirmed(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, self.to_string()).into_response()

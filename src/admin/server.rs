@@ -19,11 +19,12 @@ use super::certificates::Order;
 use super::cluster::{Promoted, Promotion};
 use super::desk::Desk;
 use super::membership::Membership;
-use super::nodes;
+use super::orders::Orders;
 use super::refusal::Refusal;
 use super::status::Status;
 use super::tokens::{Created, NewToken, Revocation, Revoked};
 use super::vrrp::Vrrp;
+use super::{drain, failover, nodes};
 
 /// Most bytes of an order.
 const MAX_BODY: usize = 64 << 10;
@@ -35,6 +36,8 @@ pub struct Source {
     pub status: Arc<dyn Fn() -> Status + Send + Sync>,
     /// The cluster's members and tokens.
     pub membership: Membership,
+    /// What a node as a whole is told; none on a witness.
+    pub orders: Option<Orders>,
     /// Everything else; none on a witness.
     pub desk: Option<Desk>,
 }
@@ -78,7 +81,7 @@ pub async fn serve(listener: UnixListener, source: Source, stop: CancellationTok
 }
 
 fn routes(source: Source) -> Router {
-    let Source { status, membership, desk } = source;
+    let Source { status, membership, orders, desk } = source;
     let routers = Arc::clone(&status);
     let link = membership.clone();
     let members = Router::new()
@@ -104,6 +107,16 @@ fn routes(source: Source) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .route("/status", get(move || async move { Json(status()) }))
         .route("/vrrp", get(move || async move { Json(Vrrp(routers().vrrp)) }));
+    let all = match orders {
+        None => all,
+        Some(orders) => all.merge(
+            Router::new()
+                .route("/drain", get(progress).post(drain))
+                .route("/undrain", post(undrain))
+                .route("/failover", post(move_addresses))
+                .with_state(orders),
+        ),
+    };
     let Some(desk) = desk else {
         let link = Router::new()
             .route("/certificates", get(link_certificates).post(change_link_certificates))
@@ -142,6 +155,28 @@ async fn promote(
     Json(order): Json<Promotion>,
 ) -> Result<Json<Promoted>, Refusal> {
     all.promote(order).await.map(Json)
+}
+
+async fn drain(
+    State(orders): State<Orders>,
+    Json(order): Json<drain::Order>,
+) -> Result<Json<drain::Drain>, Refusal> {
+    (orders.drain)(order).map(Json)
+}
+
+async fn progress(State(orders): State<Orders>) -> Json<Option<drain::Drain>> {
+    Json((orders.progress)())
+}
+
+async fn undrain(State(orders): State<Orders>) -> Json<drain::Undrained> {
+    Json((orders.undrain)())
+}
+
+async fn move_addresses(
+    State(orders): State<Orders>,
+    Json(order): Json<failover::Order>,
+) -> Result<Json<failover::Moved>, Refusal> {
+    (orders.failover)(order).await.map(Json)
 }
 
 async fn create_token(

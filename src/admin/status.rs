@@ -24,6 +24,12 @@ pub struct Status {
     pub ready: bool,
     /// Why not, when it is not.
     pub waiting_for: Vec<String>,
+    /// Whether it is drained, or about to be.
+    #[serde(default)]
+    pub draining: bool,
+    /// How far that is.
+    #[serde(default)]
+    pub drain: Option<super::drain::Drain>,
     /// Virtual routers, none on a witness.
     pub vrrp: Vec<Router>,
     /// The process that cleans up after this one; none without virtual routers.
@@ -78,8 +84,8 @@ pub struct PeerPresence {
 /// Something somebody has to look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarm {
-    /// `vrrp_segment_cut`, `isolated`, `clock_off`, `witness_lost`, `pair_degraded`, `pair_async`
-    /// or `certificate_ends`.
+    /// `vrrp_segment_cut`, `isolated`, `clock_off`, `witness_lost`, `pair_degraded`, `pair_async`,
+    /// `certificate_ends`, `drained` or `last_resort`.
     pub name: String,
     /// The virtual router it is about, unless it is about the node.
     pub router: Option<String>,
@@ -190,6 +196,9 @@ impl fmt::Display for Status {
         } else {
             writeln!(f, "not ready: waiting for {}", self.waiting_for.join(", "))?;
         }
+        if let Some(drain) = &self.drain {
+            writeln!(f, "{drain}")?;
+        }
         for router in &self.vrrp {
             writeln!(f, "{}", router.summary())?;
             for (reason, count) in &router.refused {
@@ -277,6 +286,8 @@ mod tests {
             uptime_seconds: 1,
             ready: false,
             waiting_for: vec!["frp certificates".into()],
+            draining: false,
+            drain: None,
             vrrp: Vec::new(),
             guardian: Some(Guardian::default()),
             presence: Vec::new(),

@@ -30,12 +30,16 @@ pub(super) async fn watch(
         }
         looks = looks.wrapping_add(1);
         let now = Instant::now();
+        let drain = facts.drain();
+        let last_resort = drain.as_ref().filter(|drain| drain.is_done());
         let current = conditions.look(&Look {
             now,
             up_for: facts.up_for(),
             cluster: &facts.cluster_status(),
             heard: &facts.heard(),
             certificates: &certificates,
+            draining: drain.is_some(),
+            last_resort: last_resort.map_or(&[], |drain| &drain.addresses),
             wall: cluster::clock::now() / 1000,
         });
         facts.raise(now, current);

@@ -27,6 +27,10 @@ pub(super) struct Look<'l> {
     pub(super) heard: &'l Heard,
     /// Certificates and when each ends, seconds since the Unix epoch.
     pub(super) certificates: &'l [(&'static str, u64)],
+    /// Whether the node is drained.
+    pub(super) draining: bool,
+    /// Addresses it holds although it is drained.
+    pub(super) last_resort: &'l [String],
     /// Seconds since the Unix epoch.
     pub(super) wall: u64,
 }
@@ -44,6 +48,8 @@ impl Conditions {
             (Kind::PairDegraded, pair(look.cluster), Duration::ZERO),
             (Kind::PairAsync, copies(look.cluster), ASYNC_FOR),
             (Kind::CertificateEnds, certificates(look), Duration::ZERO),
+            (Kind::Drained, drained(look), Duration::ZERO),
+            (Kind::LastResort, last_resort(look), Duration::ZERO),
         ];
         let mut alarms = Vec::new();
         for (kind, text, patience) in found {
@@ -99,6 +105,20 @@ fn pair(cluster: &ClusterStatus) -> Option<String> {
         )),
         Standing::Rejoining => Some(format!("this node comes back to node {}", pair.peer)),
     }
+}
+
+fn drained(look: &Look<'_>) -> Option<String> {
+    let text = "this node is out of service: `trigon undrain` when the work on it is done";
+    look.draining.then(|| text.to_owned())
+}
+
+fn last_resort(look: &Look<'_>) -> Option<String> {
+    (!look.last_resort.is_empty()).then(|| {
+        format!(
+            "drained, and holds {} because no other node can: do not stop it now",
+            look.last_resort.join(" ")
+        )
+    })
 }
 
 fn copies(cluster: &ClusterStatus) -> Option<String> {
@@ -160,6 +180,30 @@ mod tests {
         ClusterStatus { pair: Some(pair), ..status() }
     }
 
+    fn at<'l>(
+        now: Instant,
+        up_for: Duration,
+        cluster: &'l ClusterStatus,
+        heard: &'l Heard,
+    ) -> Look<'l> {
+        let (certificates, last_resort) = (&[], &[]);
+        Look { now, up_for, cluster, heard, certificates, draining: false, last_resort, wall: 0 }
+    }
+
+    #[test]
+    fn a_drained_node_is_told_about_and_one_that_serves_all_the_same_more_so() {
+        let (cluster, heard, addresses) = (&status(), &Heard::default(), ["192.0.2.10".to_owned()]);
+        let base = || at(Instant::now(), Duration::ZERO, cluster, heard);
+        let kinds = |look| {
+            let found = Conditions::default().look(&look);
+            found.into_iter().map(|alarm| alarm.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(base()), []);
+        assert_eq!(kinds(Look { draining: true, ..base() }), [Kind::Drained]);
+        let holds = Look { draining: true, last_resort: &addresses, ..base() };
+        assert_eq!(kinds(holds), [Kind::Drained, Kind::LastResort]);
+    }
+
     /// The alarms after two looks, twenty seconds apart.
     fn alarms(
         cluster: &ClusterStatus,
@@ -170,7 +214,7 @@ mod tests {
         let mut look = |seconds| {
             let up_for = Duration::from_secs(seconds);
             let (now, heard, wall) = (start + up_for, &Heard::default(), 1_000 * DAY);
-            conditions.look(&Look { now, up_for, cluster, heard, certificates, wall })
+            conditions.look(&Look { certificates, wall, ..at(now, up_for, cluster, heard) })
         };
         look(0);
         look(20).into_iter().map(|alarm| (alarm.kind, alarm.text)).collect()
@@ -218,8 +262,7 @@ mod tests {
             let up_for = Duration::from_secs(seconds);
             let now = start + up_for;
             let heard = &Heard::default();
-            let found =
-                conditions.look(&Look { now, up_for, cluster, heard, certificates: &[], wall: 0 });
+            let found = conditions.look(&at(now, up_for, cluster, heard));
             found.first().map(|alarm| (alarm.since - start).as_secs())
         };
         let behind = pair_of(Standing::Normal, Sync::Async { behind: 1 });
@@ -255,8 +298,7 @@ mod tests {
         ] {
             let heard = Heard { peers: BTreeMap::from([(3, peer(role, ago))]) };
             let (cluster, up_for) = (&status(), Duration::from_secs(up));
-            let look = Look { now, up_for, cluster, heard: &heard, certificates: &[], wall: 0 };
-            let found = Conditions::default().look(&look);
+            let found = Conditions::default().look(&at(now, up_for, cluster, &heard));
             assert_eq!(found.iter().any(|alarm| alarm.kind == Kind::WitnessLost), lost, "{ago:?}");
         }
     }

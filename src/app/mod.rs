@@ -2,9 +2,11 @@
 
 mod alarms;
 mod conditions;
+mod drain;
 mod fitness;
 mod guardian;
 mod membership;
+mod mover;
 mod node;
 mod privileges;
 mod reload;

@@ -21,7 +21,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Told;
+use super::drain::Drainer;
 use super::guardian::{Guardian, View};
+use super::mover::Mover;
 use super::reload::{Parts, Running};
 use super::status::{Facts, Speaker};
 use super::trackers;
@@ -82,7 +84,7 @@ pub(super) async fn run(
     let other = |one| served(one, &serve, &tunnels, &certificates);
     let others = serve.tenants.iter().map(other).collect::<Result<_, _>>()?;
     let config = frontend::Config { drain: LAST_REQUESTS, ..serve.frontend.clone() };
-    let frontend = Frontend::new(config, default, others, guard.clone(), &handle);
+    let frontend = Arc::new(Frontend::new(config, default, others, guard.clone(), &handle));
     let http = listen::bind(serve.frontend.listen)
         .with_context(|| format!("exapps.listen {}", serve.frontend.listen))?;
     let within_tls = serve.frontend.tls.as_ref().map(open_tls).transpose()?;
@@ -117,13 +119,23 @@ pub(super) async fn run(
     let fitness =
         super::fitness::watch(handle.clone(), speaker.clone(), vantage.clone(), stop.clone());
     spawn(&mut tasks, fitness);
+    let drainer = Drainer::new(
+        handle.clone(),
+        speaker.clone(),
+        vantage.clone(),
+        frontend.clone(),
+        tunnels.clone(),
+    );
+    let mover = Mover::new(handle.clone(), speaker.clone(), vantage.clone());
+    mover.serve();
+    spawn(&mut tasks, mover.clone().watch(stop.clone()));
     let facts = Arc::new(Facts::node(
         (node.name.clone(), passport),
         handle.clone(),
         tunnels.clone(),
         (speaker.clone(), guardian),
         vantage.clone(),
-        ready.clone(),
+        (ready.clone(), drainer.clone()),
     ));
     let alarms = super::alarms::watch(facts.clone(), watched.clone(), stop.clone());
     spawn(&mut tasks, alarms);
@@ -146,10 +158,10 @@ pub(super) async fn run(
     let source = admin::server::Source {
         status: Arc::new(move || facts.status()),
         membership: membership.clone(),
+        orders: Some(orders(drainer, mover)),
         desk: Some(desk),
     };
     spawn(&mut tasks, admin::server::serve(admin_socket, source, stop.clone()));
-    let frontend = Arc::new(frontend);
     let mut parts = Parts { frontend: frontend.clone(), guard: guard.clone(), certificate: None };
     let mut listeners = Listeners::from(http);
     if let Some((listener, certificate)) = within_tls {
@@ -209,6 +221,20 @@ pub(super) async fn run(
     member.shutdown().await;
     tracing::info!("stopped");
     outcome
+}
+
+/// The way from the admin socket to who carries orders out.
+fn orders(drainer: Drainer, mover: Mover) -> admin::orders::Orders {
+    let (begins, shows, ends) = (drainer.clone(), drainer.clone(), drainer);
+    admin::orders::Orders {
+        drain: Arc::new(move |order| begins.drain(order)),
+        progress: Arc::new(move || shows.progress()),
+        undrain: Arc::new(move || ends.undrain()),
+        failover: Arc::new(move |order| {
+            let mover = mover.clone();
+            Box::pin(async move { mover.failover(order).await })
+        }),
+    }
 }
 
 fn open_tls(tls: &frontend::Tls) -> anyhow::Result<(TcpListener, Certificate)> {

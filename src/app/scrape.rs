@@ -39,6 +39,8 @@ pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
     sheet.count("uptime_seconds", "Time since the process started", &[], status.uptime_seconds);
     let help = "Whether everything the node needs in order to serve is up";
     sheet.count("ready", help, &[], status.ready.into());
+    let help = "Whether an admin has taken the node out of service";
+    sheet.count("draining", help, &[], status.draining.into());
     fill_vrrp(status, sheet);
     if let Some(guardian) = status.guardian {
         fill_guardian(guardian, sheet);
@@ -288,6 +290,8 @@ mod tests {
             uptime_seconds: 7,
             ready: true,
             waiting_for: Vec::new(),
+            draining: false,
+            drain: None,
             guardian: Some(Guardian { pid: Some(7), restarts: 2 }),
             vrrp: vec![
                 router.clone(),

@@ -8,11 +8,13 @@ use cluster::flows::FlowCounts;
 use cluster::{Passport, RaftState};
 use tokio_util::sync::CancellationToken;
 
+use super::drain::Drainer;
 use super::guardian::View;
 use super::routers;
 use super::scrape::Reading;
 use super::vantage::Vantage;
 use crate::admin::Membership;
+use crate::admin::drain::Drain;
 use crate::admin::status::{Alarm, Certificate, Cluster, Flows, PeerPresence, Status, Tunnel};
 use crate::admin::vrrp::Router;
 use crate::frp;
@@ -33,6 +35,7 @@ pub(super) struct Facts {
     guardian: Option<View>,
     vantage: Arc<Vantage>,
     ready: CancellationToken,
+    drainer: Option<Drainer>,
 }
 
 impl Facts {
@@ -55,6 +58,7 @@ impl Facts {
             guardian: None,
             vantage,
             ready,
+            drainer: None,
         }
     }
 
@@ -65,7 +69,7 @@ impl Facts {
         tunnels: frp::Tunnels,
         (speaker, guardian): (Speaker, Option<View>),
         vantage: Arc<Vantage>,
-        ready: CancellationToken,
+        (ready, drainer): (CancellationToken, Drainer),
     ) -> Self {
         Self {
             name,
@@ -78,6 +82,7 @@ impl Facts {
             guardian,
             vantage,
             ready,
+            drainer: Some(drainer),
         }
     }
 
@@ -103,7 +108,14 @@ impl Facts {
 
     /// What the node waits for before it can serve.
     pub(super) fn waiting_for(&self) -> Vec<String> {
-        if self.ready.is_cancelled() { Vec::new() } else { vec!["the frp certificates".to_owned()] }
+        let certificates = (!self.ready.is_cancelled()).then(|| "the frp certificates".to_owned());
+        let admin = self.drain().map(|_| "`trigon undrain`: it is drained".to_owned());
+        certificates.into_iter().chain(admin).collect()
+    }
+
+    /// How far a drain is, while there is one.
+    pub(super) fn drain(&self) -> Option<Drain> {
+        self.drainer.as_ref()?.progress()
     }
 
     /// One look for `/metrics`; `files` are certificates and what they are called there.
@@ -134,15 +146,17 @@ impl Facts {
     }
 
     pub(super) fn status(&self) -> Status {
-        let ready = self.ready.is_cancelled();
+        let (waiting_for, drain) = (self.waiting_for(), self.drain());
         let view = self.cluster.view();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: self.name.clone(),
             role: self.passport.role.to_string(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            ready,
-            waiting_for: self.waiting_for(),
+            ready: waiting_for.is_empty(),
+            waiting_for,
+            draining: drain.is_some(),
+            drain,
             vrrp: self.routers(),
             guardian: self.guardian.as_ref().map(View::status),
             presence: self.presence(),

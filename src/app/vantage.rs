@@ -35,6 +35,10 @@ pub(super) struct Vantage {
     /// Those about the node's own state.
     conditions: AlarmBoard,
     yielding: AtomicBool,
+    /// An admin has taken this node out of service.
+    draining: AtomicBool,
+    /// Whether it can serve what comes to its addresses.
+    may_serve: AtomicBool,
     quorum: AtomicBool,
     control: AtomicBool,
     nextcloud: AtomicBool,
@@ -53,6 +57,8 @@ impl Vantage {
             alarms: AlarmBoard::default(),
             conditions: AlarmBoard::default(),
             yielding: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            may_serve: AtomicBool::new(false),
             quorum: AtomicBool::new(false),
             control: AtomicBool::new(false),
             nextcloud: AtomicBool::new(false),
@@ -97,8 +103,9 @@ impl Vantage {
         let (me, routers) = (Arc::clone(self), Arc::clone(speaker));
         self.presence.speak(move || {
             let seen = states(&routers).into_iter().map(Seen::from);
-            let yielding = me.yielding.load(Ordering::Relaxed);
-            let own = Word { healthy: ready.is_cancelled(), ..me.condition() };
+            let draining = me.draining.load(Ordering::Relaxed);
+            let yielding = draining || me.yielding.load(Ordering::Relaxed);
+            let own = Word { healthy: ready.is_cancelled() && !draining, ..me.condition() };
             let mut teller = teller.lock().unwrap_or_else(PoisonError::into_inner);
             teller.word(Instant::now(), own, yielding, seen)
         });
@@ -122,7 +129,41 @@ impl Vantage {
         if self.config.claim == ClaimPolicy::Presence && !self.routers.is_empty() {
             self.presence.look_around(LOOK_AROUND).await;
         }
-        Ok(on_all(speaker, |handle, name| handle.set_permission(name, true))?)
+        self.may_serve.store(true, Ordering::Relaxed);
+        if !self.draining.load(Ordering::Relaxed) {
+            permit_all(speaker, true)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the others that this node is out of service: it gives its addresses away, or has done
+    /// so, and none of them should count on it.
+    pub(super) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is out of service.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Gives every address away, and takes none until [`Self::end_drain`].
+    pub(super) fn withdraw(&self, speaker: &Speaker) {
+        // Fails only when the thread has ended, and with it every address.
+        let _ = permit_all(speaker, false);
+    }
+
+    /// The node is back in service.
+    pub(super) fn end_drain(&self, speaker: &Speaker) {
+        self.draining.store(false, Ordering::Relaxed);
+        if self.may_serve.load(Ordering::Relaxed) {
+            let _ = permit_all(speaker, true);
+        }
+    }
+
+    /// The virtual routers of this node.
+    pub(super) fn routers(&self) -> &[vrrp::RouterConfig] {
+        &self.routers
     }
 
     /// Notes how this node takes part in the cluster, for the others to know.
@@ -150,6 +191,10 @@ impl Vantage {
     pub(super) fn yield_addresses(&self) {
         self.yielding.store(true, Ordering::Relaxed);
     }
+}
+
+fn permit_all(speaker: &Speaker, permission: bool) -> Result<(), vrrp::Error> {
+    on_all(speaker, |handle, name| handle.set_permission(name, permission))
 }
 
 /// Tells something to every virtual router.

@@ -35,7 +35,8 @@ pub(super) async fn run(
     tokio::spawn(super::alarms::watch(facts.clone(), Vec::new(), stop.clone()));
     let mut signals = super::Signals::listen()?;
     let status = Arc::new(move || facts.status());
-    let source = admin::server::Source { status, membership: membership.clone(), desk: None };
+    let source =
+        admin::server::Source { status, membership: membership.clone(), orders: None, desk: None };
     let mut served = tokio::spawn(admin::server::serve(listener, source, stop.clone()));
     tracing::info!(node = node.name, "witness started");
     super::notify(&[NotifyState::Ready]);

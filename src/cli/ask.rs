@@ -12,6 +12,13 @@ use crate::admin::client::Error;
 /// Exit code when the cluster could not confirm a change.
 pub(super) const UNCONFIRMED: u8 = 4;
 
+/// Exit codes of orders to a running node: nobody answers at the socket (LSB status), it would do
+/// harm now, the conversation broke (`EX_UNAVAILABLE`), not done in time (`EX_TEMPFAIL`).
+pub(super) const NOT_RUNNING: u8 = 3;
+pub(super) const UNSAFE: u8 = 4;
+pub(super) const UNREACHABLE: u8 = 69;
+pub(super) const TRY_AGAIN: u8 = 75;
+
 /// Which node.
 #[derive(Debug, clap::Args)]
 pub(super) struct Socket {
@@ -65,27 +72,50 @@ impl Question {
             Ok(answer) => answer,
             Err(code) => return code,
         };
-        match serde_json::to_string_pretty(&answer) {
-            Ok(text) => {
-                say(&text);
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                complain(&error);
-                ExitCode::FAILURE
-            }
+        print_json(&answer).map_or_else(|code| code, |()| ExitCode::SUCCESS)
+    }
+}
+
+/// Prints a value as JSON, or why it cannot be.
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), ExitCode> {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => {
+            say(&text);
+            Ok(())
+        }
+        Err(error) => {
+            complain(&error);
+            Err(ExitCode::FAILURE)
         }
     }
 }
 
-/// Waits for the answer; what went wrong is printed.
-pub(super) fn wait<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, ExitCode> {
+/// Waits for the outcome of an order; what went wrong is printed.
+pub(super) fn order<T>(outcome: impl Future<Output = Result<T, Error>>) -> Result<T, ExitCode> {
+    let outcome = block_on(outcome)?;
+    outcome.map_err(|error| {
+        complain(&error);
+        match error {
+            Error::Unreachable { .. } => ExitCode::from(NOT_RUNNING),
+            Error::Unsafe(_) => ExitCode::from(UNSAFE),
+            Error::Silent | Error::Broken(_) => ExitCode::from(UNREACHABLE),
+            Error::Refused(_) | Error::Unconfirmed(_) => ExitCode::FAILURE,
+        }
+    })
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| {
         complain(&error);
         ExitCode::FAILURE
     })?;
-    runtime.block_on(answer).map_err(|error| {
+    Ok(runtime.block_on(future))
+}
+
+/// Waits for the answer; what went wrong is printed.
+pub(super) fn wait<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, ExitCode> {
+    block_on(answer)?.map_err(|error| {
         complain(&error);
         match error {
             Error::Unconfirmed(_) => ExitCode::from(UNCONFIRMED),

@@ -8,7 +8,10 @@ mod certs;
 mod check;
 mod cluster;
 mod doctor;
+mod drain;
+mod drill;
 mod exapps;
+mod failover;
 mod import;
 mod init;
 mod join;
@@ -85,6 +88,33 @@ enum Command {
     Cluster(cluster::Command),
     /// Show the state of the node on this machine.
     Status(ask::Question),
+    /// Take the node on this machine out of service, as before work on it.
+    ///
+    /// Requests in flight end, the virtual addresses go to a peer that is ready, and leadership of
+    /// the cluster with them. The node keeps running and holds no address until `trigon undrain` or
+    /// a restart; only if no other node can, it takes them again. Refused when no other node is
+    /// ready to take over. Exit code 0: drained, 3: no node runs here, 4: refused, 75: drained, but
+    /// requests had not ended in time.
+    Drain(drain::Options),
+    /// Put the node on this machine back into service.
+    ///
+    /// With `preempt` on and the higher priority it takes its addresses back at once. Succeeds also
+    /// when there is nothing to undo.
+    Undrain(ask::Socket),
+    /// Move virtual addresses to another node, which stays in service on both.
+    ///
+    /// Run it on any node. Refused when the other node is not ready. They stay there: the node that
+    /// gave them away keeps its priority just below the other's, also with `preempt` on, until it
+    /// holds them again, is asked to take them, or restarts. Exit code 0: moved, 3: no node runs
+    /// here, 4: refused.
+    Failover(failover::Options),
+    /// Move a virtual address to the other node and back, and measure what that costs.
+    ///
+    /// A planned failover on the live cluster, with a probe asking the address all the while. Run it
+    /// on any node. Refused when the other node is not ready or the address does not answer before.
+    /// The address always ends where it was, also after Ctrl-C. Exit code 0: service came back in
+    /// time each way and the address is where it was, 1: not, 3: no node runs here, 4: refused.
+    Drill(drill::Options),
     /// List, set and lift bans.
     #[command(subcommand)]
     Bans(bans::Command),
@@ -152,6 +182,10 @@ pub fn main() -> ExitCode {
         Command::Node(command) => node::run(&command),
         Command::Cluster(command) => cluster::run(&command),
         Command::Status(question) => status::run(&question),
+        Command::Drain(options) => drain::run(&options),
+        Command::Undrain(socket) => drain::undo(&socket),
+        Command::Failover(options) => failover::run(&options),
+        Command::Drill(options) => drill::run(&options),
         Command::Bans(command) => bans::run(&command),
         Command::ExApps(command) => exapps::run(&command),
         Command::Tunnels(command) => tunnels::run(&command),

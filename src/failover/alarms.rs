@@ -29,11 +29,15 @@ pub enum Kind {
     PairAsync,
     /// A certificate ends soon, or has ended.
     CertificateEnds,
+    /// The node was taken out of service by an admin.
+    Drained,
+    /// It is, and holds an address because no other node can.
+    LastResort,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::SegmentCut,
         Self::Isolated,
         Self::ClockOff,
@@ -41,6 +45,8 @@ impl Kind {
         Self::PairDegraded,
         Self::PairAsync,
         Self::CertificateEnds,
+        Self::Drained,
+        Self::LastResort,
     ];
 
     /// Its name in status and metrics.
@@ -53,6 +59,8 @@ impl Kind {
             Self::PairDegraded => "pair_degraded",
             Self::PairAsync => "pair_async",
             Self::CertificateEnds => "certificate_ends",
+            Self::Drained => "drained",
+            Self::LastResort => "last_resort",
         }
     }
 }

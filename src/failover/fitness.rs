@@ -38,6 +38,19 @@ const FRESH: Duration = Duration::from_secs(3);
 /// A tracker of that name counts in place of [`Rule::Nextcloud`].
 const OWN_NEXTCLOUD: &str = "health nextcloud";
 
+/// The tracker that keeps a node from taking back at once what an admin has moved away from it: it
+/// counts what it is set to, see [`below`].
+pub const MOVED: &str = "an admin's failover";
+
+/// By how much a node of priority `own` lowers itself, so that one of priority `heir` keeps the
+/// addresses it was given.
+pub fn below(own: u8, heir: u8) -> Tracked {
+    let excess = i32::from(own) - i32::from(heir);
+    // One more than this would leave no priority at all, which is a fault.
+    let by = if excess < 0 { 0 } else { (-excess - 1).max(-253) };
+    Tracked::Value(by)
+}
+
 /// One of the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -85,6 +98,7 @@ pub fn with_rules(router: RouterConfig) -> Result<RouterConfig, ConfigError> {
         let tracker = Tracker::new(rule.name(), rule.weight())?;
         trackers.push(tracker.with_initial(reading(lowered)));
     }
+    trackers.push(Tracker::new(MOVED, 1)?.with_initial(Tracked::Value(0)));
     router.with_trackers(trackers)
 }
 
@@ -363,12 +377,19 @@ mod tests {
             let with = with_rules(router).unwrap();
             with.trackers().iter().map(|it| it.name().to_string()).collect::<Vec<_>>()
         };
-        let all = ["the quorum", "the control plane", "the way to Nextcloud"];
+        let all = ["the quorum", "the control plane", "the way to Nextcloud", MOVED];
         assert_eq!(names(router()), all);
         let own = Tracker::new(OWN_NEXTCLOUD, -10).unwrap();
         let looks_itself = router().with_trackers(vec![own]).unwrap();
-        assert_eq!(names(looks_itself), [OWN_NEXTCLOUD, all[0], all[1]]);
+        assert_eq!(names(looks_itself), [OWN_NEXTCLOUD, all[0], all[1], MOVED]);
         assert_eq!(Source::Health(Health::Nextcloud).name(), OWN_NEXTCLOUD);
+    }
+
+    #[test]
+    fn who_gave_an_address_away_stays_just_below_its_heir() {
+        for (own, heir, by) in [(254, 253, -2), (254, 254, -1), (253, 254, 0), (254, 1, -253)] {
+            assert_eq!(below(own, heir), Tracked::Value(by), "{own} and {heir}");
+        }
     }
 
     proptest! {

@@ -5,8 +5,11 @@
 pub mod alarms;
 pub mod config;
 pub mod counsel;
+pub mod drain;
 pub mod fitness;
+pub mod heir;
 pub mod isolation;
+pub mod last_resort;
 pub mod lookout;
 pub mod opinion;
 mod pace;

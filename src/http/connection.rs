@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
 use super::framing::Tap;
+use super::season::Stay;
 use super::server::{Abort, Config, Connection};
 use super::tls;
 use crate::net::Socket;
@@ -71,6 +72,8 @@ struct Terms {
     max_head_bytes: usize,
     max_streams: u32,
     http1: http1::Builder,
+    /// For one request per connection.
+    http1_once: http1::Builder,
     tls: Option<TlsAcceptor>,
 }
 
@@ -94,6 +97,8 @@ where
             .max_buf_size(config.max_head_bytes.saturating_mul(2).max(8192))
             // A proxy passes the origin's Date on and adds none of its own, as HaRP.
             .auto_date_header(false);
+        let mut http1_once = http1.clone();
+        http1_once.keep_alive(false);
         let terms = Terms {
             head: config.head,
             standstill: config.standstill,
@@ -101,43 +106,53 @@ where
             max_head_bytes: config.max_head_bytes,
             max_streams: config.max_streams,
             http1,
+            http1_once,
             tls,
         };
         Self { terms: Arc::new(terms), stop, service }
     }
 
     /// Serves one connection to its end. After the stop no new request is begun.
-    pub(super) async fn speak(self, stream: Socket, connection: Connection) {
+    pub(super) async fn speak(self, stream: Socket, connection: Connection, stay: Stay) {
         let peer = connection.peer;
         let Some(acceptor) = &self.terms.tls else {
             let first = tokio::select! {
                 first = timeout(self.terms.head, is_http2(&stream)) => first,
-                () = self.stop.cancelled() => return,
+                () = self.told_to_end(&stay) => return,
             };
             return match first {
-                Ok(Ok(false)) => self.http1(stream, connection).await,
+                Ok(Ok(false)) => self.http1(stream, connection, stay).await,
                 // Boxed, as what follows, so that the many that do without pay nothing for it.
-                Ok(Ok(true)) => Box::pin(self.http2(stream, connection)).await,
+                Ok(Ok(true)) => Box::pin(self.http2(stream, connection, stay)).await,
                 Ok(Err(_)) | Err(_) => {}
             };
         };
         let accepted = Box::pin(timeout(self.terms.handshake, acceptor.accept(stream)));
         let accepted = tokio::select! {
             accepted = accepted => accepted.unwrap_or_else(|late| Err(late.into())),
-            () = self.stop.cancelled() => return,
+            () = self.told_to_end(&stay) => return,
         };
         match accepted {
             Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(tls::H2) => {
-                Box::pin(self.http2(stream, connection)).await;
+                Box::pin(self.http2(stream, connection, stay)).await;
             }
-            Ok(stream) => Box::pin(self.http1(stream, connection)).await,
+            Ok(stream) => Box::pin(self.http1(stream, connection, stay)).await,
             Err(error) => {
                 tracing::debug!(client.addr = %peer, %error, "TLS handshake was not completed");
             }
         }
     }
 
-    async fn http1<I>(&self, io: I, connection: Connection)
+    /// Resolves when the server stops, or is about to be left and this connection is one of those
+    /// that end for it.
+    async fn told_to_end(&self, stay: &Stay) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = stay.over() => {}
+        }
+    }
+
+    async fn http1<I>(&self, io: I, connection: Connection, stay: Stay)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -153,15 +168,19 @@ where
                 }
             }
         });
-        let serving = self.terms.http1.serve_connection(TokioIo::new(io), service);
+        let terms = &self.terms;
+        let builder = if stay.is_brief() { &terms.http1_once } else { &terms.http1 };
+        let serving = builder.serve_connection(TokioIo::new(io), service);
         let mut serving = serving.with_upgrades();
         let ended = tokio::select! {
             ended = &mut serving => ended,
-            () = self.stop.cancelled() => {
+            () = self.told_to_end(&stay) => {
                 Pin::new(&mut serving).graceful_shutdown();
                 (&mut serving).await
             }
         };
+        // No request is in flight any more.
+        drop(stay);
         // Nothing is left of one that was upgraded.
         let left = serving.into_parts();
         match (ended, left) {
@@ -176,7 +195,7 @@ where
         }
     }
 
-    async fn http2<I>(&self, io: I, connection: Connection)
+    async fn http2<I>(&self, io: I, connection: Connection, stay: Stay)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -198,7 +217,7 @@ where
         let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
         let leave = async {
             tokio::select! {
-                () = self.stop.cancelled() => None,
+                () = self.told_to_end(&stay) => None,
                 () = streams.quiet(self.terms.head) => Some(self.terms.head),
             }
         };

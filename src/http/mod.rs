@@ -8,6 +8,7 @@ pub mod extended_connect;
 pub mod framing;
 pub mod headers;
 mod link;
+mod season;
 pub mod server;
 pub mod tls;
 pub mod upgrade;

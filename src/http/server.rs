@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::body::Body;
 use super::connection::Speaker;
+use super::season::Seasons;
 use crate::net::{Socket, Sockets, listen};
 use crate::observe::metrics::metrics;
 
@@ -89,13 +90,31 @@ pub struct Server {
     config: Config,
     places: Arc<Semaphore>,
     sockets: Sockets,
+    seasons: Seasons,
 }
 
 impl Server {
     /// A server with these limits and no listener yet.
     pub fn new(config: Config) -> Self {
         let places = Arc::new(Semaphore::new(config.max_connections));
-        Self { config, places, sockets: Sockets::default() }
+        Self { config, places, sockets: Sockets::default(), seasons: Seasons::default() }
+    }
+
+    /// From now on, or no more, clients are told to come back on another connection: HTTP/1.1 by
+    /// `Connection: close`, HTTP/2 by GOAWAY. Idle connections are closed; requests in flight end,
+    /// new ones are answered.
+    pub fn set_leaving(&self, leaving: bool) {
+        self.seasons.set_leaving(leaving);
+    }
+
+    /// Connections with a request in flight from before the last [`Self::set_leaving`].
+    pub fn lasting(&self) -> usize {
+        self.seasons.lasting()
+    }
+
+    /// Connections that may have a request in flight; upgraded ones have none.
+    pub fn open(&self) -> usize {
+        self.seasons.open()
     }
 
     /// Every client connection, upgraded ones included.
@@ -128,7 +147,7 @@ impl Server {
                 let socket = Socket::new(stream, peer);
                 self.sockets.track(&socket);
                 let connection = Connection { peer, slot: Arc::new(place) };
-                let one = speaker.clone().speak(socket, connection);
+                let one = speaker.clone().speak(socket, connection, self.seasons.stay());
                 let open = metrics().connections.enter();
                 let cut = cut.clone();
                 connections.spawn(async move {

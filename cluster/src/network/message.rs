@@ -57,6 +57,8 @@ pub(crate) enum Request {
     Confirm,
     /// What one node of a pair tells the other, and asks it for.
     Pair(Word),
+    /// Something an operator wants done, in the product's words.
+    Errand(Vec<u8>),
 }
 
 impl Request {
@@ -74,7 +76,8 @@ impl Request {
             | Self::Relay(_)
             | Self::Join(_)
             | Self::Renew { .. }
-            | Self::Pair(_) => false,
+            | Self::Pair(_)
+            | Self::Errand(_) => false,
         }
     }
 }
@@ -123,6 +126,8 @@ pub(crate) enum Answer {
     Confirmed(u64),
     /// The answer of the other node of a pair.
     Pair(Word),
+    /// The answer to an errand.
+    Errand(Vec<u8>),
 }
 
 /// Why a forwarded proposal was not confirmed.
@@ -321,6 +326,7 @@ mod tests {
         let mut lines = vec![
             envelope(Request::Append(heartbeat)),
             envelope(Request::Renew { request: vec![7] }),
+            envelope(Request::Errand(vec![8])),
         ];
         lines.extend(
             [
@@ -332,6 +338,7 @@ mod tests {
                 Answer::OtherGroup { generation: 2, lineage: other, leader: Some(3) },
                 Answer::Removed,
                 Answer::Renewed("x".to_owned()),
+                Answer::Errand(vec![9]),
             ]
             .iter()
             .map(codec::encode),
