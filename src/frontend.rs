@@ -23,6 +23,7 @@ use crate::api::{self, Api};
 use crate::exapps::upstream::AnnouncedHosts;
 use crate::exapps::{Directory, Sessions, directory};
 use crate::guard::Guard;
+use crate::http::answer_body::AnswerBody;
 use crate::http::body::Body;
 use crate::http::client_ip::TrustedProxies;
 use crate::http::server::{Abort, Connection, Server};
@@ -31,6 +32,7 @@ use crate::http::{client, server, tls};
 use crate::net::{Dial, Sockets};
 use crate::nextcloud;
 use crate::observe::metrics::metrics;
+use crate::observe::metrics::requests::Route;
 use crate::proxy::answer;
 use crate::proxy::docker_engine::Passthrough;
 use crate::proxy::exapp::{Handled, Proxy};
@@ -317,13 +319,12 @@ impl Rooms {
 
     async fn handle(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         connection: Connection,
-    ) -> Result<Response<Body>, Abort> {
-        let mut exchange = Exchange::begin(&request, connection.peer.ip());
+    ) -> Result<Response<AnswerBody>, Abort> {
+        let mut exchange = Exchange::begin(&mut request, &connection);
         let done = self.answer(request, &connection, &mut exchange).await;
-        exchange.end(&done);
-        done
+        exchange.end(done)
     }
 
     async fn answer(
@@ -336,12 +337,14 @@ impl Rooms {
             Handled::Done(done) => done,
             // Boxed: every request's state would have room for these, and is moved with it.
             Handled::Control { request, path, tenant } => {
+                exchange.route(Route::Control);
                 let Some(calls) = self.calls_of(&tenant) else { return Ok(answer::not_found()) };
                 let answer = Box::pin(calls.api.handle(&path, request)).await;
                 metrics().control_called(endpoint(&path), answer.status().as_u16());
                 Ok(answer)
             }
             Handled::DockerEngine { request, port, path, tenant } => {
+                exchange.route(Route::DockerEngine);
                 let Some(calls) = self.calls_of(&tenant) else { return Ok(answer::not_found()) };
                 let slot = connection.slot.clone();
                 let answer = Box::pin(calls.engines.handle(request, port, &path, slot)).await;

@@ -20,6 +20,7 @@ use cluster::record::{Ban, MAX_BANS, MAX_STRIKE_AGE, Millis, Strike, Subnet, ban
 use cluster::{Command, Handle, ProposeError, Reply, Soft};
 use ipnet::IpNet;
 
+use crate::observe::failure;
 use crate::observe::metrics::metrics;
 
 pub use keys::SharedKeys;
@@ -225,9 +226,14 @@ impl Guard {
             return;
         }
         let address = ban_key(address);
+        let was_banned = self.is_banned_at(address, at);
         inner.own().add(address, at, limits.window_start(at));
         inner.any_own.store(true, Ordering::Release);
         metrics().strike();
+        if !was_banned && self.is_banned_at(address, at) {
+            metrics().banned();
+            failure::tell_ban(address);
+        }
         let node = inner.cluster.node_id();
         inner.cluster.share(Soft::Strike(Strike { node, address, at }));
     }

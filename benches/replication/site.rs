@@ -93,8 +93,8 @@ impl Site {
         let metrics = self.metrics(0)?;
         Ok(Sample {
             usage: [one?, two?, three?],
-            applied: metric(&metrics, "trigon_cluster_applied_index")?,
-            sessions: metric(&metrics, "trigon_cluster_sessions")?,
+            applied: metric(&metrics, "trigon_raft_last_applied_index")?,
+            sessions: metric(&metrics, "trigon_session_cache_entries")?,
             dropped: metric(&metrics, "trigon_cluster_soft_changes_dropped_total")?,
         })
     }
@@ -109,7 +109,7 @@ impl Site {
         let to = self.http(1);
         let lookups = || -> anyhow::Result<f64> {
             let text = self.metrics(1)?;
-            metric(&text, "trigon_session_lookups_total{source=\"cluster\"}").or(Ok(0.0))
+            metric(&text, "trigon_session_cache_hits_total{source=\"cluster\"}").or(Ok(0.0))
         };
         let before = lookups()?;
         let visits = self.client.enter_thread(move || async move {

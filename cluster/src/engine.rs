@@ -21,6 +21,7 @@ use crate::errand::Errands;
 use crate::fatal::Fatal;
 use crate::founding::Charter;
 use crate::group::Group;
+use crate::measures::Measures;
 use crate::merge::Merger;
 use crate::mutation::mutated;
 use crate::network::{Answer, CallError, Envelope, Peers, Request, ServerStats};
@@ -90,6 +91,7 @@ pub(crate) struct Engine {
     pub(crate) view: Arc<View>,
     pub(crate) fatal: Fatal,
     pub(crate) space: Space,
+    pub(crate) measures: Arc<Measures>,
     pub(crate) stats: Arc<ServerStats>,
     pub(crate) relays: Arc<Relays>,
     pub(crate) errands: Arc<Errands>,
@@ -160,6 +162,7 @@ impl Engine {
             view,
             fatal: storage.fatal,
             space: storage.space,
+            measures: storage.measures,
             clock,
             stats,
             relays,

@@ -14,6 +14,7 @@ use crate::config::Role;
 use crate::error::ProposeError;
 use crate::flows::{FlowTable, Flows, MAX_CLIENT_FLOWS};
 use crate::group::{ClusterId, Group, Lineage};
+use crate::measures::Measures;
 use crate::pair::Orders;
 use crate::record::{
     ExApp, Millis, Moment, NodeId, SealedExApp, SessionKey, Tenant, TunnelKey, User,
@@ -302,6 +303,14 @@ impl Handle {
                 alone(*node, applied.checked_sub(1))
             }
             Backend::Engine { slot, .. } => slot.engine().status(),
+        }
+    }
+
+    /// What this node has measured of its own work; none in memory.
+    pub fn measures(&self) -> Option<Arc<Measures>> {
+        match &self.backend {
+            Backend::Memory { .. } => None,
+            Backend::Engine { slot, .. } => Some(Arc::clone(&slot.engine().measures)),
         }
     }
 

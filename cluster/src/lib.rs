@@ -66,6 +66,7 @@ mod joining;
 mod log_file;
 mod log_store;
 mod log_writer;
+mod measures;
 mod membership;
 mod merge;
 #[cfg(feature = "mutants")]
@@ -115,6 +116,7 @@ pub use founding::{
 pub use group::{ClusterId, Group, Lineage, NotALineage};
 pub use handle::Handle;
 pub use joining::{JoinError, Joining, join};
+pub use measures::{Durations, Measures};
 pub use node::Node;
 pub use papers::{LinkAuthority, LinkCertificates};
 pub use passport::{PASSPORT_FILE, Passport, PassportError, Seed};

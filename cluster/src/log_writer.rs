@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use openraft::storage::LogFlushed;
 use redb::{Database, Durability, WriteTransaction};
@@ -132,6 +133,7 @@ impl Writer {
 impl Pen {
     /// Carries out one write and tells who asked for it. No more may follow after `false`.
     fn write(&mut self, write: Write) -> bool {
+        let began = Instant::now();
         let mut result = self.carry_out(&write);
         if let Err(redb::Error::Io(error)) = &result
             && is_no_room(error)
@@ -145,6 +147,7 @@ impl Pen {
             text
         });
         self.failed = result.is_err();
+        self.storage.measures.fsync.observe(began.elapsed());
         match write {
             Write::Append { append, done, .. } => {
                 if result.is_ok() {

@@ -45,7 +45,10 @@ impl Engine {
         within: Duration,
     ) -> Result<Reply, ProposeError> {
         let proposal = self.proposal(command)?;
-        self.settle(&proposal, Instant::now() + within).await
+        let began = Instant::now();
+        let settled = self.settle(&proposal, began + within).await;
+        self.measures.proposed(settled.is_ok(), began.elapsed());
+        settled
     }
 
     /// A change of this node, to be [settled](Self::settle).

@@ -69,13 +69,17 @@ impl Slot {
         command: Command,
         within: Duration,
     ) -> Result<Reply, ProposeError> {
-        let deadline = Instant::now() + within;
+        let began = Instant::now();
+        let deadline = began + within;
         let mut engine = self.engine();
         let proposal = engine.proposal(command)?;
         loop {
             match engine.settle(&proposal, deadline).await {
                 Err(ProposeError::Stopped) => engine = self.next(&engine, deadline).await?,
-                settled => return settled,
+                settled => {
+                    engine.measures.proposed(settled.is_ok(), began.elapsed());
+                    return settled;
+                }
             }
         }
     }

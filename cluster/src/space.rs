@@ -21,6 +21,7 @@ use tokio::time::sleep;
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::fatal::Fatal;
+use crate::measures::Measures;
 
 /// Room held back, in bytes.
 pub(crate) const BALLAST: u64 = 16 << 20;
@@ -37,13 +38,14 @@ pub(crate) struct Storage {
     pub(crate) disk: Disk,
     pub(crate) fatal: Fatal,
     pub(crate) space: Space,
+    pub(crate) measures: Arc<Measures>,
 }
 
 impl Storage {
     /// Takes the disk that `state_dir` is on into use.
     pub(crate) fn open(disk: Disk, state_dir: &Path) -> io::Result<Self> {
         let space = Space::open(disk.clone(), state_dir)?;
-        Ok(Self { disk, fatal: Fatal::new(), space })
+        Ok(Self { disk, fatal: Fatal::new(), space, measures: Arc::default() })
     }
 }
 

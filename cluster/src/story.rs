@@ -70,6 +70,9 @@ impl Engine {
             sleep(PAUSE).await;
             let status = self.status();
             for event in told.update(&status) {
+                if matches!(event, Event::Leads(_)) {
+                    self.measures.leader_came();
+                }
                 tell(&event, status.term);
             }
         }
@@ -78,11 +81,16 @@ impl Engine {
 
 fn tell(event: &Event, term: u64) {
     match event {
-        Event::Leads(leader) => tracing::info!(leader, term, "cluster has a leader"),
-        Event::QuorumLost => {
-            tracing::warn!("no quorum: this node serves what it knows, changes are not confirmed");
+        Event::Leads(leader) => {
+            tracing::info!(name: "leader_change", leader, term, "cluster has a leader");
         }
-        Event::QuorumBack => tracing::info!("quorum is back"),
+        Event::QuorumLost => {
+            tracing::warn!(
+                name: "quorum_lost",
+                "no quorum: this node serves what it knows, changes are not confirmed"
+            );
+        }
+        Event::QuorumBack => tracing::info!(name: "quorum_back", "quorum is back"),
         Event::Silent(peer) => tracing::warn!(peer, "peer does not answer"),
         Event::Answers(peer) => tracing::info!(peer, "peer answers again"),
     }

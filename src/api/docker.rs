@@ -13,6 +13,7 @@ use crate::docker::containers::{self, Changed, Patience};
 use crate::docker::payload::{self, PayloadError};
 use crate::docker::{ClientFiles, Engine, Engines, Error, Names, certificates, images};
 use crate::http::body::Body;
+use crate::observe::metrics::metrics;
 
 /// The certificates an ExApp's frpc logs in with, once there are any.
 pub type ClientCertificates = Box<dyn Fn() -> Option<ClientFiles> + Send + Sync>;
@@ -65,6 +66,19 @@ impl Call {
             _ => return None,
         })
     }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Exists => "exists",
+            Self::Create => "create",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::WaitForStart => "wait_for_start",
+            Self::Remove => "remove",
+            Self::ImageRemove => "image_remove",
+            Self::InstallCertificates => "install_certificates",
+        }
+    }
 }
 
 impl Docker {
@@ -95,7 +109,16 @@ impl Docker {
 
     /// Answers a call for the engine of `port`.
     pub(super) async fn handle(&self, call: Call, port: u16, body: &[u8]) -> Response<Body> {
-        self.carry_out(call, port, body).await.unwrap_or_else(|failure| match failure {
+        let carried_out = self.carry_out(call, port, body).await;
+        metrics().docker_called(
+            call.name(),
+            match &carried_out {
+                Ok(_) => "success",
+                Err(Failure::Payload(_) | Failure::Environment(_)) => "refused",
+                Err(Failure::Engine(_)) => "failure",
+            },
+        );
+        carried_out.unwrap_or_else(|failure| match failure {
             Failure::Payload(error) => {
                 answer::text(StatusCode::BAD_REQUEST, format!("400: {error}"))
             }

@@ -21,6 +21,9 @@ use crate::observe::log::{Config, Format};
 /// The environment variable that goes along.
 const LOG: &str = "TRIGON_LOG";
 
+/// Whether standard error goes to the journal.
+const JOURNAL: &str = "JOURNAL_STREAM";
+
 /// Wait before another guardian is started; doubled up to [`LONGEST_WAIT`] while they do not live
 /// longer than that.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -129,8 +132,10 @@ fn launch(format: Format) -> io::Result<Started> {
     let (lifeline, observer, its_end) = vrrp::guardian::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("trigon").arg("vip-guard").env_clear().current_dir("/");
-    if let Some(directives) = std::env::var_os(LOG) {
-        command.env(LOG, directives);
+    for inherited in [LOG, JOURNAL] {
+        if let Some(value) = std::env::var_os(inherited) {
+            command.env(inherited, value);
+        }
     }
     if format == Format::Json {
         command.arg("--json");

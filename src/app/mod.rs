@@ -100,7 +100,8 @@ fn metrics_service(
     let listener = listen::bind(address).with_context(|| format!("metrics.listen {address}"))?;
     let reading = {
         let facts = Arc::clone(facts);
-        move || facts.reading(guard.as_ref(), &certificates)
+        let state_dir = node.state_dir.clone();
+        move || facts.reading(guard.as_ref(), &certificates, &state_dir)
     };
     let facts = Arc::clone(facts);
     let source = admin::metrics::Source {

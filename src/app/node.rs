@@ -35,6 +35,8 @@ use crate::frontend::{self, Frontend, Listeners, Served};
 use crate::guard::Guard;
 use crate::http::tls::Certificate;
 use crate::net::{TcpDial, listen};
+use crate::observe::access;
+use crate::observe::metrics::metrics;
 use crate::{admin, api, frp, nextcloud};
 
 /// How long requests on this node's own addresses may take to end at a stop. Those on the
@@ -184,7 +186,8 @@ pub(super) async fn run(
     };
     tasks.spawn(door.open(frp_port, serve, guard, tunnels.clone(), speaker.clone()));
 
-    tracing::info!(node = node.name, "node started");
+    tracing::info!(name: "node_started", node = node.name, "node started");
+    metrics().configured();
     super::notify(&[NotifyState::Ready]);
     let outcome = loop {
         tokio::select! {
@@ -219,7 +222,8 @@ pub(super) async fn run(
         tracing::info!("cut the requests that were still running");
     }
     member.shutdown().await;
-    tracing::info!("stopped");
+    tracing::info!(name: "node_stopped", "stopped");
+    access::flush(LAST_REQUESTS);
     outcome
 }
 

@@ -10,7 +10,8 @@ use crate::config::{Config, Problems, Serve, Written};
 use crate::frontend::Frontend;
 use crate::guard::Guard;
 use crate::http::tls::Certificate;
-use crate::observe::log;
+use crate::observe::metrics::metrics;
+use crate::observe::{access, log};
 use crate::secret::Secret;
 
 /// Longest wait for the file: a disk that hangs must not keep a stop from being heard.
@@ -76,6 +77,7 @@ impl Running {
     /// Does it all; what is wrong is told and changes nothing.
     pub(super) async fn reload(&mut self) {
         tell_manager();
+        access::reopen();
         let load = Arc::clone(&self.reload.load);
         let read = tokio::task::spawn_blocking(move || load());
         match tokio::time::timeout(READ_WITHIN, read).await {
@@ -84,10 +86,18 @@ impl Running {
                 for problem in problems.0 {
                     tracing::error!(%problem, "wrong configuration");
                 }
-                tracing::error!("the configuration in force stays as it is");
+                tracing::error!(
+                    name: "config_refused",
+                    "the configuration in force stays as it is"
+                );
+                metrics().reloaded(false);
             }
             Ok(Err(_)) | Err(_) => {
-                tracing::error!("the configuration could not be read; the one in force stays");
+                tracing::error!(
+                    name: "config_refused",
+                    "the configuration could not be read; the one in force stays"
+                );
+                metrics().reloaded(false);
             }
         }
         super::notify(&[NotifyState::Ready]);
@@ -113,7 +123,12 @@ impl Running {
         {
             waiting.push("exapps.shared_key_file");
         }
-        tracing::info!(changed = applied.join(", "), "configuration reloaded");
+        tracing::info!(
+            name: "config_reloaded",
+            changed = applied.join(", "),
+            "configuration reloaded"
+        );
+        metrics().reloaded(true);
         if !waiting.is_empty() {
             tracing::warn!(keys = waiting.join(", "), "changes that need a restart");
         }

@@ -1,8 +1,11 @@
 //! What `/metrics` reads when it is asked, in Prometheus' words. Sans-io: the values come in as a
 //! [`Reading`].
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use cluster::pair::{Standing, Sync};
-use cluster::{ClusterStatus, Role};
+use cluster::{ClusterStatus, Measures, Role};
 
 use crate::admin::Status;
 use crate::admin::status::{Flows, Guardian};
@@ -19,12 +22,27 @@ pub(super) struct Reading {
     pub(super) sessions: usize,
     /// Addresses and networks kept out, by what brought the ban; none on a witness.
     pub(super) banned: Vec<(&'static str, usize)>,
-    /// Work connections in users' hands; none on a witness.
-    pub(super) work_connections: Option<usize>,
+    /// What the tunnel port has; none on a witness.
+    pub(super) tunnel_port: Option<TunnelPort>,
+    /// What the cluster's engine has measured; none for a cluster in memory.
+    pub(super) measures: Option<Arc<Measures>>,
+    /// Bytes of the log and its snapshots.
+    pub(super) store_bytes: u64,
     /// Certificates and when each ends, seconds since the Unix epoch.
     pub(super) certificates: Vec<(&'static str, u64)>,
     /// Presence connections refused so far.
     pub(super) presence_refused: u64,
+}
+
+/// What the tunnel port has.
+#[derive(Clone, Copy)]
+pub(super) struct TunnelPort {
+    /// Clients that are logged in.
+    pub(super) clients: usize,
+    /// Tunnels that end at this node.
+    pub(super) tunnels: usize,
+    /// Work connections in users' hands.
+    pub(super) work_connections: usize,
 }
 
 /// The states of a virtual router and of a member of the cluster, of which each has one.
@@ -34,8 +52,9 @@ const MEMBER_STATES: [&str; 5] = ["leader", "follower", "candidate", "learner", 
 /// Puts everything on the sheet.
 pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
     let status = &reading.status;
-    let version = [("version", status.version.as_str())];
-    sheet.count("build_info", "Version of the running binary, as a label", &version, 1);
+    let commit = option_env!("TRIGON_COMMIT").unwrap_or("unknown");
+    let version = [("version", status.version.as_str()), ("commit", commit)];
+    sheet.count("build_info", "Version and commit of the running binary, as labels", &version, 1);
     sheet.count("uptime_seconds", "Time since the process started", &[], status.uptime_seconds);
     let help = "Whether everything the node needs in order to serve is up";
     sheet.count("ready", help, &[], status.ready.into());
@@ -46,17 +65,21 @@ pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
         fill_guardian(guardian, sheet);
     }
     fill_cluster(reading, sheet);
+    fill_raft(reading, sheet);
     fill_pair(reading, sheet);
     fill_presence(reading, sheet);
     for (certificate, ends) in &reading.certificates {
         let help = "When a certificate ends, seconds since the Unix epoch";
-        let labels = [("certificate", *certificate)];
-        sheet.count("certificate_expiry_timestamp_seconds", help, &labels, *ends);
+        let labels = [("name", *certificate)];
+        sheet.count("tls_cert_not_after_timestamp_seconds", help, &labels, *ends);
     }
-    let Some(work_connections) = reading.work_connections else { return };
+    let Some(port) = reading.tunnel_port else { return };
     fill_flows(status.cluster.flows, sheet);
     let help = "Connections through tunnels open now";
-    sheet.count("work_connections_open", help, &[], number(work_connections));
+    sheet.count("work_connections_open", help, &[], number(port.work_connections));
+    sheet.count("frp_clients", "Tunnel clients logged in here", &[], number(port.clients));
+    let help = "Tunnels that end at this node, by the type of their proxy";
+    sheet.count("frp_proxies", help, &[("type", "tcp")], number(port.tunnels));
     sheet.count("exapps", "ExApp records", &[], number(status.exapps.len()));
     let place = |tunnel: &crate::admin::status::Tunnel| match tunnel.live_here {
         true => "here",
@@ -70,7 +93,7 @@ pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
     }
     for (source, count) in &reading.banned {
         let help = "Addresses and networks kept out, by what brought the ban";
-        sheet.count("banned", help, &[("source", *source)], number(*count));
+        sheet.count("bans_active", help, &[("source", *source)], number(*count));
     }
 }
 
@@ -95,8 +118,9 @@ fn fill_vrrp(status: &Status, sheet: &mut Sheet) {
         sheet.count("vrrp_effective_priority", help, &labels, router.priority.into());
         let help = "Priority of the configuration of a virtual router";
         sheet.count("vrrp_base_priority", help, &labels, router.base_priority.into());
-        let help = "Longest time by which the VRRP thread was late, milliseconds";
-        sheet.count("vrrp_longest_delay_milliseconds", help, &labels, router.longest_delay_ms);
+        let help = "Longest time by which the VRRP thread was late";
+        let late = milliseconds(router.longest_delay_ms);
+        sheet.seconds("vrrp_longest_delay_seconds", help, &labels, late);
         let help = "Advertisements of others a virtual router has listened to";
         sheet.counter("vrrp_advertisements_received", help, &labels, router.adverts_in);
         let help = "Advertisements a virtual router has sent";
@@ -149,9 +173,6 @@ fn fill_cluster(reading: &Reading, sheet: &mut Sheet) {
         let help = "1 for the part this member of the cluster plays, 0 for the others";
         sheet.count("cluster_state", help, &[("state", state)], (cluster.state == state).into());
     }
-    sheet.count("cluster_term", "Raft term", &[], cluster.term);
-    let help = "Index of the last entry of the log that is applied";
-    sheet.count("cluster_applied_index", help, &[], cluster.applied);
     for role in [Role::Node, Role::Witness] {
         let count = cluster.members.0.iter().filter(|member| member.role == role).count();
         let (help, role) = ("Members of the cluster", role.to_string());
@@ -169,11 +190,61 @@ fn fill_cluster(reading: &Reading, sheet: &mut Sheet) {
     let help = "Whether this node takes no changes because its disk is full";
     sheet.count("cluster_disk_full", help, &[], cluster.disk_full.into());
     let help = "Visitors' sessions of all nodes that this one has";
-    sheet.count("cluster_sessions", help, &[], number(reading.sessions));
+    sheet.count("session_cache_entries", help, &[], number(reading.sessions));
     let help = "Sessions and failures that were not shared";
     sheet.counter("cluster_soft_changes_dropped", help, &[], more.dropped_soft);
     let help = "Connections to the control link that were refused";
     sheet.counter("cluster_peers_refused", help, &[], more.refused_peers);
+}
+
+fn fill_raft(reading: &Reading, sheet: &mut Sheet) {
+    let more = &reading.cluster;
+    let leads = more.leader == Some(more.node_id);
+    sheet.count("raft_is_leader", "Whether this member leads", &[], leads.into());
+    let help = "Whether this member knows of a leader";
+    sheet.count("raft_has_leader", help, &[], more.leader.is_some().into());
+    sheet.count("raft_term", "Raft term", &[], more.term);
+    let help = "Index of the last entry of the log that is applied";
+    sheet.count("raft_last_applied_index", help, &[], more.last_applied.unwrap_or(0));
+    let help = "Index of the last entry of the log that is stored";
+    sheet.count("raft_last_log_index", help, &[], more.last_log.unwrap_or(0));
+    let help = "Bytes of the log and its snapshots on disk";
+    sheet.count("raft_store_bytes", help, &[], reading.store_bytes);
+    for member in more.voters.iter().chain(&more.learners).filter(|m| m.id != more.node_id) {
+        let Some(lag) = member.lag else { continue };
+        let help = "Entries another member has yet to store, as the leader can tell";
+        sheet.count("raft_replication_lag_entries", help, &[("peer", &member.id.to_string())], lag);
+    }
+    if let Some(off) = more.clock_off {
+        let help = "By how much the clock of a member is ahead, as the leader can tell";
+        #[expect(clippy::cast_precision_loss, reason = "exact for 285,000 years")]
+        let ahead = off.ahead_ms as f64 / 1000.0;
+        sheet.seconds("clock_skew_seconds", help, &[("node", &off.node.to_string())], ahead);
+    }
+    let Some(measures) = &reading.measures else { return };
+    let help = "Leaders this member has seen come, the first one included";
+    sheet.counter("raft_leader_changes", help, &[], measures.leader_changes());
+    for (result, count) in ["success", "failure"].into_iter().zip(measures.proposals()) {
+        let help = "Changes this member has proposed, by whether they were confirmed";
+        sheet.counter("raft_proposals", help, &[("result", result)], count);
+    }
+    let help = "Time until a proposed change was confirmed and shown here";
+    fill_durations("raft_propose_duration_seconds", help, &measures.propose, sheet);
+    let help = "Time until a write to the log was on the disk";
+    fill_durations("raft_fsync_duration_seconds", help, &measures.fsync, sheet);
+}
+
+fn fill_durations(
+    name: &'static str,
+    help: &'static str,
+    durations: &cluster::Durations,
+    sheet: &mut Sheet,
+) {
+    let bounds =
+        cluster::Durations::BOUNDS.map(|micros| Duration::from_micros(micros).as_secs_f64());
+    let bounds = bounds.into_iter().chain([f64::INFINITY]);
+    let buckets = bounds.zip(durations.counts()).collect();
+    sheet.durations(name, help, durations.sum().as_secs_f64(), buckets);
 }
 
 fn fill_pair(reading: &Reading, sheet: &mut Sheet) {
@@ -215,16 +286,21 @@ fn fill_presence(reading: &Reading, sheet: &mut Sheet) {
         let help = "Beats heard from another member";
         sheet.counter("presence_beats", help, &labels, peer.beats);
         if let Some(ago) = peer.heard_ms_ago {
-            let help = "Milliseconds since another member's last beat";
-            sheet.count("presence_age_milliseconds", help, &labels, ago);
+            let help = "Time since another member's last beat";
+            sheet.seconds("presence_age_seconds", help, &labels, milliseconds(ago));
         }
         if let Some(round_trip) = peer.round_trip_us {
-            let help = "Microseconds to another member and back";
-            sheet.count("presence_round_trip_microseconds", help, &labels, round_trip);
+            let help = "Time to another member and back";
+            let round_trip = Duration::from_micros(round_trip).as_secs_f64();
+            sheet.seconds("raft_peer_rtt_seconds", help, &[("peer", node.as_str())], round_trip);
         }
     }
     let help = "Presence connections given up because of what the peer sent";
     sheet.counter("presence_refused", help, &[], reading.presence_refused);
+}
+
+fn milliseconds(count: u64) -> f64 {
+    Duration::from_millis(count).as_secs_f64()
 }
 
 fn number(count: usize) -> u64 {
@@ -234,14 +310,15 @@ fn number(count: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::time::Duration;
 
     use cluster::pair::{Healed, MergeReport, PairStatus};
+    use cluster::{ClockOff, VoterStatus};
 
     use super::*;
     use crate::admin::status::{Cluster, PeerPresence, Tunnel};
     use crate::admin::vrrp::Router;
     use crate::observe::metrics::metrics;
+    use crate::observe::transfer::Transfer;
 
     const REFERENCE: &str = include_str!("../../docs/reference/metrics.md");
 
@@ -320,12 +397,17 @@ mod tests {
             tunnels: vec![tunnel(1, 1, true), tunnel(2, 2, false), tunnel(3, 1, false)],
             exapps: vec!["demo".into()],
         };
+        let mut cluster = cluster::Handle::in_memory(1).status();
+        cluster.learners = vec![VoterStatus { id: 2, lag: Some(7), ..cluster.voters[0].clone() }];
+        cluster.clock_off = Some(ClockOff { node: 2, ahead_ms: -7500 });
         Reading {
             status,
-            cluster: cluster::Handle::in_memory(1).status(),
+            cluster,
             sessions: 5,
             banned: vec![("failures", 2), ("admin", 1)],
-            work_connections: Some(4),
+            tunnel_port: Some(TunnelPort { clients: 1, tunnels: 1, work_connections: 4 }),
+            measures: Some(Arc::default()),
+            store_bytes: 4096,
             certificates: vec![("cluster", 1_800_000_000)],
             presence_refused: 0,
         }
@@ -333,10 +415,13 @@ mod tests {
 
     fn rendered() -> String {
         let m = metrics();
-        m.requests.ended(0, "allowed", Some(200), Duration::from_millis(3));
-        m.requests.ended(usize::MAX, "bad_request", None, Duration::ZERO);
+        m.decisions.made(0, "allowed");
+        m.decisions.made(usize::MAX, "bad_request");
         m.strike();
-        m.session_lookups("here").inc();
+        m.session_hits("here").inc();
+        m.upgraded_ended("client_close");
+        m.shook_hands("TLSv1.3", true);
+        m.docker_called("create", "success");
         m.upstream_failed("silent");
         m.nextcloud_called("user-info", "ok", Duration::from_millis(40));
         m.login("accepted");
@@ -350,6 +435,9 @@ mod tests {
 
     #[test]
     fn w26_the_reference_names_exactly_the_families_there_are() {
+        let request = http::Request::new(());
+        let peer = "192.0.2.1:1".parse().unwrap();
+        drop(Transfer::begin(&mut { request }, peer, None, |_| None));
         let told: BTreeSet<_> = rendered()
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
@@ -357,8 +445,9 @@ mod tests {
             .collect();
         let documented: BTreeSet<_> = REFERENCE
             .lines()
-            .filter_map(|line| line.strip_prefix("| `trigon_")?.split_once('`'))
-            .map(|(name, _)| format!("trigon_{name}"))
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(name, _)| name.to_owned())
+            .filter(|name| name.starts_with("trigon_") || name.starts_with("process_"))
             .collect();
         assert_eq!(told, documented);
     }
@@ -377,9 +466,13 @@ mod tests {
         has(&format!(r#"trigon_vip_held{{{db},vip="192.0.2.10"}} 0"#));
         has(r#"trigon_vrrp_packet_errors_total{interface="eth0",reason="bad checksum"} 3"#);
         has(r#"trigon_tunnels{state="absent"} 1"#);
-        has(r#"trigon_banned{source="failures"} 2"#);
-        has(r#"trigon_certificate_expiry_timestamp_seconds{certificate="cluster"} 1800000000"#);
+        has(r#"trigon_bans_active{source="failures"} 2"#);
+        has(r#"trigon_tls_cert_not_after_timestamp_seconds{name="cluster"} 1800000000"#);
         has("trigon_ready 1");
+        has(r#"trigon_raft_replication_lag_entries{peer="2"} 7"#);
+        has(r#"trigon_raft_peer_rtt_seconds{peer="2"} 0.0009"#);
+        has(r#"trigon_clock_skew_seconds{node="2"} -7.5"#);
+        has(r#"trigon_raft_fsync_duration_seconds_bucket{le="+Inf"} 0"#);
         has("trigon_cluster_generation 2");
         has(r#"trigon_pair_state{state="solo"} 1"#);
         has(r#"trigon_pair_state{state="normal"} 0"#);

@@ -1,6 +1,6 @@
 //! Puts together what `trigon status` shows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::drain::Drainer;
 use super::guardian::View;
 use super::routers;
-use super::scrape::Reading;
+use super::scrape::{Reading, TunnelPort};
 use super::vantage::Vantage;
 use crate::admin::Membership;
 use crate::admin::drain::Drain;
@@ -123,6 +123,7 @@ impl Facts {
         &self,
         guard: Option<&Guard>,
         files: &[(&'static str, PathBuf)],
+        state_dir: &Path,
     ) -> Reading {
         let banned = guard.map(|guard| {
             let list = guard.list();
@@ -139,7 +140,12 @@ impl Facts {
             cluster: self.cluster.status(),
             sessions: self.cluster.read(cluster::State::session_count),
             banned: banned.unwrap_or_default(),
-            work_connections: self.tunnels.as_ref().map(frp::Tunnels::connections),
+            tunnel_port: self.tunnels.as_ref().map(|tunnels| {
+                let (clients, live) = tunnels.counts();
+                TunnelPort { clients, tunnels: live, work_connections: tunnels.connections() }
+            }),
+            measures: self.cluster.measures(),
+            store_bytes: size_of(&state_dir.join("raft")),
             certificates: self.certificates_in_use(files),
             presence_refused: self.vantage.presence().refused(),
         }
@@ -311,4 +317,15 @@ fn tunnels(tunnels: &frp::Tunnels) -> Vec<Tunnel> {
         live_here: tunnel.live_here,
     });
     shown.collect()
+}
+
+/// Bytes of the files below a folder; what vanishes meanwhile does not count.
+fn size_of(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size_of(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
 }

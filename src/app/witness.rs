@@ -13,6 +13,7 @@ use super::status::Facts;
 use super::vantage::Vantage;
 use crate::admin;
 use crate::config::Node;
+use crate::observe::metrics::metrics;
 
 pub(super) async fn run(
     (node, cluster, passport): (Node, cluster::Config, Option<Passport>),
@@ -38,7 +39,8 @@ pub(super) async fn run(
     let source =
         admin::server::Source { status, membership: membership.clone(), orders: None, desk: None };
     let mut served = tokio::spawn(admin::server::serve(listener, source, stop.clone()));
-    tracing::info!(node = node.name, "witness started");
+    tracing::info!(name: "node_started", node = node.name, "witness started");
+    metrics().configured();
     super::notify(&[NotifyState::Ready]);
     let outcome = loop {
         tokio::select! {
@@ -65,6 +67,6 @@ pub(super) async fn run(
     if !served.is_finished() {
         let _ = served.await;
     }
-    tracing::info!("stopped");
+    tracing::info!(name: "node_stopped", "stopped");
     outcome
 }

@@ -258,3 +258,6 @@ fn refuse(problems: &config::Problems) -> ExitCode {
     }
     ExitCode::from(USAGE)
 }
+
+#[cfg(test)]
+mod tests;

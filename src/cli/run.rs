@@ -17,6 +17,12 @@ pub(super) fn run(source: &Source) -> ExitCode {
             return ExitCode::from(super::USAGE);
         }
     };
+    if let Some(access) = config.log.access.clone()
+        && let Err(error) = observe::access::start(access)
+    {
+        complain(&error);
+        return ExitCode::FAILURE;
+    }
     for note in notes {
         let (variable, what) = (&note.variable, &note.text);
         if note.warn {

@@ -16,7 +16,7 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> ExitCode {
     // Else it would be called after the link it was started by: `exe`.
     let _ = rustix::thread::set_name(c"trigon-guard");
-    let format = if options.json { log::Format::Json } else { log::Format::Text };
+    let format = if options.json { log::Format::Json } else { log::Format::Auto };
     // Without a log it guards all the same.
     let _log = log::start(&log::Config { format, ..log::Config::default() });
     match vrrp::guardian::keep_watch(std::io::stdin()) {

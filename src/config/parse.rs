@@ -193,6 +193,7 @@ fn rank(passport: &Passport) -> usize {
 }
 
 fn read_log(mut section: Section<'_, '_>) -> observe::log::Config {
+    use observe::access::{Config as Access, Style};
     use observe::log::Format;
     let mut config = observe::log::Config::default();
     if let Some(filter) = section.optional::<String>("level") {
@@ -201,8 +202,22 @@ fn read_log(mut section: Section<'_, '_>) -> observe::log::Config {
         }
         config.filter = filter;
     }
-    let formats = [("text", Format::Text), ("json", Format::Json)];
+    let formats = [("auto", Format::Auto), ("text", Format::Text), ("json", Format::Json)];
     config.format = section.choice("format", &formats, config.format);
+    let styles = [("off", None), ("json", Some(Style::Json)), ("combined", Some(Style::Combined))];
+    let style = section.choice("access", &styles, None);
+    let file = section.optional::<PathBuf>("access_file");
+    match style {
+        Some(style) => config.access = Some(Access { style, file }),
+        None if file.is_some() => {
+            section.wrong(
+                "access_file",
+                "a file for a log that is off",
+                "`access = \"json\"` or none",
+            );
+        }
+        None => {}
+    }
     section.finish();
     config
 }

@@ -69,11 +69,10 @@ impl Sessions {
             .time_to_live(lifetime.max(Duration::from_millis(1)))
             .build();
         let keys = Arc::new(SessionKeys::new(cluster.clone()));
-        let source = |source| metrics().session_lookups(source);
         let lookups = Lookups {
-            here: source("here"),
-            cluster: source("cluster"),
-            nextcloud: source("nextcloud"),
+            here: metrics().session_hits("here"),
+            cluster: metrics().session_hits("cluster"),
+            nextcloud: metrics().session_misses(),
         };
         Self { tenant, keys, lifetime, near, cluster, nextcloud, lookups }
     }

@@ -188,12 +188,14 @@ impl Watch {
 fn log(notice: &Notice) {
     match notice {
         Notice::Raised(alarm) => tracing::warn!(
+            name: "alarm_raised",
             alarm = alarm.kind.name(),
             router = alarm.router.as_deref().unwrap_or_default(),
             "{}",
             alarm.text
         ),
         Notice::Cleared(alarm, lasted) => tracing::info!(
+            name: "alarm_cleared",
             alarm = alarm.kind.name(),
             router = alarm.router.as_deref().unwrap_or_default(),
             lasted_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),

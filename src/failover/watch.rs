@@ -192,6 +192,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 fn tell(report: &Report) {
     let Report { name, vrid, from, to, reason, .. } = report;
     tracing::info!(
+        name: "vrrp_transition",
         router = &**name, vrid, state.from = %from, state.to = %to, %reason,
         addresses = ?report.addresses,
         "virtual router changed its state"

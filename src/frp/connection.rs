@@ -40,6 +40,7 @@ use super::wire::Codec;
 use super::work::Users;
 use crate::guard::Guard;
 use crate::net::{Grip, Socket, Stream};
+use crate::observe::failure;
 use crate::observe::metrics::metrics;
 
 /// Stream data a mux session may send before its login was accepted. A Login is at most 10 KiB;
@@ -108,7 +109,11 @@ impl LoggedIn {
         if matches!(end, SessionEnd::Killed) {
             tracing::debug!(run_id, client.addr = %client, "session ended by this side");
         } else {
-            tracing::info!(run_id, client.addr = %client, reason = %end, "tunnel client lost");
+            tracing::info!(
+                name: "tunnel_down",
+                run_id, client.addr = %client, reason = %end,
+                "tunnel client lost"
+            );
         }
     }
 }
@@ -271,6 +276,7 @@ impl Door {
             Err(error) => {
                 if error.is_strike() {
                     self.guard.strike(address);
+                    failure::tell(address, error.word());
                 }
                 response.error = error.to_string();
                 codec.encode(&Message::LoginResp(response), &mut out);

@@ -203,6 +203,11 @@ impl Registry {
         self.seats.get(&self.live.get(key)?.session)
     }
 
+    /// Clients that are logged in, and tunnels that are live.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.seats.len(), self.live.len())
+    }
+
     /// Work connections in users' hands, of all sessions.
     pub(super) fn users(&self) -> usize {
         self.seats.values().map(|seat| seat.users.count()).sum()

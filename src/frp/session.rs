@@ -154,7 +154,7 @@ impl Session {
                 ControlAction::Open(proxy) => self.open(proxy),
                 ControlAction::Close(name) => {
                     self.tunnels.release(self.id, &name);
-                    tracing::info!(proxy = name, "tunnel closed by its client");
+                    tracing::info!(name: "tunnel_down", proxy = name, "tunnel closed by its client");
                 }
                 ControlAction::Join { user, work, proxy } => self.join(held, user, work, proxy),
                 ControlAction::Refuse { user, why } => {
@@ -178,7 +178,7 @@ impl Session {
             u16::try_from(proxy.remote_port).map_err(|_range| "port not allowed".to_owned())
         });
         if let Ok(port) = port {
-            tracing::info!(port, proxy = proxy.proxy_name, "tunnel up");
+            tracing::info!(name: "tunnel_up", port, proxy = proxy.proxy_name, "tunnel up");
         }
         self.control.handle(Instant::now(), ControlEvent::Opened { proxy, port });
     }

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Stream;
+use crate::observe::metrics::metrics;
 
 #[derive(Debug)]
 pub(super) struct WorkStream {
@@ -60,7 +61,10 @@ impl AsyncRead for WorkStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        metrics().tunnel_in((buf.filled().len() - before) as u64);
+        polled
     }
 }
 
@@ -73,7 +77,7 @@ impl AsyncWrite for WorkStream {
         if self.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        counted(Pin::new(&mut self.inner).poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -84,7 +88,7 @@ impl AsyncWrite for WorkStream {
         if self.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        counted(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -102,6 +106,13 @@ impl AsyncWrite for WorkStream {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+fn counted(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    if let Poll::Ready(Ok(bytes)) = written {
+        metrics().tunnel_out(bytes as u64);
+    }
+    written
 }
 
 #[cfg(test)]

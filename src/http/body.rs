@@ -14,6 +14,9 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use crate::observe::metrics::metrics;
+use crate::observe::transfer::Notes;
+
 /// A request or response body: nothing, a few bytes of our own, or a stream from a peer.
 #[derive(Default)]
 pub struct Body(Kind);
@@ -44,6 +47,14 @@ struct Idle {
     timer: Option<Pin<Box<Sleep>>>,
     armed: bool,
     progress: Option<Progress>,
+    upload: Upload,
+}
+
+/// Whether it is a request's body, and who wants to know of it.
+enum Upload {
+    No,
+    Counted,
+    Noted(Notes),
 }
 
 /// How a body that is being read gets on. Clones watch the same body.
@@ -106,6 +117,16 @@ impl Body {
             return Self(Kind::Empty);
         }
         Self(Kind::Stream(Idle::new(incoming, idle)))
+    }
+
+    /// Like [`Body::stream`], for a request's body on its way to an ExApp: it is counted, and
+    /// noted for the access log.
+    pub fn upload(incoming: Incoming, idle: Duration, notes: Option<Notes>) -> Self {
+        let mut body = Self::stream(incoming, idle);
+        if let Kind::Stream(idle) = &mut body.0 {
+            idle.upload = notes.map_or(Upload::Counted, Upload::Noted);
+        }
+        body
     }
 
     /// Like [`Body::stream`], for a body that only comes if its source is polled.
@@ -195,7 +216,8 @@ impl HttpBody for Body {
 
 impl Idle {
     fn new(incoming: Incoming, limit: Duration) -> Self {
-        Self { incoming, limit, timer: None, armed: false, progress: None }
+        let (timer, progress, upload) = (None, None, Upload::No);
+        Self { incoming, limit, timer, armed: false, progress, upload }
     }
 
     fn mark(&self, over: bool) {
@@ -219,6 +241,11 @@ impl Idle {
         if let Poll::Ready(frame) = polled {
             self.armed = false;
             self.mark(false);
+            if let Some(Ok(frame)) = &frame
+                && let Some(bytes) = frame.data_ref()
+            {
+                self.upload.passed(bytes.len() as u64);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)));
         }
         let limit = self.limit;
@@ -231,6 +258,17 @@ impl Idle {
             timer.as_mut().reset(Instant::now() + limit);
         }
         timer.as_mut().poll(cx).map(|()| Some(Err(BodyError::Idle(limit))))
+    }
+}
+
+impl Upload {
+    fn passed(&self, bytes: u64) {
+        match self {
+            Self::No => return,
+            Self::Counted => {}
+            Self::Noted(notes) => notes.received(bytes),
+        }
+        metrics().http.request_bytes.inc_by(bytes);
     }
 }
 

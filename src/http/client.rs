@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::body::{Body, BodyError, Progress, Source};
 use super::link::Link;
 use crate::net::{Dial, Target};
+use crate::observe::transfer::{End, Notes};
 
 /// Limits of a client.
 #[derive(Clone, Debug)]
@@ -91,6 +92,17 @@ impl Error {
             Self::Silent => "silent",
         }
     }
+
+    /// How a request ended that could not be sent because of it.
+    pub fn end(&self) -> End {
+        match self {
+            Self::TunnelAbsent | Self::ConnectTimeout => End::TimeoutConnect,
+            Self::NoTunnel | Self::Connect(_) | Self::Broke(_) => End::UpstreamAbort,
+            Self::RequestBroken => End::ClientAbort,
+            Self::RequestStalled => End::TimeoutClient,
+            Self::Silent => End::TimeoutUpstream,
+        }
+    }
 }
 
 /// Cheap to clone; all clones share one pool.
@@ -136,8 +148,9 @@ impl Client {
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
         let upload = request.body_mut().progress();
+        let notes = request.extensions_mut().remove::<Notes>();
         loop {
-            let (mut link, reused) = self.connection(to).await?;
+            let (mut link, reused) = self.connection(to, notes.as_ref()).await?;
             let answered = self.answered(pin!(link.send(request)), upload.as_ref()).await;
             match answered {
                 None => return Err(Error::Silent),
@@ -187,23 +200,28 @@ impl Client {
     }
 
     /// A pooled connection if one is alive, else a new one.
-    async fn connection(&self, to: &Target) -> Result<(Link, bool), Error> {
+    async fn connection(&self, to: &Target, notes: Option<&Notes>) -> Result<(Link, bool), Error> {
         if let Some(link) = self.inner.take(to) {
             return Ok((link, true));
         }
         // Boxed: a request that finds a connection is not to carry this along.
-        let connected = Box::pin(timeout(self.inner.config.connect, self.connect(to))).await;
+        let connected = Box::pin(timeout(self.inner.config.connect, self.connect(to, notes))).await;
         Ok((connected.map_err(|_elapsed| Error::ConnectTimeout)??, false))
     }
 
-    async fn connect(&self, to: &Target) -> Result<Link, Error> {
+    async fn connect(&self, to: &Target, notes: Option<&Notes>) -> Result<Link, Error> {
+        let began = Instant::now();
         let stream = self.inner.dial.dial(to).await.map_err(|error| match (error.kind(), to) {
             (io::ErrorKind::NotFound, Target::Tunnel(_)) => Error::NoTunnel,
             (io::ErrorKind::TimedOut, Target::Tunnel(_)) => Error::TunnelAbsent,
             (io::ErrorKind::TimedOut, Target::Tcp { .. }) => Error::ConnectTimeout,
             _ => Error::Connect(error),
         })?;
-        Link::open(stream).await.map_err(Error::Broke)
+        let link = Link::open(stream).await.map_err(Error::Broke)?;
+        if let Some(notes) = notes {
+            notes.connected(began.elapsed());
+        }
+        Ok(link)
     }
 }
 

@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -30,12 +31,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::body::Body;
+use super::body::{Body, BodyError};
 use super::framing::Tap;
 use super::season::Stay;
 use super::server::{Abort, Config, Connection};
-use super::tls;
+use super::tls::{self, TlsVersion};
 use crate::net::Socket;
+use crate::observe::metrics::metrics;
 
 /// How a client of HTTP/2 opens a connection; up to here no client of HTTP/1 does.
 const PREFACE: [u8; 4] = *b"PRI ";
@@ -77,10 +79,11 @@ struct Terms {
     tls: Option<TlsAcceptor>,
 }
 
-impl<S, F> Speaker<S>
+impl<S, F, B> Speaker<S>
 where
     S: Fn(Request<Incoming>, Connection) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Result<Response<Body>, Abort>> + Send + 'static,
+    F: Future<Output = Result<Response<B>, Abort>> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error = BodyError> + From<Body> + Send + 'static,
 {
     pub(super) fn new(
         config: &Config,
@@ -113,7 +116,7 @@ where
     }
 
     /// Serves one connection to its end. After the stop no new request is begun.
-    pub(super) async fn speak(self, stream: Socket, connection: Connection, stay: Stay) {
+    pub(super) async fn speak(self, stream: Socket, mut connection: Connection, stay: Stay) {
         let peer = connection.peer;
         let Some(acceptor) = &self.terms.tls else {
             let first = tokio::select! {
@@ -132,6 +135,9 @@ where
             accepted = accepted => accepted.unwrap_or_else(|late| Err(late.into())),
             () = self.told_to_end(&stay) => return,
         };
+        let version = accepted.as_ref().ok().map(|stream| TlsVersion::of(stream.get_ref().1));
+        metrics().shook_hands(version.map_or("none", TlsVersion::as_str), version.is_some());
+        connection.tls = version;
         match accepted {
             Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(tls::H2) => {
                 Box::pin(self.http2(stream, connection, stay)).await;
@@ -164,7 +170,7 @@ where
             async move {
                 match served {
                     Some(served) => served.await,
-                    None => Ok(refuse_and_close()),
+                    None => Ok(refuse_and_close().map(B::from)),
                 }
             }
         });

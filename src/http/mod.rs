@@ -1,5 +1,6 @@
 //! HTTP crafts: serving connections, sending requests, upgrades, bodies, headers. Knows no ExApp.
 
+pub mod answer_body;
 pub mod body;
 pub mod client;
 pub mod client_ip;

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Incoming};
 use hyper::{Request, Response};
 use socket2::SockRef;
 use tokio::net::TcpListener;
@@ -16,9 +17,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::body::Body;
+use super::body::{Body, BodyError};
 use super::connection::Speaker;
 use super::season::Seasons;
+use super::tls::TlsVersion;
 use crate::net::{Socket, Sockets, listen};
 use crate::observe::metrics::metrics;
 
@@ -71,6 +73,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Held while the connection lives, beyond HTTP too.
     pub slot: Slot,
+    /// Version of TLS, if the listener has TLS.
+    pub tls: Option<TlsVersion>,
 }
 
 /// The service's wish to end without an answer.
@@ -124,7 +128,7 @@ impl Server {
 
     /// Serves one listener, with TLS if there is an acceptor, until `stop`; then lets requests in
     /// flight finish within [`Config::drain`].
-    pub async fn serve<S, F>(
+    pub async fn serve<S, F, B>(
         &self,
         listener: TcpListener,
         tls: Option<TlsAcceptor>,
@@ -132,7 +136,8 @@ impl Server {
         service: S,
     ) where
         S: Fn(Request<Incoming>, Connection) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<Response<Body>, Abort>> + Send + 'static,
+        F: Future<Output = Result<Response<B>, Abort>> + Send + 'static,
+        B: HttpBody<Data = Bytes, Error = BodyError> + From<Body> + Send + 'static,
     {
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();
@@ -146,7 +151,7 @@ impl Server {
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.config.unread));
                 let socket = Socket::new(stream, peer);
                 self.sockets.track(&socket);
-                let connection = Connection { peer, slot: Arc::new(place) };
+                let connection = Connection { peer, slot: Arc::new(place), tls: None };
                 let one = speaker.clone().speak(socket, connection, self.seasons.stay());
                 let open = metrics().connections.enter();
                 let cut = cut.clone();

@@ -23,6 +23,33 @@ use rustls::{InconsistentKeys, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+/// A version of TLS that is spoken with clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+impl TlsVersion {
+    /// A stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        }
+    }
+
+    /// That of a connection after its handshake.
+    pub(super) fn of(connection: &rustls::ServerConnection) -> Self {
+        match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => Self::Tls12,
+            _ => Self::Tls13,
+        }
+    }
+}
+
 /// HTTP/2 as ALPN names it.
 pub(super) const H2: &[u8] = b"h2";
 
@@ -113,7 +140,9 @@ impl Certificate {
             let looked = tokio::task::spawn_blocking(move || this.take_over()).await;
             match looked {
                 Ok(None) => {}
-                Ok(Some(Ok(()))) => tracing::info!("a new TLS certificate is in force"),
+                Ok(Some(Ok(()))) => {
+                    tracing::info!(name: "certificate_renewed", "a new TLS certificate is in force");
+                }
                 Ok(Some(Err(error))) => {
                     tracing::error!(%error, "the old TLS certificate stays in force");
                 }

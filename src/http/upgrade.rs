@@ -1,17 +1,34 @@
 //! What happens after a 101, or a 200 to an extended CONNECT: both connections stop speaking HTTP
 //! and are joined (RFC 9110 section 7.8). WebSockets are the usual case.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::server::Slot;
-use crate::net::splice::splice;
+use crate::net::splice::{self, Spliced, splice};
 use crate::observe::metrics::metrics;
+use crate::observe::transfer::{End, Transfer};
+
+/// Who goes on with the transfer of an upgraded request. Travels in the answer's extensions.
+#[derive(Clone)]
+pub struct Heir(Arc<Mutex<Option<oneshot::Sender<Transfer>>>>);
+
+impl Heir {
+    /// Hands the transfer over; only the first time.
+    pub fn inherit(&self, transfer: Transfer) {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            // A pair that ended meanwhile drops it, and with it the transfer ends.
+            let _ = sender.send(transfer);
+        }
+    }
+}
 
 /// The joined pairs of one frontend. Cheap to clone.
 #[derive(Clone)]
@@ -33,10 +50,12 @@ impl Upgrades {
     }
 
     /// Joins the two ends once both have left HTTP. `slot` keeps the place in the listener's
-    /// connection limit for as long as the pair lives.
-    pub fn join(&self, client: OnUpgrade, upstream: OnUpgrade, slot: Slot) {
+    /// connection limit for as long as the pair lives. Whoever answers the request hands its
+    /// transfer to the heir: it is over when the pair is.
+    pub fn join(&self, client: OnUpgrade, upstream: OnUpgrade, slot: Slot) -> Heir {
         let inner = Arc::clone(&self.inner);
         let cut = self.inner.cut.clone();
+        let (heir, inherited) = oneshot::channel::<Transfer>();
         self.inner.pairs.spawn(async move {
             let _slot = slot;
             let _open = metrics().upgraded.enter();
@@ -45,22 +64,32 @@ impl Upgrades {
                     Ok(both) => both,
                     Err(error) => {
                         tracing::debug!(%error, "upgrade was not completed");
-                        return;
+                        return (End::ClientAbort, 0, 0);
                     }
                 };
                 let done = splice(TokioIo::new(client), TokioIo::new(upstream), inner.idle).await;
+                let Spliced { forth, back, end } = done;
                 tracing::debug!(
-                    bytes.up = done.forth,
-                    bytes.down = done.back,
-                    end = ?done.end,
+                    bytes.up = forth,
+                    bytes.down = back,
+                    ?end,
                     "upgraded connection ended"
                 );
+                (reason(&end), forth, back)
             };
-            tokio::select! {
-                () = joined => {}
-                () = cut.cancelled() => {}
+            let (end, forth, back) = tokio::select! {
+                ended = joined => ended,
+                () = cut.cancelled() => (End::Stopped, 0, 0),
+            };
+            metrics().upgraded_ended(end.as_str());
+            // Handed over before the answer was sent; dropped if it never was.
+            if let Ok(mut transfer) = inherited.await {
+                transfer.carried(forth);
+                transfer.sent(back);
+                transfer.ends(end);
             }
         });
+        Heir(Arc::new(Mutex::new(Some(heir))))
     }
 
     /// How many pairs are open.
@@ -75,5 +104,14 @@ impl Upgrades {
             self.inner.cut.cancel();
             self.inner.pairs.wait().await;
         }
+    }
+}
+
+fn reason(end: &splice::End) -> End {
+    match end {
+        splice::End::FirstClosed => End::ClientClose,
+        splice::End::SecondClosed => End::UpstreamClose,
+        splice::End::Idle => End::TimeoutTunnel,
+        splice::End::Failed(_) => End::Broken,
     }
 }

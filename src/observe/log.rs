@@ -1,16 +1,23 @@
 //! Sets up `tracing` once per process.
 
 use std::io::IsTerminal;
+use std::path::Path;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use super::access;
+use super::journal::{self, Journal};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// One human-readable line per event.
+    /// Fields of the journal where standard error goes there, else as [`Format::Text`].
     #[default]
+    Auto,
+    /// One human-readable line per event.
     Text,
     /// One JSON object per event.
     Json,
@@ -23,11 +30,13 @@ pub struct Config {
     pub filter: String,
     /// Line format.
     pub format: Format,
+    /// A line for each request, apart from the rest; none when that is off.
+    pub access: Option<access::Config>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { filter: "info".into(), format: Format::Text }
+        Self { filter: "info".into(), format: Format::Auto, access: None }
     }
 }
 
@@ -72,7 +81,7 @@ impl Control {
     }
 }
 
-/// Starts logging to standard error. `TRIGON_LOG` overrides the configured filter.
+/// Starts logging, to the journal or to standard error. `TRIGON_LOG` overrides the configured filter.
 ///
 /// # Errors
 /// A filter that does not parse, or logging that was started before; the text says which.
@@ -84,13 +93,23 @@ pub fn start(config: &Config) -> Result<Control, String> {
     let is_fixed = source == "TRIGON_LOG";
     let filter = parse(&directives)
         .ok_or_else(|| format!("{source}: found \"{directives}\", expected {EXPECTED}"))?;
+    if config.format == Format::Auto
+        && journal::is_stderr()
+        && let Ok(journal) = Journal::open(Path::new(journal::SOCKET))
+    {
+        let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
+        let started = tracing_subscriber::registry().with(filter).with(journal).try_init();
+        started.map_err(|error| error.to_string())?;
+        let replace = Box::new(move |filter| handle.reload(filter).is_ok());
+        return Ok(Control { replace: (!is_fixed).then_some(replace) });
+    }
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     let (started, replace): (_, Box<dyn Fn(EnvFilter) -> bool + Send + Sync>) = match config.format
     {
-        Format::Text => {
+        Format::Auto | Format::Text => {
             let builder = builder.with_filter_reloading();
             let handle = builder.reload_handle();
             (builder.finish().try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))

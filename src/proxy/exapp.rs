@@ -19,8 +19,8 @@ use super::realm::{Realm, Realms};
 use super::rewrite::Rewrite;
 use crate::access::request::offered_key;
 use crate::access::{
-    AccessRequest, Answer, AppId, Decision, Fact, Grant, LookupFailed, Outcome, Signed, Step,
-    Upstream,
+    AccessRequest, Answer, AppId, Authorization, Decision, Fact, Grant, LookupFailed, Outcome,
+    Signed, Step, Upstream,
 };
 use crate::exapps::directory::{self, Claim};
 use crate::exapps::{Directory, upstream};
@@ -31,6 +31,7 @@ use crate::http::extended_connect::is_websocket;
 use crate::http::headers;
 use crate::http::server::{Abort, Connection};
 use crate::net::Target;
+use crate::observe::failure;
 use crate::observe::metrics::metrics;
 
 /// What became of a request.
@@ -117,11 +118,13 @@ impl Proxy {
                         let cause: &(dyn StdError + 'static) = &error;
                         tracing::debug!(upstream.addr = %to, error = cause, "ExApp not reached");
                         metrics().upstream_failed(error.kind());
+                        exchange.failed(&error);
                         answer::upstream_failed(&error)
                     },
                     |response| {
                         if bruteforce_statuses.contains(&response.status().as_u16()) {
                             self.guard.strike(client);
+                            failure::tell(client, "bruteforce_status");
                         }
                         response
                     },
@@ -171,10 +174,11 @@ impl Proxy {
         };
         if verdict.strike {
             self.guard.strike(client);
+            failure::tell(client, verdict.reason.as_str());
         }
         exchange.decided(verdict.reason);
         let plan = match verdict.outcome {
-            Outcome::Forward(grant) => self.plan_forward(grant, head.uri.query()),
+            Outcome::Forward(grant) => self.plan_forward(grant, head.uri.query(), exchange),
             Outcome::ControlApi { path } => Plan::Control(path.to_owned()),
             Outcome::DockerEngine { port, path } => Plan::DockerEngine(port, path.to_owned()),
             Outcome::SilentDrop => Plan::Drop,
@@ -200,7 +204,7 @@ impl Proxy {
         None
     }
 
-    fn plan_forward(&self, grant: Grant<'_>, query: Option<&str>) -> Plan {
+    fn plan_forward(&self, grant: Grant<'_>, query: Option<&str>, exchange: &mut Exchange) -> Plan {
         let (host, port) = (grant.upstream.host(), grant.upstream.port());
         let to = match &grant.upstream {
             Upstream::Known(_) => upstream::target(host, port),
@@ -219,6 +223,11 @@ impl Proxy {
                 }
             }
         };
+        let user = match &grant.authorization {
+            Authorization::Visitor { user_id } => Some(user_id.as_str()),
+            Authorization::AsSigned => None,
+        };
+        exchange.goes(&to, user, &self.guard);
         let strip_session = self.policy.strip_session.covers(grant.app_id);
         match Rewrite::new(&grant, query) {
             Ok(rewrite) => {

@@ -1,19 +1,29 @@
-//! What one request leaves behind when it has ended: a count and, if asked for, a line in the log.
+//! What one request leaves behind when its answer has begun: a count and, if asked for, a line in
+//! the log. Its [`Transfer`] goes on with the answer and counts, and writes the access log, when
+//! that has ended.
 //!
 //! The line is one event of the target `trigon::access` at `debug`. It holds no query, cookie,
 //! token or key.
 
 use std::net::IpAddr;
-use std::time::Instant;
 
+use aws_lc_rs::hmac;
 use http::header::{HeaderMap, HeaderName};
 use http::{Method, Request, Response};
 use hyper::body::Body as _;
 
 use crate::access::Reason;
+use crate::guard::Guard;
+use crate::http::answer_body::AnswerBody;
 use crate::http::body::Body;
-use crate::http::server::Abort;
+use crate::http::client;
+use crate::http::server::{Abort, Connection};
+use crate::http::tls::TlsVersion;
+use crate::http::upgrade::Heir;
+use crate::net::Target;
 use crate::observe::metrics::metrics;
+use crate::observe::metrics::requests::Route;
+use crate::observe::transfer::Transfer;
 
 /// Where AppAPI and proxies put a request's id.
 const REQUEST_IDS: [HeaderName; 2] =
@@ -23,11 +33,15 @@ const REQUEST_IDS: [HeaderName; 2] =
 const MAX_ID: usize = 64;
 const MAX_PATH: usize = 1024;
 
+/// What the digest of a user begins with, so that no other use of the key makes the same one.
+const LABEL: &[u8] = b"trigon/access-log/v1\0";
+
 /// One request from its head to the head of its answer.
 pub struct Exchange {
-    started: Instant,
+    transfer: Transfer,
+    is_head: bool,
     why: (usize, &'static str),
-    line: Option<Line>,
+    line: Option<Box<Line>>,
 }
 
 /// What the log line repeats of the request.
@@ -39,21 +53,33 @@ struct Line {
 }
 
 impl Exchange {
-    /// Begins with the request's head; `client` is its TCP peer until more is known.
-    pub fn begin<B>(request: &Request<B>, client: IpAddr) -> Self {
+    /// Begins with the request's head; its client is the TCP peer until more is known.
+    pub fn begin<B>(request: &mut Request<B>, connection: &Connection) -> Self {
         let wanted = tracing::enabled!(target: "trigon::access", tracing::Level::DEBUG);
-        let line = wanted.then(|| Line {
-            client,
-            method: request.method().clone(),
-            path: request.uri().path().chars().take(MAX_PATH).collect(),
-            request_id: request_id(request.headers()),
+        let line = wanted.then(|| {
+            Box::new(Line {
+                client: connection.peer.ip(),
+                method: request.method().clone(),
+                path: request.uri().path().chars().take(MAX_PATH).collect(),
+                request_id: request_id(request.headers()),
+            })
         });
+        let mut transfer = Transfer::begin(
+            request,
+            connection.peer,
+            connection.tls.map(TlsVersion::as_str),
+            request_id,
+        );
+        let path = request.uri().path();
+        transfer.note(|record| record.exapp = app_id(path).map(ToOwned::to_owned));
         // Refused before anybody decided anything.
-        Self { started: Instant::now(), why: (usize::MAX, "bad_request"), line }
+        let why = (usize::MAX, "bad_request");
+        Self { transfer, is_head: request.method() == Method::HEAD, why, line }
     }
 
     /// Who asks, once the proxies in front are seen through.
     pub(super) fn from(&mut self, client: IpAddr) {
+        self.transfer.client(client);
         if let Some(line) = &mut self.line {
             line.client = client;
         }
@@ -62,30 +88,73 @@ impl Exchange {
     /// How it was decided.
     pub(super) fn decided(&mut self, reason: Reason) {
         self.why = (reason as usize, reason.as_str());
+        self.transfer.note(|record| record.reason = reason.as_str());
     }
 
-    /// Ends with the head of the answer, or with none.
-    pub fn end(self, answer: &Result<Response<Body>, Abort>) {
-        let took = self.started.elapsed();
-        let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
-        let (number, reason) = self.why;
-        metrics().requests.ended(number, reason, status, took);
-        let Some(Line { client, method, path, request_id }) = self.line else { return };
-        let bytes = answer.as_ref().ok().and_then(|answer| answer.body().size_hint().exact());
-        tracing::debug!(
-            target: "trigon::access",
-            request_id,
-            client.addr = %client,
-            %method,
-            path,
-            app_id = app_id(&path),
-            status,
-            reason,
-            bytes,
-            elapsed_ms = took.as_secs_f64() * 1000.0,
-            "request"
-        );
+    /// What it is for.
+    pub fn route(&mut self, route: Route) {
+        self.transfer.route(route);
     }
+
+    /// Where it goes, and for whom; an anonymous visitor has an empty id.
+    pub(super) fn goes(&mut self, to: &Target, user: Option<&str>, guard: &Guard) {
+        self.transfer.route(Route::ExApp);
+        self.transfer.note(|record| {
+            record.upstream = Some(to.to_string());
+            record.user = user.filter(|user| !user.is_empty()).and_then(|user| digest(user, guard));
+        });
+    }
+
+    /// The ExApp could not be reached.
+    pub(super) fn failed(&mut self, error: &client::Error) {
+        self.transfer.ends(error.end());
+    }
+
+    /// Ends with the head of the answer, or with none; the answer goes on.
+    pub fn end(self, answer: Result<Response<Body>, Abort>) -> Result<Response<AnswerBody>, Abort> {
+        let Self { mut transfer, is_head, why: (number, reason), line } = self;
+        let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
+        metrics().decisions.made(number, reason);
+        transfer.answered(status);
+        if let Some(line) = line {
+            let Line { client, method, path, request_id } = *line;
+            let bytes = answer.as_ref().ok().and_then(|answer| answer.body().size_hint().exact());
+            tracing::debug!(
+                target: "trigon::access",
+                request_id,
+                client.addr = %client,
+                %method,
+                path,
+                app_id = app_id(&path),
+                status,
+                reason,
+                bytes,
+                elapsed_ms = transfer.elapsed().as_secs_f64() * 1000.0,
+                "request"
+            );
+        }
+        let mut answer = answer?;
+        if is_head {
+            // Nobody reads its body.
+            transfer.finished();
+        }
+        match answer.extensions_mut().remove::<Heir>() {
+            Some(heir) => {
+                heir.inherit(transfer);
+                Ok(answer.map(AnswerBody::from))
+            }
+            None => Ok(answer.map(|body| AnswerBody::new(body, transfer))),
+        }
+    }
+}
+
+/// The first 16 digits of a keyed digest: the same user is the same on every node, and nobody
+/// without the shared key can try names.
+fn digest(user: &str, guard: &Guard) -> Option<String> {
+    let (_, key) = guard.keys().iter().next()?;
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+    let tag = hmac::sign(&key, &[LABEL, user.as_bytes()].concat());
+    Some(tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The id as typed; none when the path has none.

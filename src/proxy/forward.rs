@@ -15,6 +15,7 @@ use crate::http::headers;
 use crate::http::server::Slot;
 use crate::http::upgrade::Upgrades;
 use crate::net::Target;
+use crate::observe::transfer::Notes;
 
 /// Carries requests to targets.
 #[derive(Clone)]
@@ -50,7 +51,8 @@ impl Forward {
             // Said explicitly, because a GET with a chunked body would lose it otherwise.
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let body = Body::stream(body, self.client.config().request_body);
+        let notes = head.extensions.get::<Notes>().cloned();
+        let body = Body::upload(body, self.client.config().request_body, notes);
         let mut response = self.client.send(to, Request::from_parts(head, body)).await?;
 
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -66,7 +68,8 @@ impl Forward {
             let Some(ours) = ours else {
                 return Ok(answer::bad_gateway());
             };
-            self.upgrades.join(ours, hyper::upgrade::on(&mut response), slot);
+            let heir = self.upgrades.join(ours, hyper::upgrade::on(&mut response), slot);
+            response.extensions_mut().insert(heir);
         }
         *response.version_mut() = Version::HTTP_11;
         Ok(response)

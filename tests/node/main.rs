@@ -15,6 +15,7 @@ mod backup;
 mod doctor;
 mod machine;
 mod membership;
+mod observe;
 
 use std::time::Duration;
 
@@ -211,10 +212,12 @@ async fn w26_a_node_tells_how_it_is_and_what_it_did() {
     assert!(machine.request(&head, "").starts_with("HTTP/1.1 200"));
     let told = machine.request_at(9108, "GET /metrics", "");
     for line in [
-        r#"trigon_requests_total{reason="wrong_key",status="4xx"} 3"#,
-        r#"trigon_requests_total{reason="control",status="2xx"} 1"#,
+        r#"trigon_http_requests_total{listener="http",route="refused",method="GET",code="401"} 3"#,
+        r#"trigon_http_requests_total{listener="http",route="control",method="GET",code="200"} 1"#,
+        r#"trigon_exapp_auth_total{result="wrong_key"} 3"#,
+        r#"trigon_exapp_auth_total{result="control"} 1"#,
         r#"trigon_control_calls_total{endpoint="info",status="2xx"} 1"#,
-        r#"trigon_request_first_byte_seconds_count 4"#,
+        r#"trigon_http_first_byte_seconds_count 4"#,
         "trigon_strikes_total 3",
         r#"trigon_vrrp_state{router="eth0-66",interface="eth0",vrid="66",family="ipv4",state="active"} 1"#,
         r#"trigon_vrrp_transitions_total{router="eth0-66",to="active"} 1"#,
@@ -223,7 +226,7 @@ async fn w26_a_node_tells_how_it_is_and_what_it_did() {
     ] {
         assert!(told.lines().any(|found| found == line), "{line}\n{told}");
     }
-    assert!(told.contains(r#"certificate="frp_server""#), "{told}");
+    assert!(told.contains(r#"name="frp_server""#), "{told}");
     assert!(machine.request_at(9108, "GET /readyz", "").starts_with("HTTP/1.1 200"));
     assert!(machine.request_at(9108, "GET /healthz", "").starts_with("HTTP/1.1 200"));
     machine.end(Signal::TERM);

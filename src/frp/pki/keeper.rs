@@ -195,7 +195,7 @@ impl Keeper {
             Step::RenewServer => self.terms.server_renewed(&known)?,
         };
         self.set(next).await?;
-        tracing::info!(?step, "frp certificates renewed");
+        tracing::info!(name: "certificate_renewed", ?step, "frp certificates renewed");
         Ok(())
     }
 }

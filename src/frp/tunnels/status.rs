@@ -58,6 +58,11 @@ impl Tunnels {
         by_key.into_values().collect()
     }
 
+    /// Clients that are logged in here, and tunnels that end here.
+    pub fn counts(&self) -> (usize, usize) {
+        self.inner.registry().counts()
+    }
+
     /// Work connections in users' hands, of every client of this node.
     pub fn connections(&self) -> usize {
         self.inner.registry().users()

@@ -8,8 +8,11 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
+use super::requests::{ROUTES, Route};
+
 /// Upper bounds in milliseconds: what a proxied request and a call to Nextcloud may take.
-const BOUNDS: [u64; 13] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 30_000];
+const BOUNDS: [u64; 15] =
+    [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000];
 
 /// Clones are one histogram.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +54,33 @@ impl EncodeMetric for Histogram {
     }
 }
 
+/// One histogram for each route. Clones are the same ones.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PerRoute([Histogram; ROUTES.len()]);
+
+impl PerRoute {
+    pub(super) fn observe(&self, route: Route, value: Duration) {
+        self.0[route as usize].observe(value);
+    }
+}
+
+impl TypedMetric for PerRoute {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+impl EncodeMetric for PerRoute {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for (route, histogram) in ROUTES.iter().zip(&self.0) {
+            histogram.encode(encoder.encode_family(&[("route", *route)])?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,11 +88,11 @@ mod tests {
     #[test]
     fn a_value_counts_up_to_its_bound() {
         let histogram = Histogram::default();
-        for millis in [0, 1, 2, 3, 29_999, 30_000, 30_001] {
+        for millis in [0, 1, 2, 3, 60_000, 60_001] {
             histogram.observe(Duration::from_millis(millis));
         }
         let counts: Vec<_> =
             histogram.0.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-        assert_eq!(counts, [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1]);
+        assert_eq!(counts, [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
     }
 }

@@ -7,26 +7,33 @@
 //!
 //! `docs/reference/metrics.md` describes every family; a test compares.
 
+mod decisions;
 mod histogram;
 mod open;
-mod requests;
+mod process;
+pub mod requests;
 mod sheet;
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+pub use decisions::Decisions;
 use histogram::Histogram;
 pub use open::{Counted, Open};
 pub use prometheus_client::metrics::counter::Counter;
-pub use requests::Requests;
+use requests::Http;
 pub use sheet::Sheet;
 
 /// What every name begins with.
 const PREFIX: &str = "trigon";
+
+/// The same for what is not Trigon's own but every process's.
+const PROCESS: &str = "process";
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
@@ -39,14 +46,18 @@ type Two = [(&'static str, &'static str); 2];
 /// Everything this process counts.
 pub struct Metrics {
     registry: Registry,
-    /// Requests under `/exapps/`.
-    pub requests: Requests,
+    /// Requests under `/exapps/`, as they were decided.
+    pub decisions: Decisions,
+    /// Requests of the HTTP listeners.
+    pub http: Http,
     /// Connections of all HTTP listeners.
     pub connections: Open,
     /// Upgraded connections (WebSockets).
     pub upgraded: Open,
     strikes: Counter,
-    sessions: Family<One, Counter>,
+    bans: Counter,
+    session_hits: Family<One, Counter>,
+    session_misses: Counter,
     upstream_failures: Family<One, Counter>,
     nextcloud_calls: Family<Two, Counter>,
     nextcloud_seconds: Family<One, Histogram>,
@@ -56,6 +67,13 @@ pub struct Metrics {
     control_calls: Family<Two, Counter>,
     transitions: Family<Vec<(&'static str, String)>, Counter>,
     tickles: Family<Two, Counter>,
+    websockets_closed: Family<One, Counter>,
+    handshakes: Family<Two, Counter>,
+    docker_calls: Family<Two, Counter>,
+    traffic: [Counter; 2],
+    reloads: Family<One, Counter>,
+    reloaded_at: Gauge,
+    access_dropped: Counter,
 }
 
 /// The counters of this process.
@@ -67,62 +85,83 @@ pub fn metrics() -> &'static Metrics {
 impl Metrics {
     fn new() -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
-        let requests = Requests::register(&mut registry);
-        let connections = Open::default();
-        let upgraded = Open::default();
-        let strikes = Counter::default();
-        let sessions = Family::default();
-        let upstream_failures = Family::default();
-        let nextcloud_calls = Family::default();
-        let nextcloud_seconds = Family::default();
-        let logins = Family::default();
-        let tunnel_waits = Family::default();
-        let relays = Family::default();
-        let control_calls = Family::default();
-        let transitions = Family::default();
-        let tickles = Family::default();
         let r = &mut registry;
+        let traffic = Family::<One, Counter>::default();
+        let counted = Self {
+            decisions: Decisions::register(r),
+            http: Http::register(r),
+            connections: Open::default(),
+            upgraded: Open::default(),
+            strikes: Counter::default(),
+            bans: Counter::default(),
+            session_hits: Family::default(),
+            session_misses: Counter::default(),
+            upstream_failures: Family::default(),
+            nextcloud_calls: Family::default(),
+            nextcloud_seconds: Family::default(),
+            logins: Family::default(),
+            tunnel_waits: Family::default(),
+            relays: Family::default(),
+            control_calls: Family::default(),
+            transitions: Family::default(),
+            tickles: Family::default(),
+            websockets_closed: Family::default(),
+            handshakes: Family::default(),
+            docker_calls: Family::default(),
+            traffic: ["in", "out"].map(|way| traffic.get_or_create_owned(&[("direction", way)])),
+            reloads: Family::default(),
+            reloaded_at: Gauge::default(),
+            access_dropped: Counter::default(),
+            registry: Registry::default(),
+        };
         let open = "Connections of the HTTP listeners open now, this one included";
-        r.register("connections_open", open, connections.gauge());
+        r.register("connections_open", open, counted.connections.gauge());
         let open = "Upgraded connections, such as WebSockets, open now";
-        r.register("upgraded_connections_open", open, upgraded.gauge());
-        r.register("strikes", "Failures counted against clients by this node", strikes.clone());
-        let help = "Visitors' sessions looked up, by where the answer came from";
-        r.register("session_lookups", help, sessions.clone());
+        r.register("ws_connections", open, counted.upgraded.gauge());
+        let help = "Upgraded connections that ended, by what ended them";
+        r.register("ws_closed", help, counted.websockets_closed.clone());
+        let help = "TLS handshakes with clients, by version and result";
+        r.register("tls_handshakes", help, counted.handshakes.clone());
+        let help = "Failures counted against clients by this node";
+        r.register("strikes", help, counted.strikes.clone());
+        let help = "Clients whose failures at this node made a ban";
+        r.register("bans", help, counted.bans.clone());
+        let help = "Visitors identified without asking Nextcloud, by where the answer was";
+        r.register("session_cache_hits", help, counted.session_hits.clone());
+        let help = "Visitors Nextcloud was asked about";
+        r.register("session_cache_misses", help, counted.session_misses.clone());
         let help = "Requests an ExApp could not be reached for, by kind";
-        r.register("upstream_failures", help, upstream_failures.clone());
+        r.register("upstream_errors", help, counted.upstream_failures.clone());
         let help = "Calls to Nextcloud, by call and outcome";
-        r.register("nextcloud_calls", help, nextcloud_calls.clone());
+        r.register("nextcloud_calls", help, counted.nextcloud_calls.clone());
         let help = "Time calls to Nextcloud took";
-        r.register("nextcloud_call_seconds", help, nextcloud_seconds.clone());
-        r.register("frp_logins", "Logins of tunnel clients, by outcome", logins.clone());
+        r.register("nextcloud_call_seconds", help, counted.nextcloud_seconds.clone());
+        r.register("frp_login", "Logins of tunnel clients, by result", counted.logins.clone());
+        let help = "Bytes through tunnels: in from their clients, out to them";
+        r.register("frp_traffic_bytes", help, traffic);
         let help = "Requests that had to wait for a registered tunnel, by outcome";
-        r.register("tunnel_waits", help, tunnel_waits.clone());
+        r.register("tunnel_waits", help, counted.tunnel_waits.clone());
         let help = "Streams to tunnels of other nodes asked for, and served to them, by outcome";
-        r.register("relays", help, relays.clone());
+        r.register("relays", help, counted.relays.clone());
         let help = "Calls of the control API, by endpoint and class of the status";
-        r.register("control_calls", help, control_calls.clone());
+        r.register("control_calls", help, counted.control_calls.clone());
+        let help = "Calls to Docker engines for the control API, by operation and result";
+        r.register("docker_calls", help, counted.docker_calls.clone());
         let help = "Changes of state of virtual routers";
-        r.register("vrrp_transitions", help, transitions.clone());
+        r.register("vrrp_transitions", help, counted.transitions.clone());
         let help = "Clients of orphaned connections told that their server is gone, by outcome";
-        r.register("tickles", help, tickles.clone());
-        Self {
-            registry,
-            requests,
-            connections,
-            upgraded,
-            strikes,
-            sessions,
-            upstream_failures,
-            nextcloud_calls,
-            nextcloud_seconds,
-            logins,
-            tunnel_waits,
-            relays,
-            control_calls,
-            transitions,
-            tickles,
+        r.register("tickles", help, counted.tickles.clone());
+        let help = "Reloads of the configuration, by result";
+        r.register("config_reloads", help, counted.reloads.clone());
+        let help = "When the configuration in force was read, seconds since the Unix epoch";
+        let name = "config_last_reload_success_timestamp_seconds";
+        r.register(name, help, counted.reloaded_at.clone());
+        let help = "Lines of the access log that were given up: the disk or the reader is slow";
+        r.register("access_log_dropped", help, counted.access_dropped.clone());
+        for result in [true, false] {
+            counted.reloads.get_or_create(&[("result", result_word(result))]).inc_by(0);
         }
+        Self { registry, ..counted }
     }
 
     /// A client failed.
@@ -130,9 +169,19 @@ impl Metrics {
         self.strikes.inc();
     }
 
-    /// A handle that counts session lookups answered from `source`; look it up once.
-    pub fn session_lookups(&self, source: &'static str) -> Counter {
-        self.sessions.get_or_create_owned(&[("source", source)])
+    /// Clients are kept out from now on because of what they did here.
+    pub fn banned(&self) {
+        self.bans.inc();
+    }
+
+    /// A handle that counts visitors identified from `source`; look it up once.
+    pub fn session_hits(&self, source: &'static str) -> Counter {
+        self.session_hits.get_or_create_owned(&[("source", source)])
+    }
+
+    /// A handle that counts visitors Nextcloud was asked about.
+    pub fn session_misses(&self) -> Counter {
+        self.session_misses.clone()
     }
 
     /// An ExApp could not be reached.
@@ -148,7 +197,7 @@ impl Metrics {
 
     /// A tunnel client wanted in.
     pub fn login(&self, outcome: &'static str) {
-        self.logins.get_or_create(&[("outcome", outcome)]).inc();
+        self.logins.get_or_create(&[("result", outcome)]).inc();
     }
 
     /// A request has waited for an absent tunnel.
@@ -163,7 +212,7 @@ impl Metrics {
 
     /// The control API was called.
     pub fn control_called(&self, endpoint: &'static str, status: u16) {
-        let class = requests::class(Some(status));
+        let class = class(status);
         self.control_calls.get_or_create(&[("endpoint", endpoint), ("status", class)]).inc();
     }
 
@@ -178,6 +227,51 @@ impl Metrics {
         self.tickles.get_or_create(&[("of", of), ("outcome", outcome)]).inc();
     }
 
+    /// An upgraded connection has ended.
+    pub fn upgraded_ended(&self, reason: &'static str) {
+        self.websockets_closed.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A TLS handshake with a client has ended; the version is `none` when it failed.
+    pub fn shook_hands(&self, version: &'static str, success: bool) {
+        let labels = [("version", version), ("result", result_word(success))];
+        self.handshakes.get_or_create(&labels).inc();
+    }
+
+    /// A Docker engine was called for the control API.
+    pub fn docker_called(&self, op: &'static str, result: &'static str) {
+        self.docker_calls.get_or_create(&[("op", op), ("result", result)]).inc();
+    }
+
+    /// Bytes came from tunnel clients.
+    pub fn tunnel_in(&self, bytes: u64) {
+        self.traffic[0].inc_by(bytes);
+    }
+
+    /// Bytes went to tunnel clients.
+    pub fn tunnel_out(&self, bytes: u64) {
+        self.traffic[1].inc_by(bytes);
+    }
+
+    /// The configuration was read again.
+    pub fn reloaded(&self, success: bool) {
+        self.reloads.get_or_create(&[("result", result_word(success))]).inc();
+        if success {
+            self.configured();
+        }
+    }
+
+    /// The configuration in force was read now.
+    pub fn configured(&self) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.reloaded_at.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// A line of the access log was given up.
+    pub(super) fn access_line_dropped(&self) {
+        self.access_dropped.inc();
+    }
+
     /// Everything counted, and what `fill` reads, in the text format Prometheus reads.
     pub fn render(&self, fill: impl FnOnce(&mut Sheet)) -> String {
         let mut sheet = Sheet::default();
@@ -188,6 +282,21 @@ impl Metrics {
         // Writing to a string does not fail.
         let _ = prometheus_text::encode(&mut text, &self.registry);
         let _ = prometheus_text::encode(&mut text, &read);
+        let mut process = Sheet::default();
+        process::fill(&mut process);
+        let mut of_process = Registry::with_prefix(PROCESS);
+        of_process.register_collector(Box::new(process));
+        let _ = prometheus_text::encode(&mut text, &of_process);
         text
     }
+}
+
+fn result_word(success: bool) -> &'static str {
+    if success { "success" } else { "failure" }
+}
+
+/// The class of a status.
+fn class(status: u16) -> &'static str {
+    const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+    CLASSES[usize::from(status / 100).clamp(1, CLASSES.len()) - 1]
 }

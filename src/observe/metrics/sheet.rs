@@ -15,15 +15,18 @@ pub struct Sheet {
 #[derive(Debug)]
 struct Read {
     help: &'static str,
-    kind: Kind,
-    samples: Vec<(Vec<(&'static str, String)>, u64)>,
+    kind: MetricType,
+    samples: Vec<(Vec<(&'static str, String)>, Value)>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Gauge,
-    Counter,
+#[derive(Debug)]
+enum Value {
+    Whole(u64),
+    Real(f64),
+    Durations { sum: f64, buckets: Vec<(f64, u64)> },
 }
+
+type Labels<'a> = &'a [(&'static str, &'a str)];
 
 impl Sheet {
     /// A value that only goes up while the process lives.
@@ -31,10 +34,15 @@ impl Sheet {
         &mut self,
         name: &'static str,
         help: &'static str,
-        labels: &[(&'static str, &str)],
+        labels: Labels<'_>,
         value: u64,
     ) {
-        self.add(name, help, Kind::Counter, labels, value);
+        self.add(name, help, MetricType::Counter, labels, Value::Whole(value));
+    }
+
+    /// Seconds that only grow in number while the process lives.
+    pub fn seconds_spent(&mut self, name: &'static str, help: &'static str, seconds: f64) {
+        self.add(name, help, MetricType::Counter, &[], Value::Real(seconds));
     }
 
     /// A value that goes up and down.
@@ -42,19 +50,42 @@ impl Sheet {
         &mut self,
         name: &'static str,
         help: &'static str,
-        labels: &[(&'static str, &str)],
+        labels: Labels<'_>,
         value: u64,
     ) {
-        self.add(name, help, Kind::Gauge, labels, value);
+        self.add(name, help, MetricType::Gauge, labels, Value::Whole(value));
+    }
+
+    /// A length of time.
+    pub fn seconds(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: Labels<'_>,
+        seconds: f64,
+    ) {
+        self.add(name, help, MetricType::Gauge, labels, Value::Real(seconds));
+    }
+
+    /// Durations that were counted elsewhere: their sum in seconds, and how many were up to each
+    /// bound and above the one before.
+    pub fn durations(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        sum: f64,
+        buckets: Vec<(f64, u64)>,
+    ) {
+        self.add(name, help, MetricType::Histogram, &[], Value::Durations { sum, buckets });
     }
 
     fn add(
         &mut self,
         name: &'static str,
         help: &'static str,
-        kind: Kind,
-        labels: &[(&'static str, &str)],
-        value: u64,
+        kind: MetricType,
+        labels: Labels<'_>,
+        value: Value,
     ) {
         let family =
             self.families.entry(name).or_insert_with(|| Read { help, kind, samples: Vec::new() });
@@ -66,18 +97,22 @@ impl Sheet {
 impl Collector for Sheet {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         for (name, Read { help, kind, samples }) in &self.families {
-            let kind = match kind {
-                Kind::Gauge => MetricType::Gauge,
-                Kind::Counter => MetricType::Counter,
-            };
-            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            let mut family = encoder.encode_descriptor(name, help, None, *kind)?;
             for (labels, value) in samples {
                 let mut sample = family.encode_family(labels)?;
-                match kind {
-                    MetricType::Counter => {
-                        sample.encode_counter::<NoLabelSet, u64, f64>(value, None)?
+                match (value, kind) {
+                    (Value::Whole(value), MetricType::Counter) => {
+                        sample.encode_counter::<NoLabelSet, u64, f64>(value, None)?;
                     }
-                    _ => sample.encode_gauge(value)?,
+                    (Value::Real(value), MetricType::Counter) => {
+                        sample.encode_counter::<NoLabelSet, f64, f64>(value, None)?;
+                    }
+                    (Value::Whole(value), _) => sample.encode_gauge(value)?,
+                    (Value::Real(value), _) => sample.encode_gauge(value)?,
+                    (Value::Durations { sum, buckets }, _) => {
+                        let count = buckets.iter().map(|(_, count)| count).sum();
+                        sample.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)?;
+                    }
                 }
             }
         }
