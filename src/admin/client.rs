@@ -21,10 +21,10 @@ use super::nodes::{self, Nodes};
 use super::tokens::{Created, NewToken, Revocation, Revoked, Tokens};
 use super::tunnels::Tunnels;
 use super::vrrp::Vrrp;
-use super::{drain, failover};
+use super::{drain, failover, reload};
 
 const WITHIN: Duration = Duration::from_secs(5);
-/// The same where addresses have to move first.
+/// The same where addresses have to move or files to be read first.
 const MOVED_WITHIN: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -45,6 +45,9 @@ pub enum Error {
     /// The conversation broke.
     #[error("admin socket: {0}")]
     Broken(String),
+    /// The configuration is wrong; each problem in a line.
+    #[error("{0}")]
+    Configuration(String),
     /// It would do harm now; in its own words.
     #[error("{0}")]
     Unsafe(String),
@@ -234,6 +237,15 @@ pub async fn undrain(socket: &Path) -> Result<drain::Undrained, Error> {
     decoded(&call(socket, Method::POST, "/undrain", None).await?)
 }
 
+/// Reads the configuration again; tells what that has changed.
+///
+/// # Errors
+/// [`Error`].
+pub async fn reload(socket: &Path) -> Result<reload::Reloaded, Error> {
+    let asked = exchange(socket, Method::POST, "/reload", None);
+    decoded(&timeout(MOVED_WITHIN, asked).await.map_err(|_elapsed| Error::Silent)??)
+}
+
 /// Virtual addresses move.
 ///
 /// # Errors
@@ -294,6 +306,7 @@ async fn exchange(
     match status {
         _ if status.is_success() => Ok(body),
         StatusCode::SERVICE_UNAVAILABLE => Err(Error::Unconfirmed(words())),
+        StatusCode::UNPROCESSABLE_ENTITY => Err(Error::Configuration(words())),
         StatusCode::CONFLICT => Err(Error::Unsafe(words())),
         _ => Err(Error::Refused(words())),
     }

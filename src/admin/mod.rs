@@ -10,6 +10,7 @@
 
 pub mod bans;
 pub mod certificates;
+pub mod check;
 pub mod client;
 pub mod cluster;
 pub mod desk;
@@ -21,6 +22,7 @@ pub mod metrics;
 pub mod nodes;
 pub mod orders;
 mod refusal;
+pub mod reload;
 pub mod server;
 pub mod status;
 mod table;

@@ -1,15 +1,18 @@
 //! What an admin can tell a running node as a whole. Carried out in `app`; here is only the way
-//! there. A witness has no address to give away and knows none of these but the reload.
+//! there. A witness has no address to give away and knows only the reload.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use super::refusal::Refusal;
-use super::{drain, failover};
+use super::{drain, failover, reload};
 
 /// The outcome of an order that takes a while.
 pub type Outcome<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>;
+
+/// Reads the configuration again.
+pub type Reload = Arc<dyn Fn() -> Outcome<reload::Reloaded> + Send + Sync>;
 
 /// Who carries out what.
 #[derive(Clone)]

@@ -13,6 +13,9 @@ pub enum Refusal {
     /// It cannot be understood or is not allowed.
     #[error("{0}")]
     Wrong(String),
+    /// The configuration is wrong: each problem in a line.
+    #[error("{0}")]
+    Configuration(String),
     /// It would do harm now; who knows better may insist.
     #[error("{0}")]
     Unsafe(String),
@@ -52,6 +55,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match self {
             Self::Wrong(_) => StatusCode::BAD_REQUEST,
+            Self::Configuration(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unsafe(_) => StatusCode::CONFLICT,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unconfirmed(_) => StatusCode::SERVICE_UNAVAILABLE,

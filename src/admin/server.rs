@@ -19,12 +19,12 @@ use super::certificates::Order;
 use super::cluster::{Promoted, Promotion};
 use super::desk::Desk;
 use super::membership::Membership;
-use super::orders::Orders;
+use super::orders::{Orders, Reload};
 use super::refusal::Refusal;
 use super::status::Status;
 use super::tokens::{Created, NewToken, Revocation, Revoked};
 use super::vrrp::Vrrp;
-use super::{drain, failover, nodes};
+use super::{drain, failover, nodes, reload};
 
 /// Most bytes of an order.
 const MAX_BODY: usize = 64 << 10;
@@ -36,6 +36,8 @@ pub struct Source {
     pub status: Arc<dyn Fn() -> Status + Send + Sync>,
     /// The cluster's members and tokens.
     pub membership: Membership,
+    /// Reads the configuration again.
+    pub reload: Reload,
     /// What a node as a whole is told; none on a witness.
     pub orders: Option<Orders>,
     /// Everything else; none on a witness.
@@ -81,7 +83,7 @@ pub async fn serve(listener: UnixListener, source: Source, stop: CancellationTok
 }
 
 fn routes(source: Source) -> Router {
-    let Source { status, membership, orders, desk } = source;
+    let Source { status, membership, reload, orders, desk } = source;
     let routers = Arc::clone(&status);
     let link = membership.clone();
     let members = Router::new()
@@ -107,6 +109,7 @@ fn routes(source: Source) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .route("/status", get(move || async move { Json(status()) }))
         .route("/vrrp", get(move || async move { Json(Vrrp(routers().vrrp)) }));
+    let all = all.merge(Router::new().route("/reload", post(read_again)).with_state(reload));
     let all = match orders {
         None => all,
         Some(orders) => all.merge(
@@ -162,6 +165,10 @@ async fn drain(
     Json(order): Json<drain::Order>,
 ) -> Result<Json<drain::Drain>, Refusal> {
     (orders.drain)(order).map(Json)
+}
+
+async fn read_again(State(reload): State<Reload>) -> Result<Json<reload::Reloaded>, Refusal> {
+    reload().await.map(Json)
 }
 
 async fn progress(State(orders): State<Orders>) -> Json<Option<drain::Drain>> {

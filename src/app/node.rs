@@ -157,9 +157,11 @@ pub(super) async fn run(
         membership: membership.clone(),
         node: handle.node_id(),
     };
+    let (reload_order, mut reloads) = super::reload::orders();
     let source = admin::server::Source {
         status: Arc::new(move || facts.status()),
         membership: membership.clone(),
+        reload: reload_order,
         orders: Some(orders(drainer, mover)),
         desk: Some(desk),
     };
@@ -192,12 +194,14 @@ pub(super) async fn run(
     let outcome = loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::Reload => running.reload().await,
+                // What went wrong is in the log.
+                Told::Reload => drop(running.reload().await),
                 Told::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break Ok(());
                 }
             },
+            Some(reply) = reloads.recv() => drop(reply.send(running.reload().await)),
             reason = member.failed() => {
                 if membership.is_leaving() {
                     tracing::info!("this node has left the cluster; stopping");

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::admin::Refusal;
+use crate::admin::orders;
+use crate::admin::reload::Reloaded;
 use crate::config::{Config, Problems, Serve, Written};
 use crate::frontend::Frontend;
 use crate::guard::Guard;
@@ -28,6 +32,24 @@ const LIVE: [&str; 5] = [
 
 /// Keys that take effect at once while there is a listener with TLS, before and after.
 const LIVE_WITHIN_TLS: [&str; 2] = ["exapps.tls_certificate", "exapps.tls_key"];
+
+/// A reload that somebody waits for.
+pub(super) type Wanted = oneshot::Sender<Result<Reloaded, Refusal>>;
+
+/// The way from the admin socket to the loop that reloads, and its other end.
+pub(super) fn orders() -> (orders::Reload, mpsc::Receiver<Wanted>) {
+    let (send, wanted) = mpsc::channel::<Wanted>(1);
+    let stopped = || Refusal::Failed("this node is stopping".to_owned());
+    let order = move || -> orders::Outcome<Reloaded> {
+        let send = send.clone();
+        Box::pin(async move {
+            let (reply, outcome) = oneshot::channel();
+            send.send(reply).await.map_err(|_| stopped())?;
+            outcome.await.map_err(|_| stopped())?
+        })
+    };
+    (Arc::new(order), wanted)
+}
 
 /// How to read the configuration again, and how to change what is logged.
 pub struct Reload {
@@ -75,35 +97,36 @@ impl Reload {
 
 impl Running {
     /// Does it all; what is wrong is told and changes nothing.
-    pub(super) async fn reload(&mut self) {
+    pub(super) async fn reload(&mut self) -> Result<Reloaded, Refusal> {
         tell_manager();
         access::reopen();
         let load = Arc::clone(&self.reload.load);
         let read = tokio::task::spawn_blocking(move || load());
-        match tokio::time::timeout(READ_WITHIN, read).await {
-            Ok(Ok(Ok(config))) => self.apply(&config),
+        let outcome = match tokio::time::timeout(READ_WITHIN, read).await {
+            Ok(Ok(Ok(config))) => Ok(self.apply(&config)),
             Ok(Ok(Err(problems))) => {
-                for problem in problems.0 {
+                for problem in &problems.0 {
                     tracing::error!(%problem, "wrong configuration");
                 }
                 tracing::error!(
                     name: "config_refused",
                     "the configuration in force stays as it is"
                 );
-                metrics().reloaded(false);
+                let lines: Vec<_> = problems.0.iter().map(ToString::to_string).collect();
+                Err(Refusal::Configuration(lines.join("\n")))
             }
             Ok(Err(_)) | Err(_) => {
-                tracing::error!(
-                    name: "config_refused",
-                    "the configuration could not be read; the one in force stays"
-                );
-                metrics().reloaded(false);
+                let text = "the configuration could not be read; the one in force stays";
+                tracing::error!(name: "config_refused", "{text}");
+                Err(Refusal::Failed(text.to_owned()))
             }
-        }
+        };
+        metrics().reloaded(outcome.is_ok());
         super::notify(&[NotifyState::Ready]);
+        outcome
     }
 
-    fn apply(&mut self, config: &Config) {
+    fn apply(&mut self, config: &Config) -> Reloaded {
         let has_tls = match (&self.parts, &config.serve) {
             (Some(parts), Some(serve)) => self.apply_parts(parts, serve),
             _ => false,
@@ -128,11 +151,13 @@ impl Running {
             changed = applied.join(", "),
             "configuration reloaded"
         );
-        metrics().reloaded(true);
         if !waiting.is_empty() {
             tracing::warn!(keys = waiting.join(", "), "changes that need a restart");
         }
+        let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        let reloaded = Reloaded { changed: owned(&applied), needs_restart: owned(&waiting) };
         self.applied = config.written.clone();
+        reloaded
     }
 
     /// Whether there is a certificate, and a new one is in force.

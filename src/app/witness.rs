@@ -35,9 +35,15 @@ pub(super) async fn run(
     }
     tokio::spawn(super::alarms::watch(facts.clone(), Vec::new(), stop.clone()));
     let mut signals = super::Signals::listen()?;
+    let (reload, mut reloads) = super::reload::orders();
     let status = Arc::new(move || facts.status());
-    let source =
-        admin::server::Source { status, membership: membership.clone(), orders: None, desk: None };
+    let source = admin::server::Source {
+        status,
+        membership: membership.clone(),
+        reload,
+        orders: None,
+        desk: None,
+    };
     let mut served = tokio::spawn(admin::server::serve(listener, source, stop.clone()));
     tracing::info!(name: "node_started", node = node.name, "witness started");
     metrics().configured();
@@ -45,12 +51,14 @@ pub(super) async fn run(
     let outcome = loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::Reload => running.reload().await,
+                // What went wrong is in the log.
+                Told::Reload => drop(running.reload().await),
                 Told::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break Ok(());
                 }
             },
+            Some(reply) = reloads.recv() => drop(reply.send(running.reload().await)),
             reason = member.failed() => {
                 if membership.is_leaving() {
                     tracing::info!("this node has left the cluster; stopping");

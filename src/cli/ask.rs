@@ -98,13 +98,15 @@ pub(super) fn order<T>(outcome: impl Future<Output = Result<T, Error>>) -> Resul
         match error {
             Error::Unreachable { .. } => ExitCode::from(NOT_RUNNING),
             Error::Unsafe(_) => ExitCode::from(UNSAFE),
+            Error::Configuration(_) => ExitCode::from(super::USAGE),
             Error::Silent | Error::Broken(_) => ExitCode::from(UNREACHABLE),
             Error::Refused(_) | Error::Unconfirmed(_) => ExitCode::FAILURE,
         }
     })
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> Result<T, ExitCode> {
+/// Runs it here and waits.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| {
         complain(&error);

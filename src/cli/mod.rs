@@ -19,6 +19,7 @@ mod lab;
 mod node;
 mod pages;
 mod place;
+mod reload;
 mod restore;
 mod run;
 mod status;
@@ -87,7 +88,15 @@ enum Command {
     #[command(subcommand)]
     Cluster(cluster::Command),
     /// Show the state of the node on this machine.
-    Status(ask::Question),
+    ///
+    /// With `--check` one line for monitoring, and its codes: 0 OK, 1 WARNING, 2 CRITICAL (also when
+    /// no node runs here), 3 UNKNOWN.
+    Status(status::Options),
+    /// Read the configuration again, as SIGHUP does, and say what that has changed.
+    ///
+    /// It is checked whole before anything changes; a wrong one changes nothing. Exit code 0: in
+    /// force, as far as no restart is needed, 2: the configuration is wrong, 3: no node runs here.
+    Reload(ask::Question),
     /// Take the node on this machine out of service, as before work on it.
     ///
     /// Requests in flight end, the virtual addresses go to a peer that is ready, and leadership of
@@ -181,7 +190,8 @@ pub fn main() -> ExitCode {
         Command::Token(command) => token::run(&command),
         Command::Node(command) => node::run(&command),
         Command::Cluster(command) => cluster::run(&command),
-        Command::Status(question) => status::run(&question),
+        Command::Status(options) => status::run(&options),
+        Command::Reload(question) => reload::run(&question),
         Command::Drain(options) => drain::run(&options),
         Command::Undrain(socket) => drain::undo(&socket),
         Command::Failover(options) => failover::run(&options),
