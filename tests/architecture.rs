@@ -57,6 +57,7 @@ const SANS_IO: &[(&str, &[&str])] = &[
     ("cluster/src/presence", &["message", "conversation", "state"]),
     ("cluster/src/record", &["*"]),
     ("src/access", &["path", "routes", "verdict", "decision", "docker_engine"]),
+    ("src/admin", &["check"]),
     ("src/app", &["conditions", "routers", "scrape"]),
     ("src/config", &["changes", "env", "file", "keepalived", "problem", "value"]),
     ("src/config/env", &["document", "file", "value"]),

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,11 +16,12 @@ use trigon::lab::namespaces::{Host, INTERFACE, Lan};
 use trigon::lab::nextcloud::{App, Directory, Nextcloud, Route};
 use trigon::secret::Secret;
 
-const CLOUD: Ipv4Addr = Ipv4Addr::new(10, 69, 0, 1);
+pub(crate) const CLOUD: Ipv4Addr = Ipv4Addr::new(10, 69, 0, 1);
 const NODES: [Ipv4Addr; 3] =
     [Ipv4Addr::new(10, 69, 0, 11), Ipv4Addr::new(10, 69, 0, 12), Ipv4Addr::new(10, 69, 0, 13)];
-const VIPS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 69, 0, 100), Ipv4Addr::new(10, 69, 0, 101)];
-const APPS: [(&str, u16); 2] = [("one", 23_001), ("two", 23_002)];
+pub(crate) const VIPS: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(10, 69, 0, 100), Ipv4Addr::new(10, 69, 0, 101)];
+pub(crate) const APPS: [(&str, u16); 2] = [("one", 23_001), ("two", 23_002)];
 const KEY: &str = "a-key-for-two-addresses";
 const CLUSTER_PORT: u16 = 7443;
 
@@ -28,14 +29,14 @@ const CLUSTER_PORT: u16 = 7443;
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// A member on its machine.
-struct Member {
-    host: Host,
-    dir: TempDir,
+pub(crate) struct Member {
+    pub(crate) host: Host,
+    pub(crate) dir: TempDir,
     process: Option<Child>,
 }
 
 impl Member {
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.dir.path().join("log"));
         let mut command = self.host.command(env!("CARGO_BIN_EXE_trigon"));
         command.args(["run", "--config"]).arg(self.dir.path().join("trigon.toml"));
@@ -43,17 +44,22 @@ impl Member {
         self.process = Some(command.stdin(Stdio::null()).stderr(log.unwrap()).spawn().unwrap());
     }
 
-    fn power_cut(&mut self) {
+    pub(crate) fn power_cut(&mut self) {
         self.host.link(false).unwrap();
         self.host.kill_all().unwrap();
         self.process.take().unwrap().wait().unwrap();
     }
 
-    async fn status(&self) -> Option<Status> {
-        trigon::admin::client::status(&self.dir.path().join("admin.sock")).await.ok()
+    /// Its admin socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
     }
 
-    async fn until(&self, what: &str, is_so: impl Fn(&Status) -> bool) {
+    pub(crate) async fn status(&self) -> Option<Status> {
+        trigon::admin::client::status(&self.socket()).await.ok()
+    }
+
+    pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Status) -> bool) {
         let wanted = async {
             while !self.status().await.is_some_and(|status| is_so(&status)) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -63,19 +69,19 @@ impl Member {
         assert!(found.is_ok(), "never happened: {what}\n{}", self.log());
     }
 
-    /// Waits until it is Active for exactly the first, the second, both or none of the addresses.
-    async fn holds(&self, expected: [bool; 2]) {
+    /// Waits until it is Active for exactly these of its virtual routers, and can serve.
+    pub(crate) async fn holds(&self, expected: &[bool]) {
         self.until("the addresses are where they belong", |status| {
             status.ready
                 && status.vrrp.iter().zip(expected).all(|(router, active)| {
-                    router.state == if active { "active" } else { "backup" }
+                    router.state == if *active { "active" } else { "backup" }
                 })
         })
         .await;
     }
 
     /// The node that has registered an ExApp's tunnel, as this one knows it.
-    async fn tunnel_ends_at(&self, port: u16, node: u64) {
+    pub(crate) async fn tunnel_ends_at(&self, port: u16, node: u64) {
         self.until("the tunnel is registered where its client is", |status| {
             status.tunnels.iter().any(|tunnel| tunnel.port == port && tunnel.node == node)
         })
@@ -97,7 +103,7 @@ impl Drop for Member {
 }
 
 /// Ends with the value.
-struct Frpc(Child);
+pub(crate) struct Frpc(Child);
 
 impl Drop for Frpc {
     fn drop(&mut self) {
@@ -107,7 +113,7 @@ impl Drop for Frpc {
 }
 
 /// Two nodes and a witness: one cluster, with a configuration each.
-fn members(lan: &Lan) -> [Member; 3] {
+pub(crate) fn members(lan: &Lan, config: fn(usize, &Path) -> String) -> [Member; 3] {
     let members = ["a", "b", "c"].map(|name| {
         let address = NODES[usize::from(name.as_bytes()[0] - b'a')];
         let dir = tempfile::tempdir().unwrap();
@@ -134,8 +140,8 @@ fn members(lan: &Lan) -> [Member; 3] {
     members
 }
 
-/// What the guide tells: the same two virtual routers on both nodes, with crossed priorities.
-fn config(index: usize, dir: &Path) -> String {
+/// All of a member but its virtual routers.
+pub(crate) fn member_config(index: usize, dir: &Path) -> String {
     let dir = dir.display();
     let node = format!(
         "node.state_dir = '{dir}/state'\nnode.admin_socket = '{dir}/admin.sock'\n\
@@ -144,6 +150,18 @@ fn config(index: usize, dir: &Path) -> String {
     );
     if index == 2 {
         return format!("{node}node.role = 'witness'\n");
+    }
+    format!(
+        "{node}nextcloud.url = 'http://{CLOUD}:8080'\nexapps.shared_key_file = '{dir}/key'\n\
+         exapps.listen = '0.0.0.0:8780'\nfrp.listen = '0.0.0.0:8782'\n"
+    )
+}
+
+/// What the guide tells: the same two virtual routers on both nodes, with crossed priorities.
+fn config(index: usize, dir: &Path) -> String {
+    let member = member_config(index, dir);
+    if index == 2 {
+        return member;
     }
     let routers = [0, 1].map(|vip| {
         let priority = if vip == index { 254 } else { 253 };
@@ -154,15 +172,11 @@ fn config(index: usize, dir: &Path) -> String {
             VIPS[vip]
         )
     });
-    format!(
-        "{node}nextcloud.url = 'http://{CLOUD}:8080'\nexapps.shared_key_file = '{dir}/key'\n\
-         exapps.listen = '0.0.0.0:8780'\nfrp.listen = '0.0.0.0:8782'\n{}",
-        routers.concat()
-    )
+    format!("{member}{}", routers.concat())
 }
 
 /// Nextcloud, which knows both ExApps.
-async fn nextcloud() {
+pub(crate) async fn nextcloud() {
     let mut directory = Directory::new(Secret::new(KEY));
     for (name, port) in APPS {
         let everything =
@@ -181,7 +195,7 @@ async fn nextcloud() {
 }
 
 /// An ExApp behind a stock frpc that knows one of the addresses.
-async fn publish(dir: &Path, certificates: &Path, app: usize) -> Frpc {
+pub(crate) async fn publish(dir: &Path, certificates: &Path, app: usize) -> Frpc {
     let (name, port) = APPS[app];
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let local = listener.local_addr().unwrap().port();
@@ -237,12 +251,12 @@ async fn answer(asked: &'static [(usize, usize)]) {
 
 async fn layout(lan: Lan) {
     nextcloud().await;
-    let [mut a, mut b, mut witness] = members(&lan);
+    let [mut a, mut b, mut witness] = members(&lan, config);
     for member in [&mut a, &mut b, &mut witness] {
         member.start();
     }
-    a.holds([true, false]).await;
-    b.holds([false, true]).await;
+    a.holds(&[true, false]).await;
+    b.holds(&[false, true]).await;
     let dir = tempfile::tempdir().unwrap();
     let certificates = a.dir.path().join("state/frp");
     let _clients =
@@ -255,7 +269,7 @@ async fn layout(lan: Lan) {
 
     // B has just asked A for the ExApp there, and kept the connection for the next request.
     a.power_cut();
-    b.holds([true, true]).await;
+    b.holds(&[true, true]).await;
     // The other address and its tunnel have lost nothing.
     answer(&[(1, 1)]).await;
     b.tunnel_ends_at(APPS[0].1, 2).await;
@@ -263,8 +277,8 @@ async fn layout(lan: Lan) {
 
     a.host.reboot().unwrap();
     a.start();
-    a.holds([true, false]).await;
-    b.holds([false, true]).await;
+    a.holds(&[true, false]).await;
+    b.holds(&[false, true]).await;
     b.tunnel_ends_at(APPS[0].1, 1).await;
     a.tunnel_ends_at(APPS[1].1, 2).await;
     answer(&ALL).await;
