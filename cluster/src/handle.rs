@@ -295,6 +295,17 @@ impl Handle {
         .encode()
     }
 
+    /// Whether the consensus engine answers, once it does: the question goes through the loop in
+    /// which it handles its ticks and everything it is told. Waits for as long as it hangs.
+    pub async fn engine_answers(&self) -> bool {
+        match &self.backend {
+            Backend::Memory { .. } => true,
+            Backend::Engine { slot, .. } => {
+                slot.engine().raft.with_raft_state(|_| ()).await.is_ok()
+            }
+        }
+    }
+
     /// What this node knows about the cluster now.
     pub fn status(&self) -> ClusterStatus {
         match &self.backend {

@@ -17,6 +17,7 @@ mod surroundings;
 mod trackers;
 mod vantage;
 mod watch;
+mod watchdog;
 mod witness;
 
 use std::path::PathBuf;

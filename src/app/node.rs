@@ -28,6 +28,7 @@ use super::reload::{Parts, Running};
 use super::status::{Facts, Speaker};
 use super::trackers;
 use super::vantage::Vantage;
+use super::watchdog;
 use crate::config::{Node, Serve, TenantConfig};
 use crate::docker::{ClientFiles, Engines, Names};
 use crate::failover;
@@ -141,6 +142,12 @@ pub(super) async fn run(
     ));
     let alarms = super::alarms::watch(facts.clone(), watched.clone(), stop.clone());
     spawn(&mut tasks, alarms);
+    let alive = watchdog::Watched {
+        facts: facts.clone(),
+        cluster: handle.clone(),
+        speaker: speaker.clone(),
+    };
+    let watchdog = watchdog::keep(alive, stop.clone());
     if let Some(metrics) =
         super::metrics_service(&node, &facts, Some(guard.clone()), watched, &stop)?
     {
@@ -190,6 +197,7 @@ pub(super) async fn run(
 
     tracing::info!(name: "node_started", node = node.name, "node started");
     metrics().configured();
+    spawn(&mut tasks, watchdog);
     super::notify(&[NotifyState::Ready]);
     let outcome = loop {
         tokio::select! {

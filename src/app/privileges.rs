@@ -23,6 +23,10 @@ const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN // TCP_REPAIR, for the nu
 pub(super) fn shed() {
     let Ok(held) = capabilities(None) else { return };
     let keep = held.permitted & NEEDED;
+    // The unit of the package gives no more than this, and no way to give any up.
+    if keep == held.permitted {
+        return;
+    }
     let sets = CapabilitySets {
         effective: held.effective & keep,
         permitted: keep,

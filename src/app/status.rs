@@ -13,6 +13,7 @@ use super::guardian::View;
 use super::routers;
 use super::scrape::{Reading, TunnelPort};
 use super::vantage::Vantage;
+use super::watchdog::headline;
 use crate::admin::Membership;
 use crate::admin::drain::Drain;
 use crate::admin::status::{Alarm, Certificate, Cluster, Flows, PeerPresence, Status, Tunnel};
@@ -116,6 +117,11 @@ impl Facts {
     /// How far a drain is, while there is one.
     pub(super) fn drain(&self) -> Option<Drain> {
         self.drainer.as_ref()?.progress()
+    }
+
+    /// How it stands in a line.
+    pub(super) fn headline(&self) -> String {
+        headline(&self.waiting_for(), &self.routers(), &self.cluster.status())
     }
 
     /// One look for `/metrics`; `files` are certificates and what they are called there.

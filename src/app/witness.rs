@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Told;
 use super::reload::Running;
-use super::status::Facts;
+use super::status::{Facts, Speaker};
 use super::vantage::Vantage;
+use super::watchdog;
 use crate::admin;
 use crate::config::Node;
 use crate::observe::metrics::metrics;
@@ -28,7 +29,7 @@ pub(super) async fn run(
         cluster::Node::start_with(cluster, vantage.presence().clone()).await?;
     let stop = CancellationToken::new();
     let membership = admin::Membership::new(handle.clone());
-    let facts = Arc::new(Facts::witness((node.name.clone(), passport), handle, vantage));
+    let facts = Arc::new(Facts::witness((node.name.clone(), passport), handle.clone(), vantage));
     if let Some(metrics) = super::metrics_service(&node, &facts, None, Vec::new(), &stop)? {
         // Ends with `stop`; a witness goes on voting without it.
         tokio::spawn(metrics);
@@ -36,6 +37,7 @@ pub(super) async fn run(
     tokio::spawn(super::alarms::watch(facts.clone(), Vec::new(), stop.clone()));
     let mut signals = super::Signals::listen()?;
     let (reload, mut reloads) = super::reload::orders();
+    let watched = facts.clone();
     let status = Arc::new(move || facts.status());
     let source = admin::server::Source {
         status,
@@ -47,6 +49,8 @@ pub(super) async fn run(
     let mut served = tokio::spawn(admin::server::serve(listener, source, stop.clone()));
     tracing::info!(name: "node_started", node = node.name, "witness started");
     metrics().configured();
+    let alive = watchdog::Watched { facts: watched, cluster: handle, speaker: Speaker::default() };
+    let mut alive = tokio::spawn(watchdog::keep(alive, stop.clone()));
     super::notify(&[NotifyState::Ready]);
     let outcome = loop {
         tokio::select! {
@@ -66,6 +70,7 @@ pub(super) async fn run(
                 }
                 break Err(anyhow::anyhow!("the cluster stopped: {reason}"));
             }
+            _ = &mut alive => break Err(anyhow::anyhow!("the watchdog's feed ended")),
             _ = &mut served => break Err(anyhow::anyhow!("the admin socket ended")),
         }
     };

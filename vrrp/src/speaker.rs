@@ -227,6 +227,14 @@ impl SpeakerHandle {
         self.board.read()
     }
 
+    /// Wakes the thread, and tells how many turns it has made so far. Does not wait: if the next call
+    /// tells the same number, the thread hangs, or has ended.
+    pub fn nudge(&self) -> u64 {
+        let turns = self.board.turns();
+        self.ring();
+        turns
+    }
+
     /// Whether the thread lives. One that panicked has said goodbye and removed its addresses.
     pub fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())

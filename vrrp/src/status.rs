@@ -6,7 +6,10 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError, TryLockError},
+    sync::{
+        Arc, Mutex, PoisonError, TryLockError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -127,15 +130,18 @@ pub struct PeerStatus {
     pub checksum: Option<ChecksumForm>,
 }
 
-/// The latest status of all virtual routers of a speaker.
+/// The latest status of all virtual routers of a speaker, and a sign that its thread lives.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Board(Arc<Mutex<Arc<[RouterStatus]>>>);
+pub(crate) struct Board {
+    shown: Arc<Mutex<Arc<[RouterStatus]>>>,
+    turns: Arc<AtomicU64>,
+}
 
 impl Board {
     /// Puts up a new status; false: somebody was reading, try again soon.
     pub(crate) fn try_publish(&self, status: &[RouterStatus]) -> bool {
         let status: Arc<[RouterStatus]> = status.into();
-        match self.0.try_lock() {
+        match self.shown.try_lock() {
             Ok(mut shown) => *shown = status,
             Err(TryLockError::Poisoned(shown)) => *shown.into_inner() = status,
             Err(TryLockError::WouldBlock) => return false,
@@ -143,9 +149,19 @@ impl Board {
         true
     }
 
+    /// The thread has gone through its loop once more.
+    pub(crate) fn count_turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it has.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
     /// Waits at most for one pointer to be swapped.
     pub(crate) fn read(&self) -> Vec<RouterStatus> {
-        let shown = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let shown = Arc::clone(&self.shown.lock().unwrap_or_else(PoisonError::into_inner));
         shown.to_vec()
     }
 }

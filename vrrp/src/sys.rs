@@ -68,7 +68,7 @@ pub(crate) fn packet_address(interface: u32, protocol: u16) -> io::Result<SockAd
 
 /// Makes the process ignore what usually asks it to stop, for the rest of its life.
 pub(crate) fn ignore_stop_signals() -> io::Result<()> {
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGABRT] {
         // SAFETY: to ignore a signal installs no handler, so none can run at a wrong moment.
         if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
             return Err(io::Error::last_os_error());

@@ -143,6 +143,7 @@ impl Engine {
             self.obey();
             self.fire_timers(now);
             self.leave_wills();
+            self.board.count_turn();
             if self.backlog.is_some() {
                 realtime::breathe();
             }

@@ -36,7 +36,7 @@ pub struct Ending {
 }
 
 /// Watches over the worker at the other end of `lifeline` and returns when it is gone and ended
-/// in order. From now on SIGTERM, SIGINT and SIGHUP are ignored: the guardian leaves after the
+/// in order. From now on SIGTERM, SIGINT, SIGHUP and SIGABRT are ignored: the guardian leaves after the
 /// worker, whoever else is told to stop.
 ///
 /// # Errors
