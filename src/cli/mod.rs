@@ -110,7 +110,7 @@ enum Command {
     /// With `preempt` on and the higher priority it takes its addresses back at once. Succeeds also
     /// when there is nothing to undo.
     Undrain(ask::Socket),
-    /// Move virtual addresses to another node, which stays in service on both.
+    /// Move virtual addresses to another node; both stay in service.
     ///
     /// Run it on any node. Refused when the other node is not ready. They stay there: the node that
     /// gave them away keeps its priority just below the other's, also with `preempt` on, until it

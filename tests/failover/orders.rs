@@ -42,8 +42,6 @@ async fn trigon(member: &Member, arguments: &[&str]) -> (i32, Value) {
     let mut command = member.host.command(env!("CARGO_BIN_EXE_trigon"));
     command.args(arguments).arg("--socket").arg(member.socket());
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    println!("{arguments:?}: {} {told}", output.status);
     let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
     (output.status.code().unwrap(), json)
 }
@@ -147,7 +145,6 @@ async fn drained_under_load(a: &Member, b: &Member) {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let counts = tokio::task::spawn_blocking(|| visitors.end()).await;
     let [done, failed] = counts.unwrap();
-    println!("{done} requests answered, {failed} failed, {drain}");
     assert!(done > 10 && failed <= VISITORS, "{done} answered, {failed} failed: {drain}");
     a.until("it says so", |status| {
         let alarms = status.alarms.iter().map(|alarm| alarm.name.as_str());
@@ -207,7 +204,6 @@ async fn orders(lan: Lan) {
     assert_eq!((&there["from"], &there["to"]), (&"b".into(), &"a".into()), "{report}");
     assert_eq!((&back["from"], &back["to"]), (&"a".into(), &"b".into()), "{report}");
     assert_eq!((&there["tunnels_before"], &back["tunnels_after"]), (&1.into(), &1.into()));
-    println!("{report}");
     b.holds(&[true]).await;
 
     // Nobody else is left: b is drained, then a dies.
