@@ -8,9 +8,9 @@
 //! | 10 | `main` |
 //! | 9 | [`cli`] |
 //! | 8 | [`app`], [`lab`], [`doctor`], [`drill`] |
-//! | 7 | [`config`], [`admin`] |
-//! | 6 | [`frontend`]: one listener, three destinations |
-//! | 5 | [`proxy`], [`api`]: carry requests, answer AppAPI |
+//! | 7 | [`config`] |
+//! | 6 | [`frontend`], [`page`]: one listener, three destinations; the status page |
+//! | 5 | [`proxy`], [`api`], [`admin`]: carry requests, answer AppAPI, answer `trigon status` |
 //! | 4 | [`exapps`]: what Nextcloud knows, remembered |
 //! | 3 | [`frp`], [`nextcloud`], [`failover`]: tunnels, two HTTP calls, who holds the address |
 //! | 2 | [`access`], [`guard`], [`http`], [`docker`]: rules and crafts |
@@ -35,5 +35,6 @@ pub mod lab;
 pub mod net;
 pub mod nextcloud;
 pub mod observe;
+pub mod page;
 pub mod proxy;
 pub mod secret;

@@ -16,9 +16,9 @@ const FLOORS: &[(u8, &[&str])] = &[
     (10, &["main"]),
     (9, &["cli"]),
     (8, &["app", "lab", "doctor", "drill"]),
-    (7, &["config", "admin"]),
-    (6, &["frontend"]),
-    (5, &["proxy", "api"]),
+    (7, &["config"]),
+    (6, &["frontend", "page"]),
+    (5, &["proxy", "api", "admin"]),
     (4, &["exapps"]),
     (3, &["frp", "nextcloud", "failover"]),
     (2, &["access", "guard", "http", "balance", "docker"]),
@@ -94,6 +94,7 @@ const SANS_IO: &[(&str, &[&str])] = &[
     ("src/http", &["headers", "client_ip", "extended_connect"]),
     ("src/lab", &["report"]),
     ("src/nextcloud", &["messages"]),
+    ("src/page", &["doorman", "form", "origin", "parts", "sessions"]),
     ("src/proxy", &["rewrite", "answer"]),
 ];
 

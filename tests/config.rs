@@ -16,6 +16,8 @@ zz = 1
 zz = 1
 [metrics]
 zz = 1
+[status_page]
+zz = 1
 [nextcloud]
 zz = 1
 [[tenants]]
@@ -407,4 +409,42 @@ fn a_password_others_may_read_is_refused() {
     assert_eq!(about(), None);
     std::fs::write(&path, "ninechars").unwrap();
     assert!(about().unwrap().contains("9 octets found"));
+}
+
+#[test]
+fn the_status_page_wants_a_private_token_and_a_private_way() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let (good, token) = (good(dir.path()), dir.path().join("token"));
+    std::fs::write(dir.path().join("key"), "k\n").unwrap();
+    let (long, secret) = ("0123456789abcdef0123\n", 0o600);
+    let loopback = "listen = '127.0.0.1:9109'\n";
+    let everywhere = "listen = '0.0.0.0:9109'\n";
+    let insecure = format!("{everywhere}insecure = true\n");
+    let refused = "0.0.0.0:9109, expected status_page.certificate as well, an address of this";
+    for (text, mode, rest, problem) in [
+        (long, secret, loopback, None),
+        (long, secret, "listen = '[::1]:9109'\n", None),
+        (long, secret, &insecure, None),
+        (long, secret, everywhere, Some(refused)),
+        (long, 0o640, loopback, Some("mode 0640, expected 0600")),
+        (long, 0o604, loopback, Some("mode 0604, expected 0600")),
+        ("0123456789abcdef012\n", secret, loopback, Some("at least 20 printable")),
+        ("0123456789 abcdef0123\n", secret, loopback, Some("without spaces")),
+        ("", secret, loopback, Some("something else than a token")),
+        (long, secret, "", Some("status_page.listen: found nothing")),
+        (long, secret, "listen='[::1]:1'\nkey='k'\n", Some("a key without a certificate")),
+    ] {
+        std::fs::write(&token, text).unwrap();
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(mode)).unwrap();
+        let section = format!("[status_page]\ntoken_file = '{}'\n{rest}", token.display());
+        let found = problems(&format!("{good}{section}"));
+        match problem {
+            None => assert_eq!(found, [""; 0], "{rest}"),
+            Some(problem) => {
+                assert!(found.len() == 1 && found[0].contains(problem), "{problem}: {found:#?}");
+            }
+        }
+    }
 }

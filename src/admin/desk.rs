@@ -39,7 +39,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub(super) fn exapps(&self) -> ExApps {
+    /// The ExApp records in force.
+    pub fn exapps(&self) -> ExApps {
         let tunnels = self.tunnels.status();
         let listed = self.directories.iter().flat_map(Directory::list);
         let shown = listed.map(|listed| {
@@ -78,7 +79,8 @@ impl Desk {
         ExApps(shown.collect())
     }
 
-    pub(super) fn tunnels(&self) -> Tunnels {
+    /// What is registered anywhere in the cluster.
+    pub fn tunnels(&self) -> Tunnels {
         let at = now();
         let shown = self.tunnels.status().into_iter().map(|tunnel| Tunnel {
             port: tunnel.port,
@@ -93,7 +95,8 @@ impl Desk {
         Tunnels(shown.collect())
     }
 
-    pub(super) fn certificates(&self) -> Certificates {
+    /// The certificates of the tunnel port and of the control link.
+    pub fn certificates(&self) -> Certificates {
         let link = self.membership.certificates();
         let Some(record) = self.keeper.record() else { return link };
         let at = now();
@@ -131,7 +134,7 @@ impl Desk {
     }
 
     /// Bans only, or whoever has a failure too.
-    pub(super) fn bans(&self, all: bool) -> Bans {
+    pub fn bans(&self, all: bool) -> Bans {
         let at = now();
         let listed = self.guard.list().into_iter().filter(|entry| all || entry.banned);
         Bans(listed.map(|entry| ban(entry, at)).collect())
@@ -152,7 +155,11 @@ impl Desk {
         Ok(())
     }
 
-    pub(super) async fn remove(&self, removal: &Removal) -> Result<Removed, Refusal> {
+    /// Lets somebody in again and forgets the failures.
+    ///
+    /// # Errors
+    /// The address is none, or the cluster did not confirm it.
+    pub async fn remove(&self, removal: &Removal) -> Result<Removed, Refusal> {
         let subnet = subnet(&removal.address)?;
         let pardon = self.guard.pardon(subnet).await?;
         tracing::info!(client.addr = %subnet, found = pardon.found, "pardoned by an admin");

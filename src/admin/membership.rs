@@ -76,9 +76,14 @@ impl Membership {
     }
 
     /// The certificates of the control link; none before they were read.
-    pub(super) fn certificates(&self) -> Certificates {
+    pub fn certificates(&self) -> Certificates {
         let link = self.cluster.certificates();
         link.map_or_else(|| Certificates(Vec::new()), |link| Certificates::of_link(link, now()))
+    }
+
+    /// How many sessions are remembered.
+    pub fn sessions(&self) -> usize {
+        self.cluster.read(cluster::State::session_count)
     }
 
     /// Changes those of the control link.

@@ -46,6 +46,9 @@ pub struct Router {
     pub priority: u8,
     /// Virtual addresses.
     pub addresses: Vec<String>,
+    /// Number of the node that holds the addresses, if one does as far as this node hears.
+    #[serde(default)]
+    pub holder: Option<u64>,
     /// Whether it may become active yet.
     pub permitted: bool,
     /// Why it does not succeed an active that has fallen silent.

@@ -27,11 +27,12 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin;
 use crate::config::{Config, Node};
 use crate::guard::Guard;
+use crate::http::tls::Certificate;
 use crate::net::listen;
 use crate::observe::metrics::metrics;
+use crate::{admin, page};
 use guardian::Guardian;
 pub use reload::Reload;
 use status::Facts;
@@ -110,6 +111,32 @@ fn metrics_service(
         waiting_for: Arc::new(move || facts.waiting_for()),
     };
     Ok(Some(admin::metrics::serve(listener, source, stop.clone())))
+}
+
+/// The service of `[status_page]`, if that is configured; the address is taken at once.
+fn page_service(
+    node: &Node,
+    source: &admin::server::Source,
+    actions: Option<page::Actions>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<impl Future<Output = ()> + Send + 'static>> {
+    let Some(config) = &node.page else { return Ok(None) };
+    let certificate = config.tls.clone().map(Certificate::open).transpose();
+    let certificate = certificate.context("status_page.certificate")?;
+    let acceptor = certificate.as_ref().map(Certificate::acceptor).transpose()?;
+    let listener = listen::bind(config.listen)
+        .with_context(|| format!("status_page.listen {}", config.listen))?;
+    let site = Arc::new(page::Site::new(config, source.clone(), actions, stop.clone()));
+    let (serving, watching) = (stop.clone(), stop.clone());
+    Ok(Some(async move {
+        let renewal = async {
+            match certificate {
+                Some(certificate) => certificate.watch(watching).await,
+                None => watching.cancelled().await,
+            }
+        };
+        tokio::join!(page::serve(listener, acceptor, site, serving), renewal);
+    }))
 }
 
 /// What a signal asks for.

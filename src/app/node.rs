@@ -172,6 +172,9 @@ pub(super) async fn run(
         orders: Some(orders(drainer, mover)),
         desk: Some(desk),
     };
+    if let Some(page) = super::page_service(&node, &source, None, &stop)? {
+        spawn(&mut tasks, page);
+    }
     spawn(&mut tasks, admin::server::serve(admin_socket, source, stop.clone()));
     let mut parts = Parts { frontend: frontend.clone(), guard: guard.clone(), certificate: None };
     let mut listeners = Listeners::from(http);

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use cluster::presence::{Heard, MAX_ADDRESSES, RouterState, Told};
 use vrrp::{RouterStatus, State, Version};
 
 use crate::admin::vrrp::{Adjustment, Peer, Router};
 
-/// `now` is when it is looked at.
-pub(super) fn shown(status: RouterStatus, now: Instant) -> Router {
+/// `holder` has the addresses; `now` is when it is looked at.
+pub(super) fn shown(status: RouterStatus, holder: Option<u64>, now: Instant) -> Router {
     let is_v6 = status.addresses.iter().any(std::net::IpAddr::is_ipv6);
     let peers = status.peers.iter().map(|peer| Peer {
         address: peer.source.to_string(),
@@ -31,6 +32,7 @@ pub(super) fn shown(status: RouterStatus, now: Instant) -> Router {
         adjustments: adjustments.collect(),
         priority: status.priority,
         addresses: status.addresses.iter().map(ToString::to_string).collect(),
+        holder,
         permitted: status.permission,
         holds_back: status.hold.map(str::to_owned),
         peers: peers.collect(),
@@ -48,6 +50,30 @@ pub(super) fn shown(status: RouterStatus, now: Instant) -> Router {
         last_reason: status.last_reason.map_or_else(String::new, |reason| reason.to_string()),
         name: status.name.to_string(),
     }
+}
+
+/// What another node said longer ago is no longer known.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The node that holds the addresses: this one, or one that says so on the control links.
+pub(super) fn holder(status: &RouterStatus, node: u64, heard: &Heard, now: Instant) -> Option<u64> {
+    if status.state == State::Active {
+        return Some(node);
+    }
+    let mut addresses = status.addresses.clone();
+    addresses.sort_unstable();
+    addresses.truncate(MAX_ADDRESSES);
+    let holds = heard.peers.iter().find(|(_, peer)| {
+        let fresh = |told: &&Told| now.saturating_duration_since(told.at) < FRESH;
+        peer.last.as_ref().filter(fresh).is_some_and(|told| {
+            told.word.routers.iter().any(|router| {
+                router.state == RouterState::Active
+                    && router.vrid == status.vrid
+                    && router.addresses == addresses
+            })
+        })
+    });
+    holds.map(|(id, _)| *id)
 }
 
 /// A router with a fault is out of the game as long as the fault is there.

@@ -183,7 +183,12 @@ impl Facts {
         let speaker = self.speaker.lock().unwrap_or_else(PoisonError::into_inner);
         let states = speaker.iter().flat_map(vrrp::SpeakerHandle::states);
         let now = Instant::now();
-        states.map(|router| routers::shown(router, now)).collect()
+        let (heard, node) = (self.heard(), self.cluster.node_id());
+        let shown = states.map(|status| {
+            let holder = routers::holder(&status, node, &heard, now);
+            routers::shown(status, holder, now)
+        });
+        shown.collect()
     }
 
     fn presence(&self) -> Vec<PeerPresence> {

@@ -46,6 +46,10 @@ pub(super) async fn run(
         orders: None,
         desk: None,
     };
+    if let Some(page) = super::page_service(&node, &source, None, &stop)? {
+        // As the metrics.
+        tokio::spawn(page);
+    }
     let mut served = tokio::spawn(admin::server::serve(listener, source, stop.clone()));
     tracing::info!(name: "node_started", node = node.name, "witness started");
     metrics().configured();

@@ -11,6 +11,7 @@ use super::changes::Written;
 use super::file::{File, Section};
 use super::home;
 use super::members::{self, Otherwise};
+use super::page;
 use super::problem::{Problem, Problems};
 use super::routers;
 use super::serve::{self, Serve};
@@ -47,6 +48,8 @@ pub struct Node {
     pub admin_socket: PathBuf,
     /// Where metrics and health are told; nowhere when there is none.
     pub metrics: Option<SocketAddr>,
+    /// The status page; none: nothing listens.
+    pub page: Option<crate::page::Config>,
 }
 
 /// Reads and checks a configuration file.
@@ -121,6 +124,7 @@ fn read(mut root: Section<'_, '_>, key: Option<Secret>, written: Written) -> Opt
     let mut metrics = root.section("metrics");
     let listen = metrics.optional("listen");
     metrics.finish();
+    let page = page::read(root.section("status_page"));
     let log = read_log(root.section("log"));
     let section = root.section("cluster");
     let alone = !section.is_present();
@@ -141,7 +145,7 @@ fn read(mut root: Section<'_, '_>, key: Option<Secret>, written: Written) -> Opt
             root.refuse(
                 key,
                 "a section a witness has no use for",
-                "only [node], [log], [metrics], [cluster]",
+                "only [node], [log], [metrics], [status_page], [cluster]",
             );
         }
         None
@@ -152,6 +156,7 @@ fn read(mut root: Section<'_, '_>, key: Option<Secret>, written: Written) -> Opt
     let told = passport.as_ref().map(|passport| passport.node_name.clone());
     let node = Node {
         metrics: listen,
+        page,
         name: home.name.or(told).unwrap_or_else(home::host_name),
         state_dir: home.state_dir,
         admin_socket: home.admin_socket,

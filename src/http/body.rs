@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use crate::observe::metrics::metrics;
@@ -29,6 +30,8 @@ enum Kind {
     Stream(Idle),
     /// A stream, and what it comes from.
     Sourced(Idle, Box<dyn Source>),
+    /// Whatever a task of our own tells, for as long as it likes.
+    Told(mpsc::Receiver<Bytes>),
 }
 
 /// What a streamed body comes from. Dropping it unfinished means that the body was abandoned.
@@ -138,10 +141,15 @@ impl Body {
         Self(Kind::Sourced(Idle::new(incoming, idle), source))
     }
 
+    /// A body of our own that is not over until its sender is dropped.
+    pub fn events(told: mpsc::Receiver<Bytes>) -> Self {
+        Self(Kind::Told(told))
+    }
+
     /// Lets the caller see how a streamed body is getting on; `None` for one that is whole.
     pub fn progress(&mut self) -> Option<Progress> {
         match &mut self.0 {
-            Kind::Empty | Kind::Full(_) => None,
+            Kind::Empty | Kind::Full(_) | Kind::Told(_) => None,
             Kind::Stream(idle) | Kind::Sourced(idle, _) => {
                 Some(idle.progress.get_or_insert_with(Progress::new).clone())
             }
@@ -154,7 +162,7 @@ impl fmt::Debug for Body {
         f.write_str(match self.0 {
             Kind::Empty => "Body(empty)",
             Kind::Full(_) => "Body(full)",
-            Kind::Stream(_) | Kind::Sourced(..) => "Body(stream)",
+            Kind::Stream(_) | Kind::Sourced(..) | Kind::Told(_) => "Body(stream)",
         })
     }
 }
@@ -174,6 +182,9 @@ impl HttpBody for Body {
                 self.0 = Kind::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
+            Kind::Told(told) => {
+                return told.poll_recv(cx).map(|told| told.map(|bytes| Ok(Frame::data(bytes))));
+            }
             Kind::Stream(idle) => idle.poll(cx, |_| {}),
             Kind::Sourced(idle, source) => idle.poll(cx, |cx| source.advance(cx)),
         };
@@ -191,7 +202,7 @@ impl HttpBody for Body {
             match std::mem::take(&mut self.0) {
                 Kind::Stream(idle) => idle.mark(true),
                 Kind::Sourced(_, source) => source.finished(),
-                Kind::Empty | Kind::Full(_) => {}
+                Kind::Empty | Kind::Full(_) | Kind::Told(_) => {}
             }
         }
         polled
@@ -200,7 +211,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Empty => true,
-            Kind::Full(_) => false,
+            Kind::Full(_) | Kind::Told(_) => false,
             Kind::Stream(idle) | Kind::Sourced(idle, _) => idle.incoming.is_end_stream(),
         }
     }
@@ -209,6 +220,7 @@ impl HttpBody for Body {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Told(_) => SizeHint::default(),
             Kind::Stream(idle) | Kind::Sourced(idle, _) => idle.incoming.size_hint(),
         }
     }

@@ -232,7 +232,7 @@ fn read(files: &Files) -> Result<CertifiedKey, Error> {
     let no_key = |error: pem::Error| {
         let text = match error {
             pem::Error::NoItemsFound if files.key.is_none() => {
-                "holds no private key; add it to the file, or name its own in exapps.tls_key"
+                "holds no private key; add it to the file, or name the file that holds it"
                     .to_owned()
             }
             pem::Error::NoItemsFound => "holds no private key; expected PEM".to_owned(),
@@ -324,7 +324,7 @@ mod tests {
             (garbage.clone(), key.clone(), false, "holds no certificate"),
             (cut, key.clone(), false, "is not PEM"),
             (broken, key, false, "holds no usable certificate"),
-            (certificate.clone(), None, true, "name its own in exapps.tls_key"),
+            (certificate.clone(), None, true, "name the file that holds it"),
             (certificate.clone(), Some(folder.path("nowhere")), true, "cannot be read"),
             (certificate.clone(), Some(garbage), true, "holds no private key"),
             (certificate, other, true, "another key than the certificate's"),
