@@ -58,7 +58,7 @@ const SANS_IO: &[(&str, &[&str])] = &[
     ("cluster/src/record", &["*"]),
     ("src/access", &["path", "routes", "verdict", "decision", "docker_engine"]),
     ("src/admin", &["check"]),
-    ("src/app", &["conditions", "routers", "scrape"]),
+    ("src/app", &["conditions", "notable", "routers", "scrape"]),
     ("src/config", &["changes", "env", "file", "keepalived", "problem", "value"]),
     ("src/config/env", &["document", "file", "value"]),
     ("src/config/keepalived", &["document", "instance", "left_out", "syntax", "tracking", "value"]),

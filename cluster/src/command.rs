@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::group::Group;
 use crate::pair::{Merge, Parent};
 use crate::record::{
-    Announcement, Applicant, Ban, ClusterAuthority, Founders, FrpPki, Millis, NodeId, Refusal,
-    SealedExApp, SessionKey, Strike, Subnet, Tenant, Token, TokenId, Tunnel, TunnelStamp, User,
+    Announcement, Applicant, Ban, ClusterAuthority, Event, Founders, FrpPki, Millis, NodeId,
+    Refusal, SealedExApp, SessionKey, Strike, Subnet, Tenant, Token, TokenId, Tunnel, TunnelStamp,
+    User,
 };
 use crate::state::State;
 
@@ -105,6 +106,9 @@ pub enum Command {
         /// When it was made.
         at: Millis,
     },
+    /// Things that happened on nodes. Each is kept once, by its node and id; one that is not
+    /// [sound](Event::is_sound) is left out.
+    Happened(Vec<Event>),
 }
 
 /// How a branch begins, see [`Command::Genesis`].
@@ -361,6 +365,14 @@ mod tests {
             Command::Authority(AuthorityStep::Drop(1)),
             Command::RaiseFeature { to: 2 },
             Command::RotateSessionKey { epoch: 2, key: vec![1, 2, 3], at: 1004 },
+            Command::Happened(vec![Event {
+                node: 2,
+                id: 300,
+                at: 1005,
+                kind: "vrrp_active".into(),
+                text: "web".into(),
+                outage_ms: Some(301),
+            }]),
         ]
     }
 

@@ -16,6 +16,7 @@ use super::Status;
 use super::bans::{Bans, NewBan, Removal, Removed};
 use super::certificates::{Certificates, Order};
 use super::cluster::{Cluster, Promoted, Promotion};
+use super::events::Events;
 use super::exapps::ExApps;
 use super::nodes::{self, Nodes};
 use super::tokens::{Created, NewToken, Revocation, Revoked, Tokens};
@@ -170,6 +171,14 @@ pub async fn hand_over(socket: &Path) -> Result<(), Error> {
 /// [`Error`].
 pub async fn promote(socket: &Path, order: Promotion) -> Result<Promoted, Error> {
     decoded(&call(socket, Method::POST, "/cluster/promote", Some(encoded(&order)?)).await?)
+}
+
+/// What happened after the event with this number.
+///
+/// # Errors
+/// [`Error`].
+pub async fn events(socket: &Path, after: u64) -> Result<Events, Error> {
+    get(socket, &format!("/events?after={after}")).await
 }
 
 /// The tokens machines may still join with.

@@ -13,6 +13,7 @@ use cluster::{AdminError, Handle};
 
 use super::certificates::{Action, Authority, Certificates, Order};
 use super::cluster::{Cluster, Promoted, Promotion};
+use super::events::{Event, Events};
 use super::nodes::{Node, Nodes, Part, Removal, Removed};
 use super::refusal::Refusal;
 use super::tokens::{Created, NewToken, Revocation, Revoked, Token, Tokens};
@@ -79,6 +80,19 @@ impl Membership {
     pub fn certificates(&self) -> Certificates {
         let link = self.cluster.certificates();
         link.map_or_else(|| Certificates(Vec::new()), |link| Certificates::of_link(link, now()))
+    }
+
+    /// What happened after the event with this number.
+    pub fn events(&self, after: u64) -> Events {
+        let shown = |(seq, event): (u64, &Arc<record::Event>)| Event {
+            seq,
+            at_ms: event.at,
+            node: event.node,
+            kind: event.kind.clone(),
+            text: event.text.clone(),
+            outage_ms: event.outage_ms,
+        };
+        Events(self.cluster.read(|state| state.events(after).map(shown).collect()))
     }
 
     /// How many sessions are remembered.

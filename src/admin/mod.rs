@@ -4,9 +4,9 @@
 //! `metrics` is the other listener, which tells Prometheus and load balancers how the node is.
 //!
 //! One file per answer (`status`, `exapps`, `tunnels`, `bans`, `certificates`, `vrrp`, `nodes`,
-//! `tokens`, `cluster`, `drain`, `failover`), which also shows it as text. The status is assembled in `app`, what
-//! concerns the cluster and its members by `membership`, the rest by `desk`; `orders` are carried
-//! out in `app` too.
+//! `tokens`, `cluster`, `events`, `drain`, `failover`), which also shows it as text. The status is
+//! assembled in `app`, what concerns the cluster and its members by `membership`, the rest by
+//! `desk`; `orders` are carried out in `app` too.
 
 pub mod bans;
 pub mod certificates;
@@ -15,6 +15,7 @@ pub mod client;
 pub mod cluster;
 pub mod desk;
 pub mod drain;
+pub mod events;
 pub mod exapps;
 pub mod failover;
 pub mod membership;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -18,6 +18,7 @@ use super::bans::{NewBan, Removal};
 use super::certificates::Order;
 use super::cluster::{Promoted, Promotion};
 use super::desk::Desk;
+use super::events::Events;
 use super::membership::Membership;
 use super::orders::{Orders, Reload};
 use super::refusal::Refusal;
@@ -101,6 +102,7 @@ fn routes(source: Source) -> Router {
         .route("/tokens", get(|State(all): State<Membership>| async move { Json(all.tokens()) }))
         .route("/tokens", post(create_token).delete(revoke_token))
         .route("/cluster", get(|State(all): State<Membership>| async move { Json(all.cluster()) }))
+        .route("/events", get(events))
         .route("/cluster/handover", post(hand_over))
         .route("/cluster/promote", post(promote))
         .with_state(membership);
@@ -136,6 +138,19 @@ fn routes(source: Source) -> Router {
         .route("/certificates", get(certificates).post(change_certificates))
         .with_state(desk);
     all.merge(lists).layer(DefaultBodyLimit::max(MAX_BODY))
+}
+
+/// Those after the number in the query, `after=7`; without one all that are remembered.
+async fn events(
+    State(all): State<Membership>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Events>, Refusal> {
+    let after = match query.as_deref().unwrap_or_default() {
+        "" => Ok(0),
+        query => query.strip_prefix("after=").unwrap_or_default().parse(),
+    };
+    let wrong = |_| Refusal::Wrong(format!("query: found {query:?}, expected after=NUMBER"));
+    after.map_err(wrong).map(|after| Json(all.events(after)))
 }
 
 async fn remove_node(
@@ -239,7 +254,49 @@ async fn change_link_certificates(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// Every path and method the routers above name.
+    fn routes() -> BTreeSet<(String, String)> {
+        let (source, _) = include_str!("server.rs").split_once("#[cfg(test)]").unwrap();
+        let mut found = BTreeSet::new();
+        for route in source.split(".route(").skip(1) {
+            let path = route.split('"').nth(1).unwrap();
+            for method in ["get", "post", "put", "patch", "delete"] {
+                let call = format!("{method}(");
+                let named = |(at, _): (usize, &str)| {
+                    !route[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
+                };
+                // A chained `.post(` belongs to the same route.
+                if route.match_indices(&call).any(named) {
+                    found.insert((path.to_owned(), method.to_owned()));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_description_of_the_api_has_every_route_and_nothing_else() {
+        let text = include_str!("../../docs/reference/openapi.json");
+        let document: serde_json::Value = serde_json::from_str(text).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                described.insert((path.clone(), method.clone()));
+            }
+        }
+        assert_eq!(described, routes());
+        let named = text.matches("\"#/components/schemas/").count();
+        let known = document["components"]["schemas"].as_object().unwrap();
+        let dangling = text
+            .split("\"#/components/schemas/")
+            .skip(1)
+            .filter(|rest| !known.contains_key(rest.split('"').next().unwrap()));
+        assert!(named > 0 && dangling.count() == 0, "a schema is named and not described");
+    }
 
     #[tokio::test]
     async fn a_dead_socket_is_replaced_a_live_one_and_a_file_are_not() {

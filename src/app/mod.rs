@@ -1,6 +1,7 @@
 //! A running process: what starts in which order, what it waits for, how it stops.
 
 mod alarms;
+mod chronicle;
 mod conditions;
 mod drain;
 mod fitness;
@@ -8,6 +9,7 @@ mod guardian;
 mod membership;
 mod mover;
 mod node;
+mod notable;
 mod privileges;
 mod reload;
 mod routers;
@@ -33,6 +35,7 @@ use crate::http::tls::Certificate;
 use crate::net::listen;
 use crate::observe::metrics::metrics;
 use crate::{admin, page};
+use chronicle::Chronicle;
 use guardian::Guardian;
 pub use reload::Reload;
 use status::Facts;
@@ -118,6 +121,7 @@ fn page_service(
     node: &Node,
     source: &admin::server::Source,
     actions: Option<page::Actions>,
+    chronicle: &Chronicle,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<impl Future<Output = ()> + Send + 'static>> {
     let Some(config) = &node.page else { return Ok(None) };
@@ -126,7 +130,9 @@ fn page_service(
     let acceptor = certificate.as_ref().map(Certificate::acceptor).transpose()?;
     let listener = listen::bind(config.listen)
         .with_context(|| format!("status_page.listen {}", config.listen))?;
-    let site = Arc::new(page::Site::new(config, source.clone(), actions, stop.clone()));
+    let chronicle = chronicle.clone();
+    let audit = Arc::new(move |text| chronicle.note("order", text));
+    let site = Arc::new(page::Site::new(config, source.clone(), actions, audit, stop.clone()));
     let (serving, watching) = (stop.clone(), stop.clone());
     Ok(Some(async move {
         let renewal = async {

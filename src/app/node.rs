@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Told;
 use super::drain::Drainer;
+use super::chronicle::{self, Chronicle};
 use super::guardian::{Guardian, View};
 use super::mover::Mover;
 use super::reload::{Parts, Running};
@@ -65,7 +66,9 @@ pub(super) async fn run(
     let passport = super::membership::ensure(&node, &cluster, passport)?;
     let (reports, told) = mpsc::channel();
     let vantage = Vantage::new(serve.failover.clone(), &serve.routers);
-    let started = start_speaker(&serve.routers, reports.clone(), vantage.counsel())?;
+    let (chronicle, waiting) = Chronicle::new();
+    let telling = (reports.clone(), chronicle.clone());
+    let started = start_speaker(&serve.routers, telling, vantage.counsel())?;
     let speaker = Speaker::new(Mutex::new(started));
     let guardian = guardian.map(|guardian| attach(guardian, &speaker)).transpose()?;
 
@@ -140,6 +143,18 @@ pub(super) async fn run(
         vantage.clone(),
         (ready.clone(), drainer.clone()),
     ));
+    let sources = chronicle::Sources {
+        name: node.name.clone(),
+        cluster: handle.clone(),
+        speaker: speaker.clone(),
+        tunnels: Some(tunnels.clone()),
+        certificates: Box::new({
+            let (facts, watched) = (facts.clone(), watched.clone());
+            move || facts.certificates_in_use(&watched)
+        }),
+    };
+    spawn(&mut tasks, waiting.keep(sources, stop.clone()));
+    chronicle.note("started", format!("{} has started", node.name));
     let alarms = super::alarms::watch(facts.clone(), watched.clone(), stop.clone());
     spawn(&mut tasks, alarms);
     let alive = watchdog::Watched {
@@ -172,7 +187,7 @@ pub(super) async fn run(
         orders: Some(orders(drainer, mover)),
         desk: Some(desk),
     };
-    if let Some(page) = super::page_service(&node, &source, None, &stop)? {
+    if let Some(page) = super::page_service(&node, &source, None, &chronicle, &stop)? {
         spawn(&mut tasks, page);
     }
     spawn(&mut tasks, admin::server::serve(admin_socket, source, stop.clone()));
@@ -205,14 +220,25 @@ pub(super) async fn run(
     let outcome = loop {
         tokio::select! {
             told = signals.next() => match told {
-                // What went wrong is in the log.
-                Told::Reload => drop(running.reload().await),
+                Told::Reload => {
+                    // What went wrong is in the log.
+                    if running.reload().await.is_ok() {
+                        chronicle.note("reload", format!("{} has read its configuration again", node.name));
+                    }
+                }
                 Told::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break Ok(());
                 }
             },
-            Some(reply) = reloads.recv() => drop(reply.send(running.reload().await)),
+            Some(reply) = reloads.recv() => {
+                let outcome = running.reload().await;
+                if outcome.is_ok() {
+                    chronicle.note("reload", format!("{} has read its configuration again", node.name));
+                }
+                // Whoever asked may be gone.
+                let _ = reply.send(outcome);
+            }
             reason = member.failed() => {
                 if membership.is_leaving() {
                     tracing::info!("this node has left the cluster; stopping");
@@ -331,13 +357,14 @@ fn environment(tenant: &Tenant, serve: &Serve) -> api::docker::ChangeEnvironment
 /// Starts the VRRP thread, unless there is no virtual router.
 fn start_speaker(
     routers: &[vrrp::RouterConfig],
-    reports: mpsc::Sender<failover::Told>,
+    (reports, chronicle): (mpsc::Sender<failover::Told>, Chronicle),
     counsel: Option<vrrp::Counsel>,
 ) -> anyhow::Result<Option<vrrp::SpeakerHandle>> {
     if routers.is_empty() {
         return Ok(None);
     }
     let tell = move |report: vrrp::Report| {
+        chronicle.report(&report);
         // Runs on the VRRP thread: an unbounded send neither waits nor fails loudly.
         let _ = reports.send(failover::Told::Report(report));
     };

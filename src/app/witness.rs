@@ -8,6 +8,7 @@ use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
 use super::Told;
+use super::chronicle::{self, Chronicle};
 use super::reload::Running;
 use super::status::{Facts, Speaker};
 use super::vantage::Vantage;
@@ -29,6 +30,15 @@ pub(super) async fn run(
         cluster::Node::start_with(cluster, vantage.presence().clone()).await?;
     let stop = CancellationToken::new();
     let membership = admin::Membership::new(handle.clone());
+    let (chronicle, waiting) = Chronicle::new();
+    let sources = chronicle::Sources {
+        name: node.name.clone(),
+        cluster: handle.clone(),
+        speaker: Speaker::default(),
+        tunnels: None,
+        certificates: Box::new(Vec::new),
+    };
+    tokio::spawn(waiting.keep(sources, stop.clone()));
     let facts = Arc::new(Facts::witness((node.name.clone(), passport), handle.clone(), vantage));
     if let Some(metrics) = super::metrics_service(&node, &facts, None, Vec::new(), &stop)? {
         // Ends with `stop`; a witness goes on voting without it.
@@ -46,7 +56,7 @@ pub(super) async fn run(
         orders: None,
         desk: None,
     };
-    if let Some(page) = super::page_service(&node, &source, None, &stop)? {
+    if let Some(page) = super::page_service(&node, &source, &chronicle, &stop)? {
         // As the metrics.
         tokio::spawn(page);
     }
@@ -59,14 +69,25 @@ pub(super) async fn run(
     let outcome = loop {
         tokio::select! {
             told = signals.next() => match told {
-                // What went wrong is in the log.
-                Told::Reload => drop(running.reload().await),
+                Told::Reload => {
+                    // What went wrong is in the log.
+                    if running.reload().await.is_ok() {
+                        chronicle.note("reload", format!("{} has read its configuration again", node.name));
+                    }
+                }
                 Told::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break Ok(());
                 }
             },
-            Some(reply) = reloads.recv() => drop(reply.send(running.reload().await)),
+            Some(reply) = reloads.recv() => {
+                let outcome = running.reload().await;
+                if outcome.is_ok() {
+                    chronicle.note("reload", format!("{} has read its configuration again", node.name));
+                }
+                // Whoever asked may be gone.
+                let _ = reply.send(outcome);
+            }
             reason = member.failed() => {
                 if membership.is_leaving() {
                     tracing::info!("this node has left the cluster; stopping");

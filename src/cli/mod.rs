@@ -10,6 +10,7 @@ mod cluster;
 mod doctor;
 mod drain;
 mod drill;
+mod events;
 mod exapps;
 mod failover;
 mod import;
@@ -124,6 +125,8 @@ enum Command {
     /// The address always ends where it was, also after Ctrl-C. Exit code 0: service came back in
     /// time each way and the address is where it was, 1: not, 3: no node runs here, 4: refused.
     Drill(drill::Options),
+    /// What happened lately, anywhere in the cluster: failovers with their outage, leaders, tunnels.
+    Events(events::Options),
     /// List, set and lift bans.
     #[command(subcommand)]
     Bans(bans::Command),
@@ -196,6 +199,7 @@ pub fn main() -> ExitCode {
         Command::Undrain(socket) => drain::undo(&socket),
         Command::Failover(options) => failover::run(&options),
         Command::Drill(options) => drill::run(&options),
+        Command::Events(options) => events::run(&options),
         Command::Bans(command) => bans::run(&command),
         Command::ExApps(command) => exapps::run(&command),
         Command::Tunnels(command) => tunnels::run(&command),

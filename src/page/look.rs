@@ -2,6 +2,7 @@
 
 use crate::admin::bans::Ban;
 use crate::admin::certificates::Certificate;
+use crate::admin::events::Event;
 use crate::admin::exapps::ExApp;
 use crate::admin::server::Source;
 use crate::admin::status::Status;
@@ -14,6 +15,8 @@ pub(super) struct Look {
     /// Sessions that are remembered.
     pub(super) sessions: usize,
     pub(super) certificates: Vec<Certificate>,
+    /// The timeline, the oldest first.
+    pub(super) events: Vec<Event>,
     /// None on a witness.
     pub(super) served: Option<Served>,
 }
@@ -38,6 +41,7 @@ impl Look {
             status: status(),
             sessions: membership.sessions(),
             certificates: certificates.0,
+            events: membership.events(0).0,
             served: desk.as_ref().map(|desk| Served {
                 exapps: desk.exapps().0,
                 tunnels: desk.tunnels().0,

@@ -12,6 +12,9 @@ use crate::net::BoxFuture;
 /// What came of an order: a sentence for the admin, or why it was refused.
 pub type Answer = BoxFuture<'static, Result<String, String>>;
 
+/// Keeps a sentence about an order, for the timeline.
+pub type Audit = Arc<dyn Fn(String) + Send + Sync>;
+
 /// Orders about the node as a whole; they are carried out where the node is put together.
 #[derive(Clone)]
 pub struct Actions {

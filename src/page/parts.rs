@@ -26,6 +26,9 @@ const SILENT_MS: u64 = 1500;
 /// Rows of one table; the commands show the rest.
 const MOST_ROWS: usize = 200;
 
+/// Lines of the timeline; `trigon events` shows the rest.
+const MOST_EVENTS: usize = 50;
+
 /// A certificate that ends within so many days is worth a look.
 const SOON: u64 = 14 * 86_400;
 
@@ -42,6 +45,7 @@ pub(super) fn all(look: &Look) -> Vec<Part> {
         parts.push(part("access", access(look, &served.bans)));
     }
     parts.push(part("certificates", certificates(look)));
+    parts.push(part("events", events(look)));
     parts
 }
 
@@ -295,6 +299,32 @@ fn certificates(look: &Look) -> Markup {
     section("certificates", "Certificates", &headings, rows.collect(), "None is in use yet.")
 }
 
+fn events(look: &Look) -> Markup {
+    let rows = look.events.iter().rev().take(MOST_EVENTS).map(|event| {
+        let outage = event.outage_ms.map(|outage| mark(false, &format!("{outage} ms")));
+        html! {
+            tr {
+                th scope="row" { time datetime=(event.moment()) { (event.moment()) } }
+                td { (look.name(event.node)) }
+                td { code { (event.kind) } }
+                td { (event.text) }
+                td { @if let Some(outage) = outage { (outage) } }
+            }
+        }
+    });
+    let rows: Vec<_> = rows.collect();
+    let headings = ["Time (UTC)", "Node", "Kind", "What", "Nobody answered for"];
+    // The newest line is read out when it comes.
+    let say = look.events.last().map_or("", |event| event.text.as_str());
+    html! {
+        section #events aria-labelledby="events-title" data-say=(say) {
+            h2 #events-title { "Events" }
+            @if rows.is_empty() { p { "Nothing has happened yet." } }
+            @else { (table("events", &headings, rows)) }
+        }
+    }
+}
+
 /// A section that is one table.
 fn section(id: &str, title: &str, headings: &[&str], rows: Vec<Markup>, none: &str) -> Markup {
     html! {
@@ -389,7 +419,8 @@ mod tests {
             reason: Some("scanner & <co>".into()),
         }];
         let served = Served { exapps: Vec::new(), tunnels: Vec::new(), bans };
-        Look { status, sessions: 12, certificates: Vec::new(), served: Some(served) }
+        let (certificates, events) = (Vec::new(), Vec::new());
+        Look { status, sessions: 12, certificates, events, served: Some(served) }
     }
 
     fn html(look: &Look) -> String {

@@ -24,7 +24,7 @@ use super::doorman::Doorman;
 use super::form::Form;
 use super::live::Live;
 use super::look::Look;
-use super::orders::{self, Actions, Answer, Order};
+use super::orders::{self, Actions, Answer, Audit, Order};
 use super::sessions::{self, Key, Sessions, Visitor};
 use super::{frame, origin, parts};
 use crate::admin::bans::Removal;
@@ -49,23 +49,31 @@ const POLICY: [(&str, &str); 6] = [
     ("cache-control", "no-store"),
 ];
 
+/// Why a form is not looked at.
+struct Refused {
+    status: StatusCode,
+    why: &'static str,
+}
+
 /// The page of one node.
 pub struct Site {
     token: Secret,
     secure: bool,
     source: Source,
     actions: Option<Actions>,
+    audit: Audit,
     doorman: Mutex<Doorman>,
     sessions: Arc<Mutex<Sessions>>,
     live: Live,
 }
 
 impl Site {
-    /// Shows what `source` tells. Without `actions` there are no orders about the node as a whole.
+    /// Shows what `source` tells; `audit` keeps every order. Without `actions` there are no orders about the node as a whole.
     pub fn new(
         config: &Config,
         source: Source,
         actions: Option<Actions>,
+        audit: Audit,
         stop: CancellationToken,
     ) -> Self {
         let watched = source.clone();
@@ -74,6 +82,7 @@ impl Site {
             secure: config.tls.is_some(),
             source,
             actions,
+            audit,
             doorman: Mutex::default(),
             sessions: Arc::default(),
             live: Live::new(move || parts::all(&Look::take(&watched)), stop),
@@ -185,7 +194,7 @@ impl Site {
     fn log_out(&self, head: &Head, body: &[u8]) -> Response<Body> {
         let visitor = match self.authorize(head, body) {
             Ok((visitor, _)) => visitor,
-            Err(refusal) => return refusal,
+            Err(Refused { status, why }) => return refuse(status, why),
         };
         self.sessions().close(visitor.key);
         let mut answer = see("/login");
@@ -212,7 +221,7 @@ impl Site {
     async fn order(&self, head: &Head, name: &str, body: &[u8], peer: IpAddr) -> Response<Body> {
         let (visitor, form) = match self.authorize(head, body) {
             Ok(authorized) => authorized,
-            Err(refusal) => return refusal,
+            Err(Refused { status, why }) => return refuse(status, why),
         };
         let Some(order) = self.known(name, &form) else {
             return refuse(StatusCode::NOT_FOUND, "There is no such order here.");
@@ -237,6 +246,7 @@ impl Site {
             client.addr = %peer,
             "order from the status page"
         );
+        (self.audit)(format!("admin at {peer} orders: {order}; reason: {reason}"));
         // A task of its own: it goes on when the browser goes away.
         let mut task = tokio::spawn(async move {
             let outcome = answer.await;
@@ -296,13 +306,13 @@ impl Site {
     }
 
     /// Who sends this form, if it is really theirs.
-    fn authorize(&self, head: &Head, body: &[u8]) -> Result<(Visitor, Form), Response<Body>> {
-        let forbidden = |why: &str| refuse(StatusCode::FORBIDDEN, why);
+    fn authorize(&self, head: &Head, body: &[u8]) -> Result<(Visitor, Form), Refused> {
+        let forbidden = |why| Refused { status: StatusCode::FORBIDDEN, why };
         origin::is_own(&head.headers, authority(head), self.secure).map_err(forbidden)?;
         let ended = "The session has ended or never was; log in again.";
         let visitor = self.visitor(head).ok_or_else(|| forbidden(ended))?;
         let form = Form::posted(&head.headers, body)
-            .map_err(|why| refuse(StatusCode::BAD_REQUEST, why))?;
+            .map_err(|why| Refused { status: StatusCode::BAD_REQUEST, why })?;
         if !visitor.owns(form.get("csrf")) {
             return Err(forbidden(
                 "The form does not belong to this session; load the page again.",

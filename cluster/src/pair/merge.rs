@@ -9,6 +9,7 @@
 //! | numbers of members | none that either has given is given again |
 //! | authorities of the tunnel port | those added on either are trusted, those dropped on either are not; the branch that goes on signs |
 //! | members, other certificates, keys | those of the branch that goes on |
+//! | what happened | all of both, as long as there is room |
 //! | sessions, registrations | dropped: they form again |
 //!
 //! The ended branch's node finds out what the other one lacks and proposes it there. Every part
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::group::Group;
 use crate::record::{
-    Attempt, Ban, FrpAuthority, Millis, NodeId, SealedExApp, Subnet, Tenant, TokenId,
+    Attempt, Ban, Event, FrpAuthority, Millis, NodeId, SealedExApp, Subnet, Tenant, TokenId,
 };
 
 /// When and where a durable change was made. The order is who wins.
@@ -81,6 +82,8 @@ pub enum Item {
         /// Not trusted any more, by certificate (PEM).
         dropped: Vec<String>,
     },
+    /// Something happened on the branch that ended.
+    Happened(Event),
 }
 
 /// A part of what an ended branch gives.

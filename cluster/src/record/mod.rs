@@ -4,6 +4,7 @@
 //! judges expiry, so that applying the same log gives the same bytes on every node.
 
 mod ban;
+mod event;
 mod exapp;
 mod member;
 mod pki;
@@ -15,6 +16,7 @@ pub use ban::{
     Ban, MAX_BANS, MAX_PARDONS, MAX_REASON, MAX_STRIKE_AGE, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY,
     NotASubnet, Strike, Subnet, ban_key,
 };
+pub use event::{Event, MAX_EVENT_KIND, MAX_EVENT_TEXT, MAX_EVENTS};
 pub use exapp::{AccessLevel, ExApp, MAX_EXAPPS, Route, SealedExApp};
 pub use member::{
     Announcement, Applicant, Attempt, ClusterAuthority, FEATURE, Founders, MAX_MEMBERS, MAX_TOKENS,

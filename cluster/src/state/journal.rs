@@ -63,7 +63,8 @@ impl Journal {
             | Command::Found(_)
             | Command::Announce(_)
             | Command::RaiseFeature { .. }
-            | Command::RotateSessionKey { .. } => {}
+            | Command::RotateSessionKey { .. }
+            | Command::Happened(_) => {}
             Command::SetPki(_)
             | Command::SetBan(_)
             | Command::Pardon { .. }

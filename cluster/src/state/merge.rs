@@ -39,6 +39,9 @@ impl State {
         self.leave_tokens(winner, &mut legacy);
         self.leave_authorities(winner, &mut legacy);
         legacy.report.given = legacy.items.len();
+        // Told, not given: nobody would miss a line of the past.
+        let told = self.events.after(0).filter(|(_, event)| winner.events.lacks(event));
+        legacy.items.extend(told.map(|(_, event)| Item::Happened((**event).clone())));
         legacy
     }
 
@@ -114,6 +117,7 @@ impl State {
                 Item::Numbers { next } => self.members.skip_to(*next),
                 Item::Spent { id, attempts } => self.tokens.spent_elsewhere(*id, attempts),
                 Item::Revoked { id } => self.tokens.revoke(*id),
+                Item::Happened(event) => self.events.tell(event),
                 Item::FrpAuthorities { added, dropped } => match &self.pki {
                     None => false,
                     Some(known) => {

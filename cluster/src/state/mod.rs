@@ -11,6 +11,7 @@
 mod authority;
 mod bans;
 mod by_tenant;
+mod events;
 mod exapps;
 mod journal;
 mod members;
@@ -33,13 +34,14 @@ use crate::command::{AuthorityStep, Command, Genesis, Reply, SoftBatch};
 use crate::mutation::mutated;
 use crate::pair::Parent;
 use crate::record::{
-    Applicant, Ban, ClusterAuthority, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId, Refusal,
-    SLACK, SealedExApp, Session, SessionKey, Strike, Tenant, Token, Tunnel,
+    Applicant, Ban, ClusterAuthority, Event, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId,
+    Refusal, SLACK, SealedExApp, Session, SessionKey, Strike, Tenant, Token, Tunnel,
 };
 use crate::types::Proposal;
 
 use authority::Authorities;
 use bans::Bans;
+use events::Events;
 use exapps::ExApps;
 use journal::Journal;
 use members::Members;
@@ -69,6 +71,7 @@ pub struct State {
     tokens: Tokens,
     authorities: Authorities,
     session_keys: SessionKeys,
+    events: Events,
     /// The cluster's clock.
     clock: Millis,
     /// This node's monotonic clock when it began to apply, see [`Self::begin`].
@@ -128,6 +131,10 @@ impl State {
             }
             Command::RotateSessionKey { epoch, key, at } => {
                 done_if(self.session_keys.rotate(*epoch, key, *at))
+            }
+            Command::Happened(events) => {
+                let told = events.iter().filter(|event| self.events.tell(event)).count();
+                done_if(told > 0)
             }
             Command::Soft(batch) => {
                 self.apply_soft(batch);
@@ -262,6 +269,13 @@ impl State {
         &self.session_keys
     }
 
+    /// What happened after the event numbered `seq`, the oldest first, each with its number. At
+    /// most [`MAX_EVENTS`](crate::record::MAX_EVENTS) are remembered; numbers only rise, but a node
+    /// that comes back from a fork goes on with those of the others.
+    pub fn events(&self, seq: u64) -> impl DoubleEndedIterator<Item = (u64, &Arc<Event>)> {
+        self.events.after(seq)
+    }
+
     /// Sessions that are remembered, also those nobody believes any more.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
@@ -356,6 +370,7 @@ impl State {
             bans: self.bans,
             members,
             authorities: self.authorities,
+            events: self.events,
             clock: self.clock,
             ..Self::default()
         }

@@ -28,10 +28,11 @@ fn status() -> Status {
     }
 }
 
-/// A page, and how often it was told to drain.
+/// A page, how often it was told to drain, and what it has kept.
 struct Stage {
     site: Site,
     drained: Arc<AtomicU32>,
+    kept: Arc<Mutex<Vec<String>>>,
 }
 
 fn stage(secure: bool) -> Stage {
@@ -57,8 +58,13 @@ fn stage(secure: bool) -> Stage {
         undrain: Arc::new(refuse),
         failover: Arc::new(refuse),
     };
-    let site = Site::new(&config, source, Some(actions), CancellationToken::new());
-    Stage { site, drained }
+    let kept: Arc<Mutex<Vec<String>>> = Arc::default();
+    let audit = {
+        let kept = Arc::clone(&kept);
+        Arc::new(move |text| kept.lock().unwrap().push(text))
+    };
+    let site = Site::new(&config, source, Some(actions), audit, CancellationToken::new());
+    Stage { site, drained, kept }
 }
 
 /// A request of a browser at a page of the site itself.
@@ -215,8 +221,9 @@ async fn wrong_tokens_are_slowed_down_by_address_and_even_the_right_one_waits() 
         answers.push(got.status);
     }
     assert_eq!(answers, [403, 403, 403, 403, 429]);
-    let other = stage.send_from("192.0.2.8", own("POST", "/login", ""), &format!("token={TOKEN}"));
-    assert_eq!(other.await.status, 303, "another address");
+    let body = format!("token={TOKEN}");
+    let other = stage.send_from("192.0.2.8", own("POST", "/login", ""), &body).await;
+    assert_eq!(other.status, 303, "another address");
 }
 
 #[tokio::test]
@@ -233,6 +240,8 @@ async fn an_order_is_asked_about_then_carried_out_with_a_reason() {
     let body = format!("csrf={csrf}&reason=kernel+update");
     let done = stage.send(own("POST", "/orders/drain", &cookie), &body).await;
     assert_eq!((done.status, stage.drained()), (303, 1));
+    let kept = stage.kept.lock().unwrap().clone();
+    assert_eq!(kept, ["admin at 192.0.2.7 orders: Drain this node; reason: kernel update"]);
     let page = stage.send(own("GET", "/", &cookie), "").await;
     assert!(page.text.contains("Drain this node: begun"), "{}", page.text);
     let again = stage.send(own("GET", "/", &cookie), "").await;
