@@ -419,7 +419,7 @@ mod the_checker {
             ("src/guard.rs", "#[cfg(test)]\nmod tests {\nuse super::super::app;\n}", 3, "`app`"),
             ("src/net/dial.rs", "use cluster::View;", 1, "sibling `cluster`"),
             ("src/lab/mod.rs", "use crate::app::Node;", 1, "sibling `app`"),
-            ("src/admin/mod.rs", "use crate::config::Config;", 1, "sibling `config`"),
+            ("src/page/mod.rs", "use crate::frontend::Config;", 1, "sibling `frontend`"),
             ("src/guard.rs", "use crate::Everything;", 1, "`Everything` stands on no floor"),
             ("src/guard.rs", "use crate::*;", 1, "whole"),
             ("src/guard.rs", "use crate as root;", 1, "whole"),

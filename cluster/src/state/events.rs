@@ -8,7 +8,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use super::table;
+use super::{State, table};
+use crate::command::Reply;
 use crate::record::{Event, MAX_EVENTS};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,20 @@ impl Events {
 
     fn knows(&self, event: &Event) -> bool {
         self.ring.values().any(|known| (known.node, known.id) == (event.node, event.id))
+    }
+}
+
+impl State {
+    /// What happened after the event numbered `seq`, the oldest first, each with its number. At
+    /// most [`MAX_EVENTS`] are remembered; numbers only rise, but a node that comes back from a fork
+    /// goes on with those of the others.
+    pub fn events(&self, seq: u64) -> impl DoubleEndedIterator<Item = (u64, &Arc<Event>)> {
+        self.events.after(seq)
+    }
+
+    pub(super) fn happened(&mut self, events: &[Event]) -> Reply {
+        let told = events.iter().filter(|event| self.events.tell(event)).count();
+        super::done_if(told > 0)
     }
 }
 

@@ -34,8 +34,8 @@ use crate::command::{AuthorityStep, Command, Genesis, Reply, SoftBatch};
 use crate::mutation::mutated;
 use crate::pair::Parent;
 use crate::record::{
-    Applicant, Ban, ClusterAuthority, Event, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId,
-    Refusal, SLACK, SealedExApp, Session, SessionKey, Strike, Tenant, Token, Tunnel,
+    Applicant, Ban, ClusterAuthority, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId, Refusal,
+    SLACK, SealedExApp, Session, SessionKey, Strike, Tenant, Token, Tunnel,
 };
 use crate::types::Proposal;
 
@@ -132,10 +132,7 @@ impl State {
             Command::RotateSessionKey { epoch, key, at } => {
                 done_if(self.session_keys.rotate(*epoch, key, *at))
             }
-            Command::Happened(events) => {
-                let told = events.iter().filter(|event| self.events.tell(event)).count();
-                done_if(told > 0)
-            }
+            Command::Happened(events) => self.happened(events),
             Command::Soft(batch) => {
                 self.apply_soft(batch);
                 Reply::Done
@@ -267,13 +264,6 @@ impl State {
     /// The keys of cookies, sealed.
     pub(crate) fn session_keys(&self) -> &SessionKeys {
         &self.session_keys
-    }
-
-    /// What happened after the event numbered `seq`, the oldest first, each with its number. At
-    /// most [`MAX_EVENTS`](crate::record::MAX_EVENTS) are remembered; numbers only rise, but a node
-    /// that comes back from a fork goes on with those of the others.
-    pub fn events(&self, seq: u64) -> impl DoubleEndedIterator<Item = (u64, &Arc<Event>)> {
-        self.events.after(seq)
     }
 
     /// Sessions that are remembered, also those nobody believes any more.
