@@ -120,7 +120,6 @@ fn metrics_service(
 fn page_service(
     node: &Node,
     source: &admin::server::Source,
-    actions: Option<page::Actions>,
     chronicle: &Chronicle,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<impl Future<Output = ()> + Send + 'static>> {
@@ -132,7 +131,7 @@ fn page_service(
         .with_context(|| format!("status_page.listen {}", config.listen))?;
     let chronicle = chronicle.clone();
     let audit = Arc::new(move |text| chronicle.note("order", text));
-    let site = Arc::new(page::Site::new(config, source.clone(), actions, audit, stop.clone()));
+    let site = Arc::new(page::Site::new(config, source.clone(), audit, stop.clone()));
     let (serving, watching) = (stop.clone(), stop.clone());
     Ok(Some(async move {
         let renewal = async {

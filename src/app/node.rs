@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Told;
-use super::drain::Drainer;
 use super::chronicle::{self, Chronicle};
+use super::drain::Drainer;
 use super::guardian::{Guardian, View};
 use super::mover::Mover;
 use super::reload::{Parts, Running};
@@ -187,7 +187,7 @@ pub(super) async fn run(
         orders: Some(orders(drainer, mover)),
         desk: Some(desk),
     };
-    if let Some(page) = super::page_service(&node, &source, None, &chronicle, &stop)? {
+    if let Some(page) = super::page_service(&node, &source, &chronicle, &stop)? {
         spawn(&mut tasks, page);
     }
     spawn(&mut tasks, admin::server::serve(admin_socket, source, stop.clone()));

@@ -20,6 +20,6 @@ mod sessions;
 mod site;
 
 pub use config::{Config, MIN_TOKEN};
-pub use orders::{Actions, Answer, Audit};
+pub use orders::Audit;
 pub use server::serve;
 pub use site::Site;

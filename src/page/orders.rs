@@ -10,30 +10,19 @@ use super::form::Form;
 use crate::net::BoxFuture;
 
 /// What came of an order: a sentence for the admin, or why it was refused.
-pub type Answer = BoxFuture<'static, Result<String, String>>;
+pub(super) type Answer = BoxFuture<'static, Result<String, String>>;
 
 /// Keeps a sentence about an order, for the timeline.
 pub type Audit = Arc<dyn Fn(String) + Send + Sync>;
 
-/// Orders about the node as a whole; they are carried out where the node is put together.
-#[derive(Clone)]
-pub struct Actions {
-    /// No new work, addresses to the other node.
-    pub drain: Arc<dyn Fn() -> Answer + Send + Sync>,
-    /// The end of that.
-    pub undrain: Arc<dyn Fn() -> Answer + Send + Sync>,
-    /// The addresses to the other node, work goes on.
-    pub failover: Arc<dyn Fn() -> Answer + Send + Sync>,
-}
-
 /// One order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// See [`Actions::drain`].
+    /// No new work, addresses to the other node.
     Drain,
-    /// See [`Actions::undrain`].
+    /// The end of that.
     Undrain,
-    /// See [`Actions::failover`].
+    /// The addresses to the other node; work goes on.
     Failover,
     /// Lets this address or network in again.
     Unban(String),

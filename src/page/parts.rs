@@ -89,6 +89,7 @@ fn overview(look: &Look) -> Markup {
                         @else {
                             (mark(false, &format!("waits for {}", status.waiting_for.join(", "))))
                         }
+                        @if let Some(drain) = &status.drain { ", " (mark(false, &drain.phase)) }
                     }
                 }
                 div { dt { "Cluster" } dd { (cluster.name) ", " (mark(cluster.quorum, quorum)) } }
@@ -400,6 +401,8 @@ mod tests {
             uptime_seconds: 1,
             ready: true,
             waiting_for: Vec::new(),
+            draining: false,
+            drain: None,
             vrrp: vec![router],
             guardian: None,
             presence: vec![peer],

@@ -5,6 +5,7 @@
 //! a page of this site, belong to an open session and bring that session's own word along; each of
 //! the three is checked for itself.
 
+use std::future::ready;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,11 +25,12 @@ use super::doorman::Doorman;
 use super::form::Form;
 use super::live::Live;
 use super::look::Look;
-use super::orders::{self, Actions, Answer, Audit, Order};
+use super::orders::{self, Answer, Audit, Order};
 use super::sessions::{self, Key, Sessions, Visitor};
 use super::{frame, origin, parts};
 use crate::admin::bans::Removal;
 use crate::admin::server::Source;
+use crate::admin::{drain, failover};
 use crate::http::body::Body;
 use crate::secret::Secret;
 
@@ -60,7 +62,6 @@ pub struct Site {
     token: Secret,
     secure: bool,
     source: Source,
-    actions: Option<Actions>,
     audit: Audit,
     doorman: Mutex<Doorman>,
     sessions: Arc<Mutex<Sessions>>,
@@ -68,20 +69,13 @@ pub struct Site {
 }
 
 impl Site {
-    /// Shows what `source` tells; `audit` keeps every order. Without `actions` there are no orders about the node as a whole.
-    pub fn new(
-        config: &Config,
-        source: Source,
-        actions: Option<Actions>,
-        audit: Audit,
-        stop: CancellationToken,
-    ) -> Self {
+    /// Shows what `source` tells; `audit` keeps every order.
+    pub fn new(config: &Config, source: Source, audit: Audit, stop: CancellationToken) -> Self {
         let watched = source.clone();
         Self {
             token: config.token.clone(),
             secure: config.tls.is_some(),
             source,
-            actions,
             audit,
             doorman: Mutex::default(),
             sessions: Arc::default(),
@@ -268,7 +262,7 @@ impl Site {
 
     /// The orders about the node that can be given here.
     fn orders(&self) -> Vec<Order> {
-        match self.actions {
+        match self.source.orders {
             Some(_) => vec![Order::Drain, Order::Undrain, Order::Failover],
             None => Vec::new(),
         }
@@ -279,17 +273,31 @@ impl Site {
         let order = Order::read(name, form)?;
         let is_possible = match &order {
             Order::Unban(address) => self.source.desk.is_some() && !address.is_empty(),
-            Order::Drain | Order::Undrain | Order::Failover => self.actions.is_some(),
+            Order::Drain | Order::Undrain | Order::Failover => self.source.orders.is_some(),
         };
         is_possible.then_some(order)
     }
 
     fn begin(&self, order: &Order) -> Option<Answer> {
-        let actions = self.actions.as_ref();
+        let orders = self.source.orders.as_ref();
         match order {
-            Order::Drain => actions.map(|actions| (actions.drain)()),
-            Order::Undrain => actions.map(|actions| (actions.undrain)()),
-            Order::Failover => actions.map(|actions| (actions.failover)()),
+            Order::Drain => {
+                let begun = (orders?.drain)(drain::Order::default());
+                let begun = begun.map(|far| far.to_string()).map_err(|why| why.to_string());
+                Some(Box::pin(ready(begun)))
+            }
+            Order::Undrain => {
+                let ended = (orders?.undrain)().was_draining;
+                let said = if ended { "done" } else { "it was in service" };
+                Some(Box::pin(ready(Ok(said.to_owned()))))
+            }
+            Order::Failover => {
+                let moving = (orders?.failover)(failover::Order::default());
+                Some(Box::pin(async {
+                    let moved = moving.await.map_err(|why| why.to_string())?;
+                    Ok(moved.to_string().trim_end().to_owned())
+                }))
+            }
             Order::Unban(address) => {
                 let (desk, address) = (self.source.desk.clone()?, address.clone());
                 Some(Box::pin(async move {

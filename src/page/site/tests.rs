@@ -4,8 +4,9 @@ use http::Request;
 use http_body_util::BodyExt;
 
 use super::*;
-use crate::admin::Membership;
+use crate::admin::orders::Orders;
 use crate::admin::status::{Cluster, Status};
+use crate::admin::{Membership, Refusal};
 use crate::http::tls::Files;
 
 const TOKEN: &str = "a-token-nobody-guesses";
@@ -18,6 +19,8 @@ fn status() -> Status {
         uptime_seconds: 1,
         ready: true,
         waiting_for: Vec::new(),
+        draining: false,
+        drain: None,
         vrrp: Vec::new(),
         guardian: None,
         presence: Vec::new(),
@@ -42,28 +45,32 @@ fn stage(secure: bool) -> Stage {
         token: Secret::new(TOKEN),
         tls: secure.then_some(files),
     };
+    let drained = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&drained);
+    let orders = Orders {
+        drain: Arc::new(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(drain::Drain { phase: "drained".into(), ..drain::Drain::default() })
+        }),
+        progress: Arc::new(|| None),
+        undrain: Arc::new(|| drain::Undrained { was_draining: false }),
+        failover: Arc::new(|_| {
+            let refusal = Refusal::Unsafe("the other node is not ready".to_owned());
+            Box::pin(ready(Err(refusal)))
+        }),
+    };
     let source = Source {
         status: Arc::new(status),
         membership: Membership::new(cluster::Handle::in_memory(1)),
+        orders: Some(orders),
         desk: None,
-    };
-    let drained = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&drained);
-    let refuse = || -> Answer { Box::pin(async { Err("the other node is not ready".to_owned()) }) };
-    let actions = Actions {
-        drain: Arc::new(move || {
-            count.fetch_add(1, Ordering::Relaxed);
-            Box::pin(async { Ok("begun".to_owned()) })
-        }),
-        undrain: Arc::new(refuse),
-        failover: Arc::new(refuse),
     };
     let kept: Arc<Mutex<Vec<String>>> = Arc::default();
     let audit = {
         let kept = Arc::clone(&kept);
         Arc::new(move |text| kept.lock().unwrap().push(text))
     };
-    let site = Site::new(&config, source, Some(actions), audit, CancellationToken::new());
+    let site = Site::new(&config, source, audit, CancellationToken::new());
     Stage { site, drained, kept }
 }
 
@@ -243,9 +250,9 @@ async fn an_order_is_asked_about_then_carried_out_with_a_reason() {
     let kept = stage.kept.lock().unwrap().clone();
     assert_eq!(kept, ["admin at 192.0.2.7 orders: Drain this node; reason: kernel update"]);
     let page = stage.send(own("GET", "/", &cookie), "").await;
-    assert!(page.text.contains("Drain this node: begun"), "{}", page.text);
+    assert!(page.text.contains("Drain this node: drained"), "{}", page.text);
     let again = stage.send(own("GET", "/", &cookie), "").await;
-    assert!(!again.text.contains("begun"), "told once");
+    assert!(!again.text.contains("node: drained"), "told once");
 }
 
 #[tokio::test]
@@ -334,7 +341,7 @@ async fn a_new_login_ends_the_session_of_the_same_browser() {
 #[tokio::test]
 async fn a_witness_has_no_orders() {
     let mut stage = stage(false);
-    stage.site.actions = None;
+    stage.site.source.orders = None;
     let (cookie, csrf) = stage.session().await;
     for order in ["drain", "undrain", "failover", "unban", "reboot"] {
         let path = format!("/orders/{order}?address=192.0.2.1");
