@@ -32,7 +32,7 @@ pub(super) struct Served {
 impl Look {
     /// Asks; waits for nothing but short locks.
     pub(super) fn take(source: &Source) -> Self {
-        let Source { status, membership, desk } = source;
+        let Source { status, membership, desk, .. } = source;
         let certificates = match desk {
             Some(desk) => desk.certificates(),
             None => membership.certificates(),
