@@ -385,7 +385,7 @@ fn a_map_that_claims_countless_entries_is_refused_and_not_reserved_for() {
         refused += usize::from(codec::decode::<State>("state", &bytes).is_err());
     }
     // All but the counters of the tables and the journal and the clock.
-    assert_eq!(refused, empty.len() - 1 - 10);
+    assert_eq!(refused, empty.len() - 1 - 11);
 }
 
 fn wide(host: u32, prefix: u8) -> Subnet {
