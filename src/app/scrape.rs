@@ -430,7 +430,7 @@ mod tests {
         m.control_called("info", 200);
         m.vrrp_entered("web", "active");
         m.tickled("client", "sent");
-        m.reloaded(true, 7);
+        m.reloaded(true);
         m.render(|sheet| fill(&reading(), sheet))
     }
 

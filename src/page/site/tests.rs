@@ -62,6 +62,7 @@ fn stage(secure: bool) -> Stage {
     let source = Source {
         status: Arc::new(status),
         membership: Membership::new(cluster::Handle::in_memory(1)),
+        reload: Arc::new(|| Box::pin(ready(Err(Refusal::Failed("no file".to_owned()))))),
         orders: Some(orders),
         desk: None,
     };
