@@ -16,6 +16,7 @@ mod routers;
 mod scrape;
 mod status;
 mod surroundings;
+mod tenants;
 mod trackers;
 mod vantage;
 mod watch;

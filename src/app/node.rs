@@ -12,9 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::Context;
-use arc_swap::ArcSwapOption;
 use cluster::Passport;
-use cluster::record::Tenant;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -27,19 +25,19 @@ use super::guardian::{Guardian, View};
 use super::mover::Mover;
 use super::reload::{Parts, Running};
 use super::status::{Facts, Speaker};
+use super::tenants::{self, ClientCertificates};
 use super::trackers;
 use super::vantage::Vantage;
 use super::watchdog;
-use crate::config::{Node, Serve, TenantConfig};
-use crate::docker::{ClientFiles, Engines, Names};
+use crate::config::{Node, Serve};
 use crate::failover;
-use crate::frontend::{self, Frontend, Listeners, Served};
+use crate::frontend::{self, Frontend, Listeners};
 use crate::guard::Guard;
 use crate::http::tls::Certificate;
 use crate::net::{TcpDial, listen};
 use crate::observe::access;
 use crate::observe::metrics::metrics;
-use crate::{admin, api, frp, nextcloud};
+use crate::{admin, frp, nextcloud};
 
 /// How long requests on this node's own addresses may take to end at a stop. Those on the
 /// virtual address cannot end any more: their segments already go to the peer.
@@ -47,9 +45,6 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 /// How often it is made sure that the VRRP thread lives.
 const LOOK_AT_SPEAKER: Duration = Duration::from_millis(500);
-
-/// The certificates that frpc in a container logs in with; none until they exist.
-type ClientCertificates = Arc<ArcSwapOption<frp::pki::InForce>>;
 
 /// Tasks without which the node is no node; each ends with the reason.
 type Tasks = JoinSet<anyhow::Result<()>>;
@@ -80,14 +75,8 @@ pub(super) async fn run(
     let tcp = TcpDial { within: serve.frontend.timeouts.connect, refuse_loopback: true };
     let tunnels = frp::Tunnels::new(serve.frp.clone(), tcp, handle.clone());
     let certificates = ClientCertificates::default();
-    let default = Served {
-        tenant: Tenant::default(),
-        hosts: Vec::new(),
-        nextcloud: nextcloud::Client::new(serve.nextcloud.clone())?,
-        docker: docker(&Tenant::default(), &serve, &tunnels, &certificates),
-        dial: Arc::new(tunnels.clone()),
-    };
-    let other = |one| served(one, &serve, &tunnels, &certificates);
+    let default = tenants::first(&serve, &tunnels, &certificates)?;
+    let other = |one| tenants::further(one, &serve, &tunnels, &certificates);
     let others = serve.tenants.iter().map(other).collect::<Result<_, _>>()?;
     let config = frontend::Config { drain: LAST_REQUESTS, ..serve.frontend.clone() };
     let frontend = Arc::new(Frontend::new(config, default, others, guard.clone(), &handle));
@@ -287,71 +276,6 @@ fn open_tls(tls: &frontend::Tls) -> anyhow::Result<(TcpListener, Certificate)> {
     let listener =
         listen::bind(tls.listen).with_context(|| format!("exapps.tls_listen {}", tls.listen))?;
     Ok((listener, certificate))
-}
-
-/// A further Nextcloud as the frontend wants it.
-fn served(
-    one: &TenantConfig,
-    serve: &Serve,
-    tunnels: &frp::Tunnels,
-    certificates: &ClientCertificates,
-) -> Result<Served, nextcloud::Error> {
-    Ok(Served {
-        tenant: one.tenant.clone(),
-        hosts: one.hosts.clone(),
-        nextcloud: nextcloud::Client::new(one.nextcloud.clone())?,
-        docker: docker(&one.tenant, serve, tunnels, certificates),
-        dial: Arc::new(tunnels.of(&one.tenant)),
-    })
-}
-
-/// A tenant's calls to Docker engines: the local one's socket, and whatever tunnel is registered
-/// with its key for one.
-fn docker(
-    tenant: &Tenant,
-    serve: &Serve,
-    tunnels: &frp::Tunnels,
-    certificates: &ClientCertificates,
-) -> api::Docker {
-    let tunnels = tunnels.of(tenant);
-    let dial = Arc::new(tunnels.clone());
-    let is_registered = Box::new(move |port| tunnels.is_known(port));
-    let ports = serve.frp.engines.clone();
-    let engines = Engines::new(serve.docker.clone(), ports, dial, is_registered);
-    let certificates = Arc::clone(certificates);
-    let client_certificates = Box::new(move || certificates.load().as_deref().map(client_files));
-    api::Docker::new(tenant.clone(), engines, client_certificates, environment(tenant, serve))
-}
-
-/// What a container installed now is given.
-fn client_files(certificates: &frp::pki::InForce) -> ClientFiles {
-    let pki = certificates.pki.borrow();
-    ClientFiles {
-        ca: pki.ca_certificates(),
-        certificate: pki.client_certificate().to_owned(),
-        key: pki.client_key().clone(),
-    }
-}
-
-/// What becomes of a new container's variables: the shared key gives way to a token for the
-/// ExApp's own tunnel (weakness W3).
-fn environment(tenant: &Tenant, serve: &Serve) -> api::docker::ChangeEnvironment {
-    if !serve.frp.app_credentials {
-        return Box::new(|_app, _variables| Ok(()));
-    }
-    let (tenant, keys) = (tenant.clone(), serve.guard.keys.clone());
-    let credentials = frp::Credentials::new(&keys);
-    Box::new(move |app: &Names, variables: &mut Vec<String>| {
-        match credentials.replace_key(&keys, &tenant, variables) {
-            Ok(None) => Ok(()),
-            Ok(Some(credential)) => {
-                let port = credential.port;
-                tracing::info!(app_id = app.app(), port, "container gets a tunnel token");
-                Ok(())
-            }
-            Err(error) => Err(error.to_string()),
-        }
-    })
 }
 
 /// Starts the VRRP thread, unless there is no virtual router.
