@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(2);
 const PREPARE: Duration = Duration::from_secs(3);
 const ELSEWHERE: Duration = Duration::from_secs(15);
 
+/// How long a refusal may be a matter of news that are on their way.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Between two looks for a lowered priority that has served its purpose.
 const RAISE: Duration = Duration::from_millis(500);
 
@@ -86,8 +89,19 @@ impl Mover {
         }));
     }
 
-    /// Moves what `order` names.
+    /// Moves what `order` names. Right after another move a node does not know yet how the others
+    /// stand, so it is only refused if that lasts.
     pub(super) async fn failover(&self, order: Order) -> Result<Moved, Refusal> {
+        let end = Instant::now() + SETTLE;
+        loop {
+            match self.move_once(&order).await {
+                Err(Refusal::Unsafe(_)) if Instant::now() < end => sleep(SETTLE / 10).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn move_once(&self, order: &Order) -> Result<Moved, Refusal> {
         let inner = &self.0;
         let to = order.to.as_deref().map(|name| inner.node_called(name)).transpose()?;
         let wanted = inner.chosen(order.address)?;

@@ -37,12 +37,14 @@ fn config(index: usize, dir: &Path) -> String {
     )
 }
 
-/// A command on a member's machine: its exit code, and what it printed if that is JSON.
+/// A command on a member's machine: its exit code, and what it printed if that is JSON, else what it
+/// complained of.
 async fn trigon(member: &Member, arguments: &[&str]) -> (i32, Value) {
     let mut command = member.host.command(env!("CARGO_BIN_EXE_trigon"));
     command.args(arguments).arg("--socket").arg(member.socket());
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let complaint = || String::from_utf8_lossy(&output.stderr).into_owned().into();
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| complaint());
     (output.status.code().unwrap(), json)
 }
 
@@ -151,7 +153,7 @@ async fn drained_under_load(a: &Member, b: &Member) {
         status.draining && alarms.into_iter().any(|name| name == "drained")
     })
     .await;
-    assert!(!a.status().await.unwrap().cluster.state.contains("leader"));
+    a.until("another node leads", |status| !status.cluster.state.contains("leader")).await;
 }
 
 async fn orders(lan: Lan) {
@@ -196,10 +198,12 @@ async fn orders(lan: Lan) {
         }
     };
     a.until("it stays below", says("an admin's failover")).await;
+    b.tunnel_ends_at(PORT, 2).await;
     let (code, report) =
         trigon(&a, &["drill", "--json", "--probe", &format!("http://{VIP}:8780/exapps/one/")])
             .await;
-    assert_eq!((code, &report["passed"], &report["restored"]), (0, &true.into(), &true.into()));
+    let passed = (code, &report["passed"], &report["restored"]);
+    assert_eq!(passed, (0, &true.into(), &true.into()), "{report}");
     let [there, back] = [&report["rounds"][0][0], &report["rounds"][0][1]];
     assert_eq!((&there["from"], &there["to"]), (&"b".into(), &"a".into()), "{report}");
     assert_eq!((&back["from"], &back["to"]), (&"a".into(), &"b".into()), "{report}");
