@@ -1,8 +1,8 @@
 //! Failures of clients, one line each, for programs that watch the log such as fail2ban. The text
 //! is the same in every format and does not change: `failure of ADDRESS: REASON`.
 //!
-//! Strangers decide how often that happens, so at most [`BURST`] lines are written in a row, and
-//! [`PER_SECOND`] after that; how many were left out is told with the next.
+//! Strangers decide how often that happens, so at most `BURST` lines are written in a row, and
+//! `PER_SECOND` after that; how many were left out is told with the next.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
