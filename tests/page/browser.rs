@@ -155,10 +155,26 @@ impl Browser {
             body.len()
         );
         stream.write_all((head + &body).as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (_, text) = answer.split_once("\r\n\r\n").unwrap();
-        let value: Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("{answer}"));
+        let mut answer = Vec::new();
+        // The driver does not close the connection.
+        let text = loop {
+            let mut some = [0; 16_384];
+            let read = stream.read(&mut some).unwrap();
+            assert!(read > 0, "the driver broke off: {}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&some[..read]);
+            let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+                continue;
+            };
+            let lines = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
+            let length = lines
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            let body = &answer[head + 4..];
+            if length.is_some_and(|length: usize| body.len() >= length) {
+                break String::from_utf8_lossy(body).into_owned();
+            }
+        };
+        let value: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
         let value = value["value"].clone();
         assert!(value.get("error").is_none(), "{method} {path}: {value}");
         value
