@@ -32,7 +32,13 @@ pub(super) async fn register(inner: Weak<Inner>, mut record: Tunnel) {
                 // about to end, or this node lagged behind.
                 let (port, proxy) = (record.port, &record.proxy);
                 tracing::info!(port, proxy, "tunnel is registered with another node");
-                sleep(PROVEN_ALIVE).await;
+                let rival = cluster.read(|state| {
+                    state.tunnel(&record.tenant, record.port).map(|rival| rival.server)
+                });
+                // A virtual address is at one node, and sessions at it end as it leaves: of two
+                // that came to the same, the one that is still there is the client's.
+                let at_one_address = rival == Some(record.server);
+                sleep(if at_one_address { RETRY_AFTER } else { PROVEN_ALIVE }).await;
                 let Some(inner) = inner.upgrade() else { return };
                 let stamp = inner.stamp();
                 let renewed = inner.registry().renew(&record, stamp);
