@@ -1,7 +1,9 @@
 //! Moves virtual addresses to another node on purpose: the Active lowers itself just below the
 //! heir, says goodbye, and waits until it hears that the heir is Active. A node that does not hold
-//! them asks the one that does, over the control link. Who may inherit is decided in
+//! them asks the one that does, in the words of `errands`. Who may inherit is decided in
 //! [`failover::heir`](crate::failover::heir).
+
+mod errands;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use cluster::presence::{Heard, RouterState};
 use cluster::{Handle, NodeId, Role};
-use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use vrrp::{RouterConfig, RouterStatus, State, Tracked};
@@ -27,10 +28,6 @@ use crate::failover::heir::{Heir, Wanted};
 const TAKE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(2);
 
-/// How long another node gets to prepare, and to move what it holds.
-const PREPARE: Duration = Duration::from_secs(3);
-const ELSEWHERE: Duration = Duration::from_secs(15);
-
 /// How long a refusal may be a matter of news that are on their way.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -39,26 +36,6 @@ const RAISE: Duration = Duration::from_millis(500);
 
 /// Beats of nodes that fell silent are not believed.
 const FRESH: Duration = Duration::from_secs(2);
-
-/// What one node asks another.
-#[derive(Debug, Serialize, Deserialize)]
-enum Question {
-    /// Give these addresses to that node.
-    Give { addresses: Vec<IpAddr>, to: Option<NodeId>, force: bool },
-    /// These addresses are about to come: do not stay below whoever gives them.
-    Prepare { addresses: Vec<IpAddr> },
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-enum Answer {
-    Given(Moved),
-    /// The lowest priority of the virtual routers in question.
-    Prepared {
-        priority: u8,
-    },
-    Unsafe(String),
-    Failed(String),
-}
 
 /// Moves the addresses of one node. Cheap to clone.
 #[derive(Clone)]
@@ -77,50 +54,12 @@ impl Mover {
         Self(Arc::new(Inner { cluster, speaker, vantage, lowered: Default::default() }))
     }
 
-    /// Answers the other nodes from now on.
-    pub(super) fn serve(&self) {
-        let me = self.clone();
-        self.0.cluster.on_errand(Arc::new(move |from, question| {
-            let me = me.clone();
-            Box::pin(async move {
-                let answer = me.0.answer(from, &question).await;
-                serde_json::to_vec(&answer).unwrap_or_default()
-            })
-        }));
-    }
-
-    /// Moves what `order` names. Right after another move a node does not know yet how the others
-    /// stand, so it is only refused if that lasts.
+    /// Moves what `order` names.
     pub(super) async fn failover(&self, order: Order) -> Result<Moved, Refusal> {
-        let end = Instant::now() + SETTLE;
-        loop {
-            match self.move_once(&order).await {
-                Err(Refusal::Unsafe(_)) if Instant::now() < end => sleep(SETTLE / 10).await,
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn move_once(&self, order: &Order) -> Result<Moved, Refusal> {
         let inner = &self.0;
         let to = order.to.as_deref().map(|name| inner.node_called(name)).transpose()?;
         let wanted = inner.chosen(order.address)?;
-        let heard = inner.vantage.presence().heard();
-        let mut by_holder: BTreeMap<NodeId, Vec<IpAddr>> = BTreeMap::new();
-        let mut unheld = Vec::new();
-        for config in wanted {
-            match inner.holder(config, &heard) {
-                Some(holder) => by_holder.entry(holder).or_default().extend(config.addresses()),
-                None => unheld.push(config.name().to_string()),
-            }
-        }
-        if by_holder.is_empty() {
-            let text = format!(
-                "no node of this cluster is Active for {}: there is nothing to give away",
-                unheld.join(", ")
-            );
-            return Err(Refusal::Unsafe(text));
-        }
+        let mut by_holder = settled(|| inner.holders(&wanted)).await?;
         let me = inner.cluster.node_id();
         if let (true, None, None) = (by_holder.contains_key(&me), order.address, to) {
             by_holder.retain(|holder, _| *holder == me);
@@ -165,78 +104,6 @@ impl Mover {
 }
 
 impl Inner {
-    async fn answer(&self, from: NodeId, question: &[u8]) -> Answer {
-        let members = self.cluster.members();
-        if !members.iter().any(|member| member.id == from && member.role == Role::Node) {
-            return Answer::Unsafe("only a load balancer may ask for that".to_owned());
-        }
-        let question = match serde_json::from_slice(question) {
-            Ok(question) => question,
-            Err(error) => {
-                return Answer::Failed(format!("the question is not understood: {error}"));
-            }
-        };
-        match question {
-            Question::Prepare { addresses } => self.prepare(&addresses).await,
-            Question::Give { addresses, to, force } => {
-                tracing::info!(from, ?addresses, to, "another node passes an admin's failover on");
-                match self.give(&addresses, to, force).await {
-                    Ok(moved) => Answer::Given(moved),
-                    Err(Refusal::Unsafe(text)) => Answer::Unsafe(text),
-                    Err(error) => Answer::Failed(error.to_string()),
-                }
-            }
-        }
-    }
-
-    /// The heir's part: its own last failover no longer counts.
-    async fn prepare(&self, addresses: &[IpAddr]) -> Answer {
-        let mut lowered = self.lowered.lock().await;
-        let names: Vec<_> = self.with(addresses).map(|it| Arc::clone(it.name())).collect();
-        for name in &names {
-            if lowered.remove(name) {
-                self.set(name, Tracked::Value(0));
-            }
-        }
-        // The thread takes it in within a moment.
-        sleep(LOOK * 5).await;
-        let states = vantage::states(&self.speaker);
-        let asked = states.iter().filter(|state| names.contains(&state.name));
-        match asked.map(|state| state.priority).min() {
-            Some(priority) => Answer::Prepared { priority },
-            None => Answer::Failed("it has no virtual router with these addresses".to_owned()),
-        }
-    }
-
-    async fn have_given(
-        &self,
-        holder: NodeId,
-        addresses: Vec<IpAddr>,
-        to: Option<NodeId>,
-        force: bool,
-    ) -> Result<Moved, Refusal> {
-        let name = name_of(&self.cluster, holder);
-        match self.ask(holder, &Question::Give { addresses, to, force }, ELSEWHERE).await {
-            Ok(Answer::Given(moved)) => Ok(moved),
-            Ok(Answer::Unsafe(text)) => Err(Refusal::Unsafe(text)),
-            Ok(Answer::Failed(text)) => Err(Refusal::Failed(format!("node {name}: {text}"))),
-            Ok(Answer::Prepared { .. }) => Err(Refusal::Failed(format!("node {name} errs"))),
-            Err(error) => Err(Refusal::Unsafe(format!("{error}; run it on node {name}"))),
-        }
-    }
-
-    async fn ask(
-        &self,
-        node: NodeId,
-        question: &Question,
-        within: Duration,
-    ) -> Result<Answer, String> {
-        let bytes = serde_json::to_vec(question).map_err(|error| error.to_string())?;
-        let answer = self.cluster.errand(node, bytes, within).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        serde_json::from_slice(&answer).map_err(|error| format!("its answer is wrong: {error}"))
-    }
-
     /// Gives addresses this node holds to the heir.
     async fn give(
         &self,
@@ -250,11 +117,11 @@ impl Inner {
         if routers.is_empty() {
             return Err(Refusal::Unsafe("this node does not hold the address now".to_owned()));
         }
-        let mut heirs: Vec<(&RouterConfig, Heir)> = Vec::new();
-        for config in routers {
-            let heir = self.heir(config, to, force)?;
-            heirs.push((config, heir));
-        }
+        let survey = || {
+            let heir = |config| Ok((config, self.heir(config, to, force)?));
+            routers.iter().copied().map(heir).collect::<Result<Vec<_>, _>>()
+        };
+        let heirs = settled(survey).await?;
         let Some(node) = heirs.first().map(|(_, heir)| heir.node) else {
             return Err(Refusal::Unsafe("nobody to give it to".to_owned()));
         };
@@ -264,13 +131,10 @@ impl Inner {
         }
         let name = name_of(&self.cluster, node);
         let all: Vec<_> = heirs.iter().flat_map(|(it, _)| it.addresses()).copied().collect();
-        let question = Question::Prepare { addresses: all };
-        let prepared = match self.ask(node, &question, PREPARE).await {
-            Ok(Answer::Prepared { priority }) => Some(priority),
-            Ok(Answer::Failed(text) | Answer::Unsafe(text)) | Err(text) if !force => {
-                return Err(Refusal::Unsafe(format!("node {name}: {text}")));
-            }
-            _ => None,
+        let prepared = match self.have_prepared(node, all).await {
+            Ok(priority) => Some(priority),
+            Err(text) if !force => return Err(Refusal::Unsafe(format!("node {name}: {text}"))),
+            Err(_) => None,
         };
         tracing::info!(to = name, routers = heirs.len(), "failover ordered by an admin");
         let began = Instant::now();
@@ -355,6 +219,26 @@ impl Inner {
         false
     }
 
+    /// Who holds the addresses of these virtual routers.
+    fn holders(&self, wanted: &[&RouterConfig]) -> Result<BTreeMap<NodeId, Vec<IpAddr>>, Refusal> {
+        let heard = self.vantage.presence().heard();
+        let mut by_holder: BTreeMap<NodeId, Vec<IpAddr>> = BTreeMap::new();
+        for config in wanted {
+            if let Some(holder) = self.holder(config, &heard) {
+                by_holder.entry(holder).or_default().extend(config.addresses());
+            }
+        }
+        if by_holder.is_empty() {
+            let names: Vec<_> = wanted.iter().map(|config| &**config.name()).collect();
+            let text = format!(
+                "no node of this cluster is Active for {}: there is nothing to give away",
+                names.join(", ")
+            );
+            return Err(Refusal::Unsafe(text));
+        }
+        Ok(by_holder)
+    }
+
     /// Who holds a virtual router's addresses.
     fn holder(&self, config: &RouterConfig, heard: &Heard) -> Option<NodeId> {
         let own = vantage::states(&self.speaker);
@@ -428,6 +312,18 @@ impl Inner {
         let speaker = self.speaker.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = &*speaker {
             let _ = handle.set_permission(config.name(), permission && !self.vantage.is_draining());
+        }
+    }
+}
+
+/// What a look says, refused only if that lasts: right after another move a node does not know yet
+/// how the others stand. Nothing may have been asked of anybody.
+async fn settled<T>(look: impl Fn() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    let end = Instant::now() + SETTLE;
+    loop {
+        match look() {
+            Err(Refusal::Unsafe(_)) if Instant::now() < end => sleep(SETTLE / 20).await,
+            outcome => return outcome,
         }
     }
 }
