@@ -188,6 +188,7 @@ pub(super) async fn run(
         parts.certificate = Some(certificate);
     }
     let mut running = reload(parts);
+    running.tell(chronicle.clone(), node.name.clone());
     let http_stop = stop.clone();
     spawn(&mut tasks, async move { frontend.serve(listeners, http_stop).await });
     let state_dir = node.state_dir.clone();
@@ -209,25 +210,15 @@ pub(super) async fn run(
     let outcome = loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::Reload => {
-                    // What went wrong is in the log.
-                    if running.reload().await.is_ok() {
-                        chronicle.note("reload", format!("{} has read its configuration again", node.name));
-                    }
-                }
+                // What went wrong is in the log.
+                Told::Reload => drop(running.reload().await),
                 Told::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break Ok(());
                 }
             },
-            Some(reply) = reloads.recv() => {
-                let outcome = running.reload().await;
-                if outcome.is_ok() {
-                    chronicle.note("reload", format!("{} has read its configuration again", node.name));
-                }
-                // Whoever asked may be gone.
-                let _ = reply.send(outcome);
-            }
+            // Whoever asked may be gone.
+            Some(reply) = reloads.recv() => drop(reply.send(running.reload().await)),
             reason = member.failed() => {
                 if membership.is_leaving() {
                     tracing::info!("this node has left the cluster; stopping");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 
+use super::chronicle::Chronicle;
 use crate::admin::Refusal;
 use crate::admin::orders;
 use crate::admin::reload::Reloaded;
@@ -66,6 +67,8 @@ pub(super) struct Running {
     applied: Written,
     shared_key: Option<Secret>,
     parts: Option<Parts>,
+    /// The timeline, and the name of this node in it.
+    chronicle: Option<(Chronicle, String)>,
 }
 
 /// The parts of a node that can be changed while they run.
@@ -91,11 +94,17 @@ impl Reload {
         shared_key: Option<Secret>,
         parts: Option<Parts>,
     ) -> Running {
-        Running { reload: self, applied: written.clone(), started: written, shared_key, parts }
+        let applied = written.clone();
+        Running { reload: self, applied, started: written, shared_key, parts, chronicle: None }
     }
 }
 
 impl Running {
+    /// Reloads are told on the timeline of this node from now on.
+    pub(super) fn tell(&mut self, chronicle: Chronicle, node: String) {
+        self.chronicle = Some((chronicle, node));
+    }
+
     /// Does it all; what is wrong is told and changes nothing.
     pub(super) async fn reload(&mut self) -> Result<Reloaded, Refusal> {
         tell_manager();
@@ -122,6 +131,9 @@ impl Running {
             }
         };
         metrics().reloaded(outcome.is_ok());
+        if let (Ok(_), Some((chronicle, node))) = (&outcome, &self.chronicle) {
+            chronicle.note("reload", format!("{node} has read its configuration again"));
+        }
         super::notify(&[NotifyState::Ready]);
         outcome
     }

@@ -31,6 +31,7 @@ pub(super) async fn run(
     let stop = CancellationToken::new();
     let membership = admin::Membership::new(handle.clone());
     let (chronicle, waiting) = Chronicle::new();
+    running.tell(chronicle.clone(), node.name.clone());
     let sources = chronicle::Sources {
         name: node.name.clone(),
         cluster: handle.clone(),
@@ -69,25 +70,15 @@ pub(super) async fn run(
     let outcome = loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::Reload => {
-                    // What went wrong is in the log.
-                    if running.reload().await.is_ok() {
-                        chronicle.note("reload", format!("{} has read its configuration again", node.name));
-                    }
-                }
+                // What went wrong is in the log.
+                Told::Reload => drop(running.reload().await),
                 Told::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break Ok(());
                 }
             },
-            Some(reply) = reloads.recv() => {
-                let outcome = running.reload().await;
-                if outcome.is_ok() {
-                    chronicle.note("reload", format!("{} has read its configuration again", node.name));
-                }
-                // Whoever asked may be gone.
-                let _ = reply.send(outcome);
-            }
+            // Whoever asked may be gone.
+            Some(reply) = reloads.recv() => drop(reply.send(running.reload().await)),
             reason = member.failed() => {
                 if membership.is_leaving() {
                     tracing::info!("this node has left the cluster; stopping");
