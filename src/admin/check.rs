@@ -172,14 +172,8 @@ mod tests {
 
     fn well() -> Status {
         Status {
-            version: "0.1.0".into(),
             name: "lb1".into(),
-            role: "node".into(),
-            uptime_seconds: 60,
             ready: true,
-            waiting_for: Vec::new(),
-            draining: false,
-            drain: None,
             vrrp: vec![Router {
                 name: "web".into(),
                 state: "active".into(),
@@ -187,8 +181,6 @@ mod tests {
                 ..Router::default()
             }],
             guardian: Some(Guardian { pid: Some(7), restarts: 0 }),
-            presence: Vec::new(),
-            alarms: Vec::new(),
             cluster: Cluster {
                 state: "leader".into(),
                 quorum: true,
@@ -199,8 +191,7 @@ mod tests {
                 }],
                 ..Cluster::default()
             },
-            tunnels: Vec::new(),
-            exapps: Vec::new(),
+            ..Status::default()
         }
     }
 

@@ -10,7 +10,7 @@ use super::table::span;
 use super::vrrp::Router;
 
 /// One node as it sees itself and its cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Version of the running binary.
     pub version: String,
@@ -280,21 +280,9 @@ mod tests {
     #[test]
     fn a_node_that_waits_says_for_what() {
         let status = Status {
-            version: "0.1.0".into(),
-            name: "a".into(),
-            role: "node".into(),
-            uptime_seconds: 1,
-            ready: false,
             waiting_for: vec!["frp certificates".into()],
-            draining: false,
-            drain: None,
-            vrrp: Vec::new(),
             guardian: Some(Guardian::default()),
-            presence: Vec::new(),
-            alarms: Vec::new(),
-            cluster: Cluster::default(),
-            tunnels: Vec::new(),
-            exapps: Vec::new(),
+            ..Status::default()
         };
         let text = status.to_string();
         assert!(text.contains("not ready: waiting for frp certificates"), "{text}");

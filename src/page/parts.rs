@@ -395,21 +395,12 @@ mod tests {
             ..Cluster::default()
         };
         let status = Status {
-            version: "1".into(),
             name: "lb1".into(),
-            role: "node".into(),
-            uptime_seconds: 1,
             ready: true,
-            waiting_for: Vec::new(),
-            draining: false,
-            drain: None,
             vrrp: vec![router],
-            guardian: None,
             presence: vec![peer],
-            alarms: Vec::new(),
             cluster,
-            tunnels: Vec::new(),
-            exapps: Vec::new(),
+            ..Status::default()
         };
         let bans = vec![Ban {
             address: "198.51.100.0/24".into(),

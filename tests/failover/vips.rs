@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use trigon::admin::status::Status;
 use trigon::lab::exapp;
 use trigon::lab::namespaces::{Host, INTERFACE, Lan};
-use trigon::lab::nextcloud::{App, Directory, Nextcloud, Route};
+use trigon::lab::nextcloud::{App, Directory, Nextcloud};
 use trigon::secret::Secret;
 
 pub(crate) const CLOUD: Ipv4Addr = Ipv4Addr::new(10, 69, 0, 1);
@@ -179,16 +179,7 @@ fn config(index: usize, dir: &Path) -> String {
 pub(crate) async fn nextcloud() {
     let mut directory = Directory::new(Secret::new(KEY));
     for (name, port) in APPS {
-        let everything =
-            Route { url: "^/.*$".into(), access_level: 0, bruteforce_protection: Vec::new() };
-        let app = App {
-            exapp_token: "secret".into(),
-            exapp_version: "1.0.0".into(),
-            host: "127.0.0.1".into(),
-            port,
-            routes: vec![everything],
-        };
-        directory.apps.insert(name.into(), app);
+        directory.apps.insert(name.into(), App::open(port));
     }
     let listener = tokio::net::TcpListener::bind((CLOUD, 8080)).await.unwrap();
     tokio::spawn(Nextcloud::new(directory).serve(listener));

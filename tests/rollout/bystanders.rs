@@ -2,7 +2,6 @@
 //! frpc to bring along (`world`), and a visitor who asks again and again and writes down what came
 //! of it (`visitor`). Both run until they are told to end.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -15,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use trigon::lab::exapp;
-use trigon::lab::nextcloud::{App, Directory, Nextcloud, Route};
+use trigon::lab::nextcloud::{App, Directory, Nextcloud};
 use trigon::secret::Secret;
 
 #[derive(Parser)]
@@ -73,18 +72,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(world: World) -> anyhow::Result<()> {
-    let mut apps = HashMap::new();
-    for (name, port) in world.app {
-        let everything = Route { url: ".*".into(), access_level: 0, bruteforce_protection: vec![] };
-        let app = App {
-            exapp_token: "secret".into(),
-            exapp_version: "1.0.0".into(),
-            host: "127.0.0.1".into(),
-            port,
-            routes: vec![everything],
-        };
-        apps.insert(name, app);
-    }
+    let apps = world.app.into_iter().map(|(name, port)| (name, App::open(port))).collect();
     let directory = Directory { apps, ..Directory::new(Secret::new(world.key)) };
     let nextcloud = TcpListener::bind(world.nextcloud).await.context("--nextcloud")?;
     let exapp = TcpListener::bind(world.exapp).await.context("--exapp")?;

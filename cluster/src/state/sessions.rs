@@ -265,6 +265,18 @@ mod tests {
         assert!(sessions.get(&key(oldest - 1)).is_none());
     }
 
+    /// The later answer of Nextcloud counts until its end, and the earlier one not after that.
+    #[test]
+    fn what_has_expired_does_not_bring_back_what_it_replaced() {
+        let mut sessions = Sessions::default();
+        let others = (2..10).map(|n| (key(n), session(9)));
+        sessions.put(others.chain([(key(1), session(9))]).collect(), 0);
+        sessions.put(vec![(key(1), session(5))], 0);
+        assert_eq!(sessions.runs.len(), 2, "two entries, not merged");
+        sessions.forget(6);
+        assert!(sessions.get(&key(1)).is_none_or(|found| found.expires_at <= 6));
+    }
+
     fn limit(journey: &Journey) -> Millis {
         Millis::from(journey.lifetime).min(MAX_LIFETIME) + SLACK
     }

@@ -3,7 +3,7 @@
 //! anybody else's, ever.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use cluster::Command;
 use cluster::record::{Applicant, Attempt, FEATURE, Millis, NodeId, Role, Token, TokenId};
@@ -12,6 +12,36 @@ use crate::network::PORT;
 
 /// A token lives longer than any clock jumps.
 const LIFE: Millis = 86_400_000;
+
+/// What every token hides.
+const HASH: [u8; 32] = [7; 32];
+
+/// A token for one machine.
+pub(crate) fn token(id: TokenId, by: NodeId, role: Role, now: Millis) -> Token {
+    Token {
+        id,
+        hash: HASH,
+        role,
+        by,
+        since: now,
+        expires_at: now + LIFE,
+        uses_left: 1,
+        admitted: Vec::new(),
+    }
+}
+
+/// A machine that shows a token; `attempt` tells it from all others.
+pub(crate) fn applicant(
+    token: TokenId,
+    attempt: u128,
+    role: Role,
+    (name, ip): (String, IpAddr),
+    now: Millis,
+) -> Applicant {
+    let attempt = Attempt(attempt.to_be_bytes());
+    let address = SocketAddr::new(ip, PORT);
+    Applicant { token, hash: HASH, attempt, name, role, address, feature: FEATURE, at: now }
+}
 
 /// All that happened in a run.
 #[derive(Default)]
@@ -41,17 +71,7 @@ impl Admissions {
     pub(crate) fn offer(&mut self, by: NodeId, role: Role, now: Millis) -> (usize, Command) {
         let at = self.tokens.len();
         self.tokens.push(Offer::default());
-        let token = Token {
-            id: id(at),
-            hash: [7; 32],
-            role,
-            by,
-            since: now,
-            expires_at: now + LIFE,
-            uses_left: 1,
-            admitted: Vec::new(),
-        };
-        (at, Command::CreateToken(token))
+        (at, Command::CreateToken(token(id(at), by, role, now)))
     }
 
     /// The token was taken.
@@ -71,16 +91,8 @@ impl Admissions {
         self.attempts += 1;
         let attempt = self.attempts;
         let [.., high, low] = u32::try_from(attempt).unwrap().to_be_bytes();
-        let applicant = Applicant {
-            token: id(token),
-            hash: [7; 32],
-            attempt: Attempt(u128::from(attempt).to_be_bytes()),
-            name: format!("machine-{attempt}"),
-            role,
-            address: SocketAddr::from((Ipv4Addr::new(10, 9, high, low), PORT)),
-            feature: FEATURE,
-            at: now,
-        };
+        let machine = (format!("machine-{attempt}"), Ipv4Addr::new(10, 9, high, low).into());
+        let applicant = applicant(id(token), attempt.into(), role, machine, now);
         Some((Attempted { token, attempt }, Command::Admit(applicant)))
     }
 

@@ -2,21 +2,17 @@
 //! gets a vote, then a member from the beginning leaves or is removed. It may have lost its log, be
 //! the leader, or be off.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use cluster::record::{Applicant, Attempt, FEATURE, Millis, NodeId, Role, Token, TokenId};
+use cluster::record::{Millis, NodeId, Role, TokenId};
 use cluster::{Command, Handle, Reply};
 
+use crate::admissions;
 use crate::draw::Draw;
-use crate::network::PORT;
 use crate::site::Site;
 
 /// Nothing new begins after this, so that there is time for it to end.
 const LAST: Duration = Duration::from_secs(42);
-
-/// A token lives longer than any clock jumps.
-const LIFE: Millis = 86_400_000;
 
 /// How long an operator waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -64,31 +60,14 @@ pub(crate) async fn go_on(
     }
     let next = match site.renewal.get() {
         Renewal::Offering => {
-            let token = Token {
-                id: TOKEN,
-                hash: [7; 32],
-                role: Role::Node,
-                by: id,
-                since: now,
-                expires_at: now + LIFE,
-                uses_left: 1,
-                admitted: Vec::new(),
-            };
+            let token = admissions::token(TOKEN, id, Role::Node, now);
             let made = handle.propose(Command::CreateToken(token), PATIENCE).await;
             // Refused, if it was there already.
             made.ok().map(|_| Renewal::Joining)
         }
         Renewal::Joining => {
-            let applicant = Applicant {
-                token: TOKEN,
-                hash: [7; 32],
-                attempt: Attempt([9; 16]),
-                name: format!("node-{}", newcomer.id),
-                role: Role::Node,
-                address: SocketAddr::new(newcomer.ip(), PORT),
-                feature: FEATURE,
-                at: now,
-            };
+            let machine = (format!("node-{}", newcomer.id), newcomer.ip());
+            let applicant = admissions::applicant(TOKEN, ATTEMPT, Role::Node, machine, now);
             match handle.propose(Command::Admit(applicant), PATIENCE).await {
                 Ok(Reply::Admitted(number)) if number == newcomer.id => {
                     newcomer.state.borrow_mut().absent = false;
@@ -128,6 +107,9 @@ pub(crate) async fn go_on(
 }
 
 const TOKEN: TokenId = TokenId([1, 2, 3, 4, 5]);
+
+/// Of the newcomer, however often it asks.
+const ATTEMPT: u128 = 9;
 
 fn step(renewal: Renewal) -> u8 {
     match renewal {
