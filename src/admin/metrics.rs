@@ -42,7 +42,7 @@ pub async fn serve(listener: TcpListener, source: Source, stop: CancellationToke
         let answer = source.answer(request.method(), request.uri().path());
         async move { Ok(answer) }
     };
-    server::Server::new(limits).serve(listener, None, stop, service).await;
+    server::Server::new(limits).serve(listener, stop, service).await;
 }
 
 impl Source {

@@ -10,15 +10,14 @@ use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Incoming};
 use hyper::{Request, Response};
 use socket2::SockRef;
-use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::{Body, BodyError};
 use super::connection::Speaker;
+use super::door::{Crowd, Door, Place, Refused, announced};
 use super::season::Seasons;
 use super::tls::TlsVersion;
 use crate::net::{Socket, Sockets, listen};
@@ -63,8 +62,15 @@ impl Default for Config {
     }
 }
 
-/// A place in the connection limit.
-pub type Slot = Arc<OwnedSemaphorePermit>;
+/// A place in the connection limit, and among the connections of one address.
+pub type Slot = Arc<Places>;
+
+/// What a connection takes up while it lives.
+#[derive(Debug)]
+pub struct Places {
+    _of_all: OwnedSemaphorePermit,
+    _of_client: Option<Place>,
+}
 
 /// What a request's connection is.
 #[derive(Clone, Debug)]
@@ -126,21 +132,17 @@ impl Server {
         &self.sockets
     }
 
-    /// Serves one listener, with TLS if there is an acceptor, until `stop`; then lets requests in
-    /// flight finish within [`Config::drain`].
-    pub async fn serve<S, F, B>(
-        &self,
-        listener: TcpListener,
-        tls: Option<TlsAcceptor>,
-        stop: CancellationToken,
-        service: S,
-    ) where
+    /// Serves one listener until `stop`; then lets requests in flight finish within
+    /// [`Config::drain`].
+    pub async fn serve<S, F, B>(&self, door: impl Into<Door>, stop: CancellationToken, service: S)
+    where
         S: Fn(Request<Incoming>, Connection) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response<B>, Abort>> + Send + 'static,
         B: HttpBody<Data = Bytes, Error = BodyError> + From<Body> + Send + 'static,
     {
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();
+        let Door { listener, tls, announcers, crowd } = door.into();
         let speaker = Speaker::new(&self.config, tls, stop.clone(), service);
 
         let accepting = async {
@@ -149,10 +151,21 @@ impl Server {
                 // The kernel keeps this clock, also over a window that stays shut. A socket that
                 // refuses the option works without.
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.config.unread));
-                let socket = Socket::new(stream, peer);
+                let mut socket = Socket::new(stream, peer);
                 self.sockets.track(&socket);
-                let connection = Connection { peer, slot: Arc::new(place), tls: None };
-                let one = speaker.clone().speak(socket, connection, self.seasons.stay());
+                let within = announcers.contains(peer.ip()).then_some(self.config.handshake);
+                let (speaker, crowd, stay) = (speaker.clone(), crowd.clone(), self.seasons.stay());
+                let one = async move {
+                    // Boxed: nobody has to carry it beyond the first moment.
+                    match Box::pin(meet(&mut socket, peer, within, crowd)).await {
+                        Ok((peer, of_client)) => {
+                            let places = Places { _of_all: place, _of_client: of_client };
+                            let connection = Connection { peer, slot: Arc::new(places), tls: None };
+                            speaker.speak(socket, connection, stay).await;
+                        }
+                        Err(refused) => metrics().turned_away(refused.as_str()),
+                    }
+                };
                 let open = metrics().connections.enter();
                 let cut = cut.clone();
                 connections.spawn(async move {
@@ -176,4 +189,23 @@ impl Server {
             connections.wait().await;
         }
     }
+}
+
+/// Learns whose connection it is, within the time a balancer has to say so, and whether that client
+/// may have another one.
+async fn meet(
+    socket: &mut Socket,
+    peer: SocketAddr,
+    within: Option<Duration>,
+    crowd: Option<Crowd>,
+) -> Result<(SocketAddr, Option<Place>), Refused> {
+    let client = match within {
+        None => peer,
+        Some(within) => match timeout(within, announced(socket)).await {
+            Ok(Ok(client)) => client.unwrap_or(peer),
+            Ok(Err(_)) | Err(_) => return Err(Refused::NoHeader),
+        },
+    };
+    let place = crowd.map(|crowd| crowd.enter(client.ip())).transpose()?;
+    Ok((client, place))
 }

@@ -3,7 +3,11 @@
 //!
 //! New files are taken over while connections go on; files that cannot be used leave the old
 //! certificate in force. When to look at them is decided here ([`Certificate::watch`]) and by
-//! whoever was told to reload ([`Certificate::replace`]).
+//! whoever was told to reload ([`Certificate::replace`]). A listener that shows one of several by
+//! the name its client asks for has [`certificates::Certificates`].
+
+pub mod certificates;
+mod names;
 
 use std::fmt;
 use std::fs;
@@ -22,6 +26,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use names::Names;
 
 /// A version of TLS that is spoken with clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +96,7 @@ pub struct Certificate {
 }
 
 struct Inner {
-    current: ArcSwap<CertifiedKey>,
+    current: ArcSwap<Held>,
     /// Never locked across an await.
     source: Mutex<Source>,
 }
@@ -99,6 +105,23 @@ struct Source {
     files: Files,
     /// What they looked like when they were read last, whether they could be used or not.
     seen: Seen,
+    /// Why what was read last is not in force.
+    trouble: Option<String>,
+}
+
+/// A certificate with its key, ready for handshakes, and what it says.
+struct Held {
+    key: Arc<CertifiedKey>,
+    names: Names,
+    /// Seconds since the Unix epoch.
+    ends_at: Option<u64>,
+}
+
+impl Held {
+    fn new(key: CertifiedKey) -> Self {
+        let own = key.cert.first().map_or(&[][..], |own| own);
+        Self { names: Names::of(own), ends_at: names::ends_at(own), key: Arc::new(key) }
+    }
 }
 
 /// Device, inode, size and time of change of both files; `None` for one that is not there.
@@ -112,8 +135,8 @@ impl Certificate {
     pub fn open(files: Files) -> Result<Self, Error> {
         // Looked at before it is read: a change in between is seen the next time.
         let seen = look(&files);
-        let current = ArcSwap::from_pointee(read(&files)?);
-        let source = Mutex::new(Source { files, seen });
+        let current = ArcSwap::from_pointee(Held::new(read(&files)?));
+        let source = Mutex::new(Source { files, seen, trouble: None });
         Ok(Self { inner: Arc::new(Inner { current, source }) })
     }
 
@@ -124,8 +147,8 @@ impl Certificate {
     pub fn replace(&self, files: Files) -> Result<(), Error> {
         let seen = look(&files);
         let current = read(&files)?;
-        *self.inner.source() = Source { files, seen };
-        self.inner.current.store(Arc::new(current));
+        *self.inner.source() = Source { files, seen, trouble: None };
+        self.inner.current.store(Arc::new(Held::new(current)));
         Ok(())
     }
 
@@ -139,13 +162,7 @@ impl Certificate {
             let this = self.clone();
             let looked = tokio::task::spawn_blocking(move || this.take_over()).await;
             match looked {
-                Ok(None) => {}
-                Ok(Some(Ok(()))) => {
-                    tracing::info!(name: "certificate_renewed", "a new TLS certificate is in force");
-                }
-                Ok(Some(Err(error))) => {
-                    tracing::error!(%error, "the old TLS certificate stays in force");
-                }
+                Ok(looked) => tell(looked),
                 Err(_panic) => return,
             }
         }
@@ -163,7 +180,9 @@ impl Certificate {
             source.seen = seen;
             source.files.clone()
         };
-        Some(read(&files).map(|current| self.inner.current.store(Arc::new(current))))
+        let taken = read(&files).map(Held::new);
+        self.inner.source().trouble = taken.as_ref().err().map(ToString::to_string);
+        Some(taken.map(|current| self.inner.current.store(Arc::new(current))))
     }
 
     /// How handshakes are made from now on, with whatever certificate is then in force.
@@ -171,15 +190,18 @@ impl Certificate {
     /// # Errors
     /// No random numbers for the first ticket key.
     pub fn acceptor(&self) -> Result<TlsAcceptor, rustls::Error> {
-        let resolver: Arc<dyn ResolvesServerCert> = self.inner.clone();
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(rustls::ALL_VERSIONS)?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver);
-        config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
-        config.ticketer = Ticketer::new()?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        acceptor(self.inner.clone())
     }
+}
+
+fn acceptor(resolver: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(rustls::ALL_VERSIONS)?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = Ticketer::new()?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 impl fmt::Debug for Certificate {
@@ -196,13 +218,23 @@ impl Inner {
 
 impl ResolvesServerCert for Inner {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+        Some(Arc::clone(&self.current.load().key))
     }
 }
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Certificate")
+    }
+}
+
+fn tell(looked: Option<Result<(), Error>>) {
+    match looked {
+        None => {}
+        Some(Ok(())) => {
+            tracing::info!(name: "certificate_renewed", "a new TLS certificate is in force");
+        }
+        Some(Err(error)) => tracing::error!(%error, "the old TLS certificate stays in force"),
     }
 }
 
@@ -291,7 +323,7 @@ mod tests {
     }
 
     fn in_force(certificate: &Certificate) -> CertificateDer<'static> {
-        certificate.inner.current.load().cert[0].clone()
+        certificate.inner.current.load().key.cert[0].clone()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod dial;
 pub mod listen;
 mod numbers;
+pub mod proxy_protocol;
 pub mod socket;
 pub mod splice;
 pub mod stream;

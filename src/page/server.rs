@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::site::Site;
 use crate::http::body::{Body, BodyError, read_whole};
+use crate::http::door::Door;
 use crate::http::server;
 
 /// Connections at a time. Browsers make a handful each.
@@ -44,7 +45,7 @@ pub async fn serve(
         async move { Ok(answer(&site, request, connection).await) }
     };
     let serving = server::Server::new(limits);
-    tokio::join!(serving.serve(listener, tls, stop, service), site.watch());
+    tokio::join!(serving.serve(Door { tls, ..Door::from(listener) }, stop, service), site.watch());
 }
 
 async fn answer(

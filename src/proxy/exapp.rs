@@ -6,7 +6,6 @@
 use std::error::Error as StdError;
 use std::net::IpAddr;
 
-use arc_swap::ArcSwap;
 use cluster::record::Tenant;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
@@ -68,8 +67,6 @@ pub struct Proxy {
     pub realms: Realms,
     /// What the operator restricts.
     pub policy: Policy,
-    /// Proxies whose word about the client is taken.
-    pub trusted_proxies: ArcSwap<TrustedProxies>,
 }
 
 /// The verdict, owned: the request it was borrowed from may be changed now.
@@ -82,18 +79,20 @@ enum Plan {
 }
 
 impl Proxy {
-    /// Handles one request from the decision to the response head.
+    /// Handles one request from the decision to the response head; the word of `trusted` about its
+    /// client is taken.
     pub async fn handle(
         &self,
         request: Request<Incoming>,
         connection: &Connection,
         exchange: &mut Exchange,
+        trusted: &TrustedProxies,
     ) -> Handled {
         if !request.uri().path_and_query().is_none_or(|target| target.as_str().is_ascii()) {
             return Handled::Done(Ok(answer::bad_request()));
         }
         let peer = connection.peer.ip();
-        let client = self.trusted_proxies.load().client(peer, request.headers());
+        let client = trusted.client(peer, request.headers());
         exchange.from(client);
         let (head, body) = request.into_parts();
         if head.method == Method::OPTIONS && head.uri.path() == "*" {
@@ -133,7 +132,7 @@ impl Proxy {
             Plan::Answer(response) => Handled::Done(Ok(response)),
             // A trusted proxy may carry others on the same connection.
             Plan::Drop => {
-                let shared = self.trusted_proxies.load().contains(peer);
+                let shared = trusted.contains(peer);
                 Handled::Done(Err(if shared { Abort::Exchange } else { Abort::Connection }))
             }
             Plan::Control(path) => {

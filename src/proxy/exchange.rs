@@ -78,7 +78,7 @@ impl Exchange {
     }
 
     /// Who asks, once the proxies in front are seen through.
-    pub(super) fn from(&mut self, client: IpAddr) {
+    pub fn from(&mut self, client: IpAddr) {
         self.transfer.client(client);
         if let Some(line) = &mut self.line {
             line.client = client;

@@ -11,6 +11,7 @@ pub mod forward;
 pub mod policy;
 pub mod realm;
 pub mod rewrite;
+pub mod well_known;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -69,6 +69,8 @@ pub struct Metrics {
     tickles: Family<Two, Counter>,
     websockets_closed: Family<One, Counter>,
     handshakes: Family<Two, Counter>,
+    unknown_names: Counter,
+    turned_away: Family<One, Counter>,
     docker_calls: Family<Two, Counter>,
     traffic: [Counter; 2],
     reloads: Family<One, Counter>,
@@ -107,6 +109,8 @@ impl Metrics {
             tickles: Family::default(),
             websockets_closed: Family::default(),
             handshakes: Family::default(),
+            unknown_names: Counter::default(),
+            turned_away: Family::default(),
             docker_calls: Family::default(),
             traffic: ["in", "out"].map(|way| traffic.get_or_create_owned(&[("direction", way)])),
             reloads: Family::default(),
@@ -122,6 +126,10 @@ impl Metrics {
         r.register("ws_closed", help, counted.websockets_closed.clone());
         let help = "TLS handshakes with clients, by version and result";
         r.register("tls_handshakes", help, counted.handshakes.clone());
+        let help = "TLS clients that meant a host there is no certificate for";
+        r.register("tls_unknown_names", help, counted.unknown_names.clone());
+        let help = "Connections of the public listener closed before a word was spoken, by reason";
+        r.register("connections_turned_away", help, counted.turned_away.clone());
         let help = "Failures counted against clients by this node";
         r.register("strikes", help, counted.strikes.clone());
         let help = "Clients whose failures at this node made a ban";
@@ -236,6 +244,21 @@ impl Metrics {
     pub fn shook_hands(&self, version: &'static str, success: bool) {
         let labels = [("version", version), ("result", result_word(success))];
         self.handshakes.get_or_create(&labels).inc();
+    }
+
+    /// A TLS client meant a host there is no certificate for.
+    pub fn unknown_name(&self) {
+        self.unknown_names.inc();
+    }
+
+    /// How many TLS clients did so far.
+    pub fn unknown_names(&self) -> u64 {
+        self.unknown_names.get()
+    }
+
+    /// A connection was closed before a word was spoken.
+    pub fn turned_away(&self, reason: &'static str) {
+        self.turned_away.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// A Docker engine was called for the control API.

@@ -33,6 +33,8 @@ pub enum Route {
     Control,
     /// A Docker engine.
     DockerEngine,
+    /// The listener itself: a redirect, the answer to a challenge.
+    Listener,
     /// Nothing of these: it was refused.
     Refused,
 }
@@ -56,7 +58,7 @@ pub enum Code {
 }
 
 const LISTENERS: [&str; 2] = ["http", "https"];
-pub(super) const ROUTES: [&str; 4] = ["exapp", "control", "docker_engine", "refused"];
+pub(super) const ROUTES: [&str; 5] = ["exapp", "control", "docker_engine", "listener", "refused"];
 const METHODS: [&str; 9] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "other"];
 
