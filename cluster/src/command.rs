@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::group::Group;
 use crate::pair::{Merge, Parent};
 use crate::record::{
-    Announcement, Applicant, Ban, ClusterAuthority, Event, Founders, FrpPki, Millis, NodeId,
+    Acme, Announcement, Applicant, Ban, ClusterAuthority, Event, Founders, FrpPki, Millis, NodeId,
     Refusal, SealedExApp, SessionKey, Strike, Subnet, Tenant, Token, TokenId, Tunnel, TunnelStamp,
     User,
 };
@@ -109,6 +109,9 @@ pub enum Command {
     /// Things that happened on nodes. Each is kept once, by its node and id; one that is not
     /// [sound](Event::is_sound) is left out.
     Happened(Vec<Event>),
+    /// Account, certificate and order of the public names, kept only if they
+    /// [follow](Acme::follows) the ones there are.
+    SetAcme(Box<Acme>),
 }
 
 /// How a branch begins, see [`Command::Genesis`].
@@ -223,8 +226,33 @@ mod tests {
     use crate::codec;
     use crate::pair::{Item, Stamp};
     use crate::record::{
-        AccessLevel, Attempt, FrpAuthority, FrpCertificate, Member, Papers, Role, Route,
+        AccessLevel, AcmeAccount, AcmeCertificate, AcmeFailure, AcmeOrder, Attempt, FrpAuthority,
+        FrpCertificate, Member, Papers, Role, Route,
     };
+
+    fn acme() -> Acme {
+        let names = vec!["cloud.example".to_owned()];
+        let directory = "https://ca.example/dir".to_owned();
+        let reason = "why".to_owned();
+        Acme {
+            revision: 300,
+            account: Some(AcmeAccount { directory: directory.clone(), credentials: vec![1, 2] }),
+            certificate: Some(AcmeCertificate {
+                directory,
+                names: names.clone(),
+                pem: "chain".into(),
+                key: vec![3],
+                from: 1000,
+                until: 301_000,
+            }),
+            order: Some(AcmeOrder {
+                node: 2,
+                until: 1006,
+                answers: vec![("token".into(), "answer".into())],
+            }),
+            failure: Some(AcmeFailure { names, at: 1007, times: 3, reason }),
+        }
+    }
 
     /// One of each command, in the order of the enum.
     fn every_command() -> Vec<Command> {
@@ -373,6 +401,7 @@ mod tests {
                 text: "web".into(),
                 outage_ms: Some(301),
             }]),
+            Command::SetAcme(Box::new(acme())),
         ]
     }
 

@@ -3,6 +3,7 @@
 //! Times are [`Millis`] of wall-clock time and travel inside the records; whoever reads a record
 //! judges expiry, so that applying the same log gives the same bytes on every node.
 
+mod acme;
 mod ban;
 mod event;
 mod exapp;
@@ -12,6 +13,9 @@ mod session;
 mod tenant;
 mod tunnel;
 
+pub use acme::{
+    Acme, AcmeAccount, AcmeCertificate, AcmeFailure, AcmeOrder, MAX_ACME_NAMES, MAX_ACME_REASON,
+};
 pub use ban::{
     Ban, MAX_BANS, MAX_PARDONS, MAX_REASON, MAX_STRIKE_AGE, MAX_STRIKE_KEYS, MAX_STRIKES_PER_KEY,
     NotASubnet, Strike, Subnet, ban_key,

@@ -64,7 +64,8 @@ impl Journal {
             | Command::Announce(_)
             | Command::RaiseFeature { .. }
             | Command::RotateSessionKey { .. }
-            | Command::Happened(_) => {}
+            | Command::Happened(_)
+            | Command::SetAcme(_) => {}
             Command::SetPki(_)
             | Command::SetBan(_)
             | Command::Pardon { .. }

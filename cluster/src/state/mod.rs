@@ -11,6 +11,7 @@
 mod authority;
 mod bans;
 mod by_tenant;
+mod certificates;
 mod events;
 mod exapps;
 mod journal;
@@ -34,8 +35,8 @@ use crate::command::{AuthorityStep, Command, Genesis, Reply, SoftBatch};
 use crate::mutation::mutated;
 use crate::pair::Parent;
 use crate::record::{
-    Applicant, Ban, ClusterAuthority, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId, Refusal,
-    SLACK, SealedExApp, Session, SessionKey, Strike, Tenant, Token, Tunnel,
+    Acme, Applicant, Ban, ClusterAuthority, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId,
+    Refusal, SLACK, SealedExApp, Session, SessionKey, Strike, Tenant, Token, Tunnel,
 };
 use crate::types::Proposal;
 
@@ -72,6 +73,7 @@ pub struct State {
     authorities: Authorities,
     session_keys: SessionKeys,
     events: Events,
+    acme: Option<Arc<Acme>>,
     /// The cluster's clock.
     clock: Millis,
     /// This node's monotonic clock when it began to apply, see [`Self::begin`].
@@ -122,13 +124,8 @@ impl State {
             Command::TunnelDown { tenant, port, node, stamp } => {
                 done_if(self.tunnels.down(tenant, *port, *node, *stamp))
             }
-            Command::SetPki(pki) => {
-                let follows = pki.follows(self.pki.as_deref());
-                if follows {
-                    self.pki = Some(Arc::new(pki.clone()));
-                }
-                done_if(follows)
-            }
+            Command::SetPki(pki) => self.set_pki(pki),
+            Command::SetAcme(acme) => self.set_acme(acme),
             Command::RotateSessionKey { epoch, key, at } => {
                 done_if(self.session_keys.rotate(*epoch, key, *at))
             }
@@ -251,11 +248,6 @@ impl State {
         self.tunnels.epoch()
     }
 
-    /// The FRP certificates, once some node has made them.
-    pub fn pki(&self) -> Option<&Arc<FrpPki>> {
-        self.pki.as_ref()
-    }
-
     /// Which key cookies are hashed with.
     pub fn session_epoch(&self) -> Epoch {
         self.session_keys.epoch()
@@ -361,6 +353,7 @@ impl State {
             members,
             authorities: self.authorities,
             events: self.events,
+            acme: self.acme,
             clock: self.clock,
             ..Self::default()
         }
