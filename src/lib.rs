@@ -12,11 +12,12 @@
 //! | 6 | [`frontend`], [`page`]: one listener, three destinations; the status page |
 //! | 5 | [`proxy`], [`api`], [`admin`]: carry requests, answer AppAPI, answer `trigon status` |
 //! | 4 | [`exapps`]: what Nextcloud knows, remembered |
-//! | 3 | [`frp`], [`nextcloud`], [`failover`]: tunnels, two HTTP calls, who holds the address |
+//! | 3 | [`frp`], [`nextcloud`], [`failover`], [`acme`]: tunnels, two HTTP calls, who holds the address, certificates |
 //! | 2 | [`access`], [`guard`], [`http`], [`docker`]: rules and crafts |
 //! | 1 | `vrrp`, `cluster` (own crates), [`net`], [`observe`], [`secret`] |
 
 pub mod access;
+pub mod acme;
 pub mod admin;
 pub mod api;
 pub mod app;
