@@ -4,6 +4,9 @@
 //! Builds the rooms of the request path from one [`Config`] and knows their order; what a request
 //! may do is decided in `access`.
 
+pub mod public;
+mod signpost;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +20,8 @@ use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use public::Public;
 
 use crate::api::endpoint::endpoint;
 use crate::api::{self, Api};
@@ -48,6 +53,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The listener with TLS, if there is one.
     pub tls: Option<Tls>,
+    /// The listener for the public name, if there is one.
+    pub public: Option<public::Config>,
     /// Proxies in front of us whose word about the client is taken (`HP_TRUSTED_PROXY_IPS`).
     pub trusted_proxies: Vec<IpNet>,
     /// Where the shared key is believed from; empty means anywhere.
@@ -115,6 +122,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8780)),
             tls: None,
+            public: None,
             trusted_proxies: Vec::new(),
             control_from: Vec::new(),
             announced_hosts: AnnouncedHosts { app_ports: 23000..=23999, listed: Vec::new() },
@@ -138,11 +146,13 @@ pub struct Listeners {
     pub plain: TcpListener,
     /// The same within TLS.
     pub tls: Option<(TcpListener, TlsAcceptor)>,
+    /// For the public name.
+    pub public: Option<public::Doors>,
 }
 
 impl From<TcpListener> for Listeners {
     fn from(plain: TcpListener) -> Self {
-        Self { plain, tls: None }
+        Self { plain, tls: None, public: None }
     }
 }
 
@@ -164,12 +174,15 @@ pub struct Served {
 pub struct Frontend {
     server: Server,
     rooms: Arc<Rooms>,
+    public: Option<Arc<Public>>,
     upgrades: Upgrades,
     drain: Duration,
 }
 
 struct Rooms {
     proxy: Proxy,
+    /// Whose word about the client is taken at the listeners for ExApps.
+    trusted_proxies: ArcSwap<TrustedProxies>,
     /// One per Nextcloud; the default one's come first.
     calls: Vec<Calls>,
 }
@@ -204,8 +217,11 @@ impl Frontend {
                 announced_hosts: config.announced_hosts,
                 strip_session: config.strip_session,
             },
-            trusted_proxies: ArcSwap::from_pointee(TrustedProxies::new(config.trusted_proxies)),
         };
+        let trusted_proxies = TrustedProxies::new(config.trusted_proxies);
+        let trusted_proxies = ArcSwap::from_pointee(trusted_proxies);
+        let public = config.public.as_ref();
+        let public = public.map(|public| Arc::new(Public::new(public, cluster.clone())));
         let timeouts = config.timeouts;
         Self {
             server: Server::new(server::Config {
@@ -217,7 +233,8 @@ impl Frontend {
                 drain: config.drain,
                 ..server::Config::default()
             }),
-            rooms: Arc::new(Rooms { proxy, calls }),
+            rooms: Arc::new(Rooms { proxy, trusted_proxies, calls }),
+            public,
             upgrades,
             drain: config.drain,
         }
@@ -262,21 +279,39 @@ impl Frontend {
             let rooms = Arc::clone(&rooms);
             async move { rooms.handle(request, connection).await }
         };
-        let Listeners { plain, tls } = listeners.into();
-        let plain = self.server.serve(plain, None, stop.clone(), service.clone());
+        let Listeners { plain, tls, public } = listeners.into();
+        let plain = self.server.serve(plain, stop.clone(), service.clone());
         let within_tls = async {
-            if let Some((listener, acceptor)) = tls {
-                self.server.serve(listener, Some(acceptor), stop, service).await;
+            if let Some(door) = tls {
+                self.server.serve(door, stop.clone(), service).await;
             }
         };
-        tokio::join!(plain, within_tls);
+        tokio::join!(plain, within_tls, self.serve_public(public, &stop));
         self.upgrades.finish(self.drain).await;
     }
 
-    /// Believes these proxies from the next request on.
-    pub fn trust(&self, proxies: Vec<IpNet>) {
-        let proxies = TrustedProxies::new(proxies);
-        self.rooms.proxy.trusted_proxies.store(Arc::new(proxies));
+    async fn serve_public(&self, doors: Option<public::Doors>, stop: &CancellationToken) {
+        let (Some(doors), Some(public)) = (doors, &self.public) else { return };
+        let (rooms, public) = (Arc::clone(&self.rooms), Arc::clone(public));
+        let service = move |request, connection| {
+            let (rooms, public) = (Arc::clone(&rooms), Arc::clone(&public));
+            async move { public.handle(&rooms, request, connection).await }
+        };
+        let https = self.server.serve(doors.https, stop.clone(), service.clone());
+        let http = async {
+            if let Some(door) = doors.http {
+                self.server.serve(door, stop.clone(), service).await;
+            }
+        };
+        tokio::join!(https, http);
+    }
+
+    /// Believes these proxies from the next request on, and those at the public listener.
+    pub fn trust(&self, proxies: Vec<IpNet>, at_public: Vec<IpNet>) {
+        self.rooms.trusted_proxies.store(Arc::new(TrustedProxies::new(proxies)));
+        if let Some(public) = &self.public {
+            public.trusted.store(Arc::new(TrustedProxies::new(at_public)));
+        }
     }
 }
 
@@ -323,7 +358,8 @@ impl Rooms {
         connection: Connection,
     ) -> Result<Response<AnswerBody>, Abort> {
         let mut exchange = Exchange::begin(&mut request, &connection);
-        let done = self.answer(request, &connection, &mut exchange).await;
+        let trusted = self.trusted_proxies.load_full();
+        let done = self.answer(request, &connection, &mut exchange, &trusted).await;
         exchange.end(done)
     }
 
@@ -332,8 +368,9 @@ impl Rooms {
         request: Request<Incoming>,
         connection: &Connection,
         exchange: &mut Exchange,
+        trusted: &TrustedProxies,
     ) -> Result<Response<Body>, Abort> {
-        match self.proxy.handle(request, connection, exchange).await {
+        match self.proxy.handle(request, connection, exchange, trusted).await {
             Handled::Done(done) => done,
             // Boxed: every request's state would have room for these, and is moved with it.
             Handled::Control { request, path, tenant } => {

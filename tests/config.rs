@@ -24,6 +24,12 @@ zz = 1
 zz = 1
 [exapps]
 zz = 1
+[public]
+zz = 1
+[[public.certificates]]
+zz = 1
+[public.acme]
+zz = 1
 [docker]
 zz = 1
 [frp]

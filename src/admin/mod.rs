@@ -22,6 +22,7 @@ pub mod membership;
 pub mod metrics;
 pub mod nodes;
 pub mod orders;
+pub mod public;
 mod refusal;
 pub mod reload;
 pub mod server;

@@ -6,6 +6,7 @@ use cluster::pair::PairStatus;
 use serde::{Deserialize, Serialize};
 
 use super::nodes::Nodes;
+use super::public::Public;
 use super::table::span;
 use super::vrrp::Router;
 
@@ -38,6 +39,9 @@ pub struct Status {
     /// The other members as they are heard on the control links.
     #[serde(default)]
     pub presence: Vec<PeerPresence>,
+    /// The listener for the public name, if there is one.
+    #[serde(default)]
+    pub public: Option<Public>,
     /// What somebody has to look at now.
     #[serde(default)]
     pub alarms: Vec<Alarm>,
@@ -212,6 +216,9 @@ impl fmt::Display for Status {
             let Alarm { name, router, since_seconds, text } = alarm;
             let router = router.as_ref().map(|router| format!(" {router}")).unwrap_or_default();
             writeln!(f, "ALARM    {name}{router} for {}: {text}", span(*since_seconds))?;
+        }
+        if let Some(public) = &self.public {
+            public.fmt(f)?;
         }
         for peer in &self.presence {
             let heard = peer.heard_ms_ago.map(|ago| format!("heard {ago} ms ago"));

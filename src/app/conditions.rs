@@ -135,7 +135,7 @@ fn copies(cluster: &ClusterStatus) -> Option<String> {
 fn warned_before(certificate: &str) -> u64 {
     match certificate {
         "cluster" => 5 * DAY,
-        "https" => 14 * DAY,
+        "https" | "public" => 14 * DAY,
         "frp_server" => 30 * DAY,
         _ => 90 * DAY,
     }

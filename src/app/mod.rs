@@ -11,6 +11,7 @@ mod mover;
 mod node;
 mod notable;
 mod privileges;
+mod public;
 mod reload;
 mod routers;
 mod scrape;

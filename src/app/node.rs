@@ -23,6 +23,7 @@ use super::chronicle::{self, Chronicle};
 use super::drain::Drainer;
 use super::guardian::{Guardian, View};
 use super::mover::Mover;
+use super::public::Public;
 use super::reload::{Parts, Running};
 use super::status::{Facts, Speaker};
 use super::tenants::{self, ClientCertificates};
@@ -83,6 +84,8 @@ pub(super) async fn run(
     let http = listen::bind(serve.frontend.listen)
         .with_context(|| format!("exapps.listen {}", serve.frontend.listen))?;
     let within_tls = serve.frontend.tls.as_ref().map(open_tls).transpose()?;
+    let public = serve.frontend.public.as_ref().map(Public::open).transpose()?;
+    let (public, public_doors) = public.unzip();
     let frp_port = listen::bind(serve.frp.listen)
         .with_context(|| format!("frp.listen {}", serve.frp.listen))?;
 
@@ -124,14 +127,15 @@ pub(super) async fn run(
     let mover = Mover::new(handle.clone(), speaker.clone(), vantage.clone());
     mover.serve();
     spawn(&mut tasks, mover.clone().watch(stop.clone()));
-    let facts = Arc::new(Facts::node(
+    let facts = Facts::node(
         (node.name.clone(), passport),
         handle.clone(),
         tunnels.clone(),
         (speaker.clone(), guardian),
         vantage.clone(),
         (ready.clone(), drainer.clone()),
-    ));
+    );
+    let facts = Arc::new(facts.with_public(public.clone()));
     let sources = chronicle::Sources {
         name: node.name.clone(),
         cluster: handle.clone(),
@@ -180,8 +184,17 @@ pub(super) async fn run(
         spawn(&mut tasks, page);
     }
     spawn(&mut tasks, admin::server::serve(admin_socket, source, stop.clone()));
-    let mut parts = Parts { frontend: frontend.clone(), guard: guard.clone(), certificate: None };
-    let mut listeners = Listeners::from(http);
+    let (frontend_part, guard_part) = (frontend.clone(), guard.clone());
+    let mut parts = Parts {
+        frontend: frontend_part,
+        guard: guard_part,
+        certificate: None,
+        public: public.clone(),
+    };
+    let mut listeners = Listeners { public: public_doors, ..Listeners::from(http) };
+    if let Some(public) = public {
+        spawn(&mut tasks, public.keep(&handle, stop.clone())?);
+    }
     if let Some((listener, certificate)) = within_tls {
         listeners.tls = Some((listener, certificate.acceptor()?));
         spawn(&mut tasks, certificate.clone().watch(stop.clone()));

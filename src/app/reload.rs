@@ -8,6 +8,7 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 
 use super::chronicle::Chronicle;
+use super::public::Public;
 use crate::admin::Refusal;
 use crate::admin::orders;
 use crate::admin::reload::Reloaded;
@@ -23,13 +24,18 @@ use crate::secret::Secret;
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// Keys that take effect at once.
-const LIVE: [&str; 5] = [
+const LIVE: [&str; 6] = [
     "exapps.ban_count",
     "exapps.ban_window",
     "exapps.never_ban",
     "exapps.trusted_proxies",
     "log.level",
+    "public.trusted_proxies",
 ];
+
+/// What keys that take effect at once begin with, while there is a public listener before and
+/// after.
+const LIVE_IN_PUBLIC: &str = "public.certificates[";
 
 /// Keys that take effect at once while there is a listener with TLS, before and after.
 const LIVE_WITHIN_TLS: [&str; 2] = ["exapps.tls_certificate", "exapps.tls_key"];
@@ -76,6 +82,7 @@ pub(super) struct Parts {
     pub(super) frontend: Arc<Frontend>,
     pub(super) guard: Guard,
     pub(super) certificate: Option<Certificate>,
+    pub(super) public: Option<Public>,
 }
 
 impl Reload {
@@ -139,14 +146,18 @@ impl Running {
     }
 
     fn apply(&mut self, config: &Config) -> Reloaded {
-        let has_tls = match (&self.parts, &config.serve) {
+        let (has_tls, has_public) = match (&self.parts, &config.serve) {
             (Some(parts), Some(serve)) => self.apply_parts(parts, serve),
-            _ => false,
+            _ => (false, false),
         };
         let level = self.reload.log.set(&config.log);
         let is_live = |key: &str| match key {
             "log.level" => level,
-            key => LIVE.contains(&key) || (has_tls && LIVE_WITHIN_TLS.contains(&key)),
+            key => {
+                LIVE.contains(&key)
+                    || (has_tls && LIVE_WITHIN_TLS.contains(&key))
+                    || (has_public && key.starts_with(LIVE_IN_PUBLIC))
+            }
         };
         let changed = self.applied.differences(&config.written);
         let applied: Vec<_> = changed.into_iter().filter(|key| is_live(key)).collect();
@@ -172,18 +183,25 @@ impl Running {
         reloaded
     }
 
-    /// Whether there is a certificate, and a new one is in force.
-    fn apply_parts(&self, parts: &Parts, serve: &Serve) -> bool {
+    /// Whether there is a certificate, and a public listener, and what is new of them is in force.
+    fn apply_parts(&self, parts: &Parts, serve: &Serve) -> (bool, bool) {
         parts.guard.set_limits(&serve.guard);
-        parts.frontend.trust(serve.frontend.trusted_proxies.clone());
+        let public = parts.public.as_ref().zip(serve.frontend.public.as_ref());
+        let at_public = public.map(|(_, config)| config.trusted_proxies.clone());
+        let at_public = at_public.unwrap_or_default();
+        parts.frontend.trust(serve.frontend.trusted_proxies.clone(), at_public);
+        if let Some((public, config)) = public {
+            public.reload(config);
+        }
+        let has_public = public.is_some();
         let (Some(certificate), Some(tls)) = (&parts.certificate, &serve.frontend.tls) else {
-            return false;
+            return (false, has_public);
         };
         // Checked a moment ago with the rest of the file; it may have changed again.
         if let Err(error) = certificate.replace(tls.files.clone()) {
             tracing::error!(%error, "the old TLS certificate stays in force");
         }
-        true
+        (true, has_public)
     }
 }
 

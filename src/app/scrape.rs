@@ -385,6 +385,7 @@ mod tests {
                 says: Vec::new(),
                 hears: vec![3],
             }],
+            public: None,
             alarms: Vec::new(),
             cluster: Cluster {
                 node_id: 1,
@@ -421,6 +422,7 @@ mod tests {
         m.session_hits("here").inc();
         m.upgraded_ended("client_close");
         m.shook_hands("TLSv1.3", true);
+        m.turned_away("too_many");
         m.docker_called("create", "success");
         m.upstream_failed("silent");
         m.nextcloud_called("user-info", "ok", Duration::from_millis(40));

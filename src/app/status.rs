@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::drain::Drainer;
 use super::guardian::View;
+use super::public::Public;
 use super::routers;
 use super::scrape::{Reading, TunnelPort};
 use super::vantage::Vantage;
@@ -37,6 +38,7 @@ pub(super) struct Facts {
     vantage: Arc<Vantage>,
     ready: CancellationToken,
     drainer: Option<Drainer>,
+    public: Option<Public>,
 }
 
 impl Facts {
@@ -60,6 +62,7 @@ impl Facts {
             vantage,
             ready,
             drainer: None,
+            public: None,
         }
     }
 
@@ -84,7 +87,13 @@ impl Facts {
             vantage,
             ready,
             drainer: Some(drainer),
+            public: None,
         }
+    }
+
+    /// With the public listener, if there is one.
+    pub(super) fn with_public(self, public: Option<Public>) -> Self {
+        Self { public, ..self }
     }
 
     /// Time since the process started.
@@ -172,6 +181,7 @@ impl Facts {
             vrrp: self.routers(),
             guardian: self.guardian.as_ref().map(View::status),
             presence: self.presence(),
+            public: self.public.as_ref().map(|public| public.status(&self.cluster)),
             alarms: self.alarms(),
             cluster: self.cluster(),
             tunnels: self.tunnels.iter().flat_map(tunnels).collect(),
@@ -273,6 +283,8 @@ impl Facts {
         let on_disk = files.iter().filter_map(|(name, path)| Some((*name, of_file(path)?)));
         let mut certificates = self.link_certificates();
         certificates.extend(on_disk);
+        let public = self.public.as_ref().and_then(Public::ends_at);
+        certificates.extend(public.map(|ends| ("public", ends)));
         certificates.extend(self.tunnel_certificates());
         certificates
     }

@@ -141,7 +141,8 @@ fn read(mut root: Section<'_, '_>, key: Option<Secret>, written: Written) -> Opt
             let expected = "a section [cluster]: a witness alone has nothing to vote on";
             root.wrong("cluster", "nothing", expected);
         }
-        for key in ["nextcloud", "tenants", "exapps", "docker", "frp", "failover", "vrrp"] {
+        for key in ["nextcloud", "tenants", "exapps", "public", "docker", "frp", "failover", "vrrp"]
+        {
             root.refuse(
                 key,
                 "a section a witness has no use for",

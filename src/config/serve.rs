@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::failover;
 use super::file::Section;
+use super::public;
 use super::routers::{self, Purpose, Routers};
 use super::tenants::{self, TenantConfig};
 use crate::failover::trackers;
@@ -52,6 +53,8 @@ pub(super) fn read(root: &mut Section<'_, '_>, rank: usize, key: Option<Secret>)
     let (count, window, never_ban) = read_bans(&mut section);
     let mut frontend = read_frontend(&mut section);
     section.finish();
+
+    frontend.public = public::read(root.section("public"), &frontend);
 
     let docker = read_docker(root.section("docker"));
     let frp = read_frp(root.section("frp"));

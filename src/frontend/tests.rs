@@ -2,6 +2,7 @@
 
 mod edges;
 mod http2;
+mod public_name;
 mod streaming;
 mod tls;
 
@@ -26,7 +27,9 @@ mod trust;
 use super::*;
 use crate::docker::testing::Stub;
 use crate::guard;
+use crate::http::door::Door;
 use crate::http::tls::Certificate;
+use crate::http::tls::certificates::Certificates;
 use crate::nextcloud::testing::{KEY, Nextcloud, TestBody, full};
 use crate::proxy::testing::{ExApp, Tunnels, body_of, json_of, raw, send, try_send};
 use crate::secret::Secret;
@@ -55,6 +58,8 @@ struct Bed {
     served: tokio::task::JoinHandle<()>,
     frontend: Arc<Frontend>,
     tls: Option<(SocketAddr, Certificate)>,
+    /// HTTPS and plain HTTP of the public listener.
+    public: Option<[SocketAddr; 2]>,
 }
 
 impl Bed {
@@ -87,6 +92,7 @@ impl Bed {
         let client = nextcloud::Client::new(nextcloud::Config::new(url, shared_key)).unwrap();
         let dial: Arc<dyn Dial> = Arc::<Tunnels>::clone(&tunnels);
         let certificate = config.tls.clone().map(|tls| Certificate::open(tls.files).unwrap());
+        let public_config = config.public.clone();
         let dir = tempfile::tempdir().unwrap();
         let engine = Stub::default();
         engine.listen(&dir.path().join("docker.sock"));
@@ -109,6 +115,15 @@ impl Bed {
             tls = Some((listener.local_addr().unwrap(), certificate.clone()));
             listeners.tls = Some((listener, certificate.acceptor().unwrap()));
         }
+        let mut public = None;
+        if let Some(config) = public_config {
+            let certificates = Certificates::open(config.certificates.clone()).unwrap();
+            let (https, http) = (listener().await, listener().await);
+            public = Some([&https, &http].map(|listener| listener.local_addr().unwrap()));
+            let https = Door::from((https, certificates.acceptor().unwrap()));
+            let doors = public::Doors { https, http: Some(Door::from(http)) };
+            listeners.public = Some(doors.on_terms_of(&config));
+        }
         let stop = CancellationToken::new();
         let (token, serving) = (stop.clone(), Arc::clone(&frontend));
         let served = tokio::spawn(async move { serving.serve(listeners, token).await });
@@ -124,6 +139,7 @@ impl Bed {
             served,
             frontend,
             tls,
+            public,
         }
     }
 

@@ -191,7 +191,7 @@ async fn believed_proxies_can_be_changed_while_serving() {
     let asked_for = || bed.nextcloud.last_user_headers.lock().unwrap()["x-forwarded-for"].clone();
     assert_eq!(bed.status("/exapps/demo/user", &from).await, 200);
     assert_eq!(asked_for(), "127.0.0.1");
-    bed.frontend.trust(vec!["127.0.0.0/8".parse().unwrap()]);
+    bed.frontend.trust(vec!["127.0.0.0/8".parse().unwrap()], Vec::new());
     let from = [("cookie", ADMIN), ("x-forwarded-for", "192.0.2.7")];
     assert_eq!(bed.status("/exapps/demo/user", &from).await, 200);
     assert_eq!(asked_for(), "192.0.2.7");
