@@ -158,7 +158,7 @@ pub(crate) fn member_config(index: usize, dir: &Path) -> String {
 }
 
 /// What the guide tells: the same two virtual routers on both nodes, with crossed priorities.
-fn config(index: usize, dir: &Path) -> String {
+pub(crate) fn config(index: usize, dir: &Path) -> String {
     let member = member_config(index, dir);
     if index == 2 {
         return member;
