@@ -9,7 +9,7 @@ use crate::pair::{Merge, Parent};
 use crate::record::{
     Acme, Announcement, Applicant, Ban, ClusterAuthority, Event, Founders, FrpPki, Millis, NodeId,
     Refusal, SealedExApp, SessionKey, Strike, Subnet, Tenant, Token, TokenId, Tunnel, TunnelStamp,
-    User,
+    User, Writer,
 };
 use crate::state::State;
 
@@ -112,6 +112,9 @@ pub enum Command {
     /// Account, certificate and order of the public names, kept only if they
     /// [follow](Acme::follows) the ones there are.
     SetAcme(Box<Acme>),
+    /// Database writes go to this node from now on; kept only if it [follows](Writer::follows) the
+    /// agreement there is.
+    SetWriter(Writer),
 }
 
 /// How a branch begins, see [`Command::Genesis`].
@@ -402,6 +405,7 @@ mod tests {
                 outage_ms: Some(301),
             }]),
             Command::SetAcme(Box::new(acme())),
+            Command::SetWriter(Writer { epoch: 3, name: "db2".into(), by: 1, at: 1006 }),
         ]
     }
 

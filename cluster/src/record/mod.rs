@@ -12,6 +12,7 @@ mod pki;
 mod session;
 mod tenant;
 mod tunnel;
+mod writer;
 
 pub use acme::{
     Acme, AcmeAccount, AcmeCertificate, AcmeFailure, AcmeOrder, MAX_ACME_NAMES, MAX_ACME_REASON,
@@ -32,6 +33,7 @@ pub use session::{
 };
 pub use tenant::Tenant;
 pub use tunnel::{MAX_TUNNELS, Tunnel, TunnelKey, TunnelStamp};
+pub use writer::{MAX_WRITER_NAME, Writer};
 
 /// Identifies a node for ever: never reused after a wipe or a removal.
 pub type NodeId = u64;

@@ -65,7 +65,8 @@ impl Journal {
             | Command::RaiseFeature { .. }
             | Command::RotateSessionKey { .. }
             | Command::Happened(_)
-            | Command::SetAcme(_) => {}
+            | Command::SetAcme(_)
+            | Command::SetWriter(_) => {}
             Command::SetPki(_)
             | Command::SetBan(_)
             | Command::Pardon { .. }

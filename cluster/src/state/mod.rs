@@ -25,6 +25,7 @@ mod strikes;
 mod table;
 mod tokens;
 mod tunnels;
+mod writer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use crate::mutation::mutated;
 use crate::pair::Parent;
 use crate::record::{
     Acme, Applicant, Ban, ClusterAuthority, FrpPki, MAX_REASON, Member, Millis, Moment, NodeId,
-    Refusal, SLACK, SealedExApp, Session, SessionKey, Strike, Tenant, Token, Tunnel,
+    Refusal, SLACK, SealedExApp, Session, SessionKey, Strike, Tenant, Token, Tunnel, Writer,
 };
 use crate::types::Proposal;
 
@@ -76,6 +77,7 @@ pub struct State {
     acme: Option<Arc<Acme>>,
     /// The cluster's clock.
     clock: Millis,
+    writer: Option<Arc<Writer>>,
     /// This node's monotonic clock when it began to apply, see [`Self::begin`].
     #[serde(skip)]
     local: Millis,
@@ -178,6 +180,7 @@ impl State {
             }
             Command::Authority(step) => done_if(self.authorities.step(step, &self.members)),
             Command::RaiseFeature { to } => done_if(self.members.raise(*to)),
+            Command::SetWriter(writer) => self.set_writer(writer),
         }
     }
 

@@ -1,0 +1,3 @@
+//! Which of several servers gets the next client: rules without a socket or a clock.
+
+pub mod galera;
