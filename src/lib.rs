@@ -12,8 +12,8 @@
 //! | 6 | [`frontend`], [`page`]: one listener, three destinations; the status page |
 //! | 5 | [`proxy`], [`api`], [`admin`]: carry requests, answer AppAPI, answer `trigon status` |
 //! | 4 | [`exapps`]: what Nextcloud knows, remembered |
-//! | 3 | [`frp`], [`nextcloud`], [`failover`], [`acme`]: tunnels, two HTTP calls, who holds the address, certificates |
-//! | 2 | [`access`], [`guard`], [`http`], [`docker`]: rules and crafts |
+//! | 3 | [`frp`], [`nextcloud`], [`failover`], [`acme`], [`database`]: tunnels, two HTTP calls, who holds the address, certificates, sessions of the database |
+//! | 2 | [`access`], [`guard`], [`http`], [`balance`], [`docker`]: rules and crafts |
 //! | 1 | `vrrp`, `cluster` (own crates), [`net`], [`observe`], [`secret`] |
 
 pub mod access;
@@ -21,8 +21,10 @@ pub mod acme;
 pub mod admin;
 pub mod api;
 pub mod app;
+pub mod balance;
 pub mod cli;
 pub mod config;
+pub mod database;
 pub mod docker;
 pub mod doctor;
 pub mod drill;

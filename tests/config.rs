@@ -34,6 +34,10 @@ zz = 1
 zz = 1
 [frp]
 zz = 1
+[galera]
+zz = 1
+[[galera.nodes]]
+zz = 1
 [failover]
 zz = 1
 [cluster]
@@ -87,7 +91,7 @@ fn the_reference_names_exactly_the_keys_that_exist() {
         known.extend(keys.split(", ").map(|key| format!("{section}.{key}")));
     }
     // Sections below sections have rows for their own keys.
-    for section in ["vrrp[].track", "public.certificates", "public.acme"] {
+    for section in ["vrrp[].track", "public.certificates", "public.acme", "galera.nodes"] {
         known.remove(section);
     }
     let documented: BTreeSet<String> = REFERENCE
@@ -143,6 +147,48 @@ fn a_wrong_value_is_told_with_file_line_key_found_and_expected() {
         let found = problems(&format!("{good}{extra}"));
         assert!(found.iter().any(|problem| problem.starts_with(line)), "{line}\n{found:#?}");
     }
+}
+
+#[test]
+fn the_front_of_a_database_needs_a_user_who_asks_and_nodes_to_ask() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("key"), "k\n").unwrap();
+    let password = dir.path().join("password");
+    std::fs::write(&password, "p\n").unwrap();
+    let set_mode = |mode| {
+        std::fs::set_permissions(&password, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let section = format!("password_file = '{}'\n", password.display());
+    let user = format!("user = 'trigon'\n{section}");
+    let node = |name: &str, last: u8| {
+        format!("[[galera.nodes]]\nname = '{name}'\naddress = '10.0.0.{last}:3306'\n")
+    };
+    let found = |text: String| problems(&format!("{}[galera]\n{text}", good(dir.path())));
+    set_mode(0o600);
+    let nodes = node("db1", 1) + &node("db2", 2);
+    assert_eq!(found(format!("{user}{nodes}")), [""; 0]);
+    for (text, expect) in [
+        (format!("{section}{nodes}"), "galera.user: found no monitor user, expected a database"),
+        (format!("user = 'trigon'\n{nodes}"), "galera.password_file: found nothing"),
+        (user.clone(), "galera.nodes: found no node"),
+        (
+            format!("{user}{}{}", node("db1", 1), node("db1", 2)),
+            "nodes[1].name: found \"db1\" again",
+        ),
+        (format!("{user}{}{}", node("db1", 1), node("db2", 1)), "nodes[1].address: found"),
+        (format!("{user}{}", node("a b", 1)), "nodes[0].name: found \"a b\""),
+        (format!("{user}check_interval = '1ms'\n{nodes}"), "galera.check_interval: found 1ms"),
+        (format!("{user}wait = '5m'\n{nodes}"), "galera.wait: found 300s"),
+        (format!("{user}max_sessions = 0\n{nodes}"), "galera.max_sessions: found 0"),
+        (format!("{user}reader_listen = '0.0.0.0:3306'\n{nodes}"), "galera.reader_listen: found"),
+    ] {
+        let problems = found(text);
+        assert_eq!(problems.len(), 1, "{expect}: {problems:#?}");
+        assert!(problems[0].contains(expect), "{expect}: {problems:#?}");
+    }
+    set_mode(0o644);
+    assert!(found(format!("{user}{nodes}"))[0].contains("mode 0644"));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::status::Status;
+use crate::database::Report;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,9 +124,31 @@ fn troubles(status: &Status) -> Vec<(Severity, String)> {
     let silent = &status.cluster.members.0;
     let silent = silent.iter().filter(|member| member.reachable == Some(false));
     found.extend(silent.map(|member| (Warning, format!("{} does not answer", member.name))));
+    found.extend(status.galera.iter().flat_map(database));
     let absent = absent(status);
     if absent > 0 {
         found.push((Warning, format!("{absent} tunnels registered here are not connected")));
+    }
+    found
+}
+
+/// What is wrong with the database.
+fn database(galera: &Report) -> Vec<(Severity, String)> {
+    let mut found = Vec::new();
+    if galera.writer().is_none_or(|writer| !writer.writes) {
+        found.push((Severity::Critical, "no database node can be written to".to_owned()));
+    }
+    for node in galera.nodes.iter().filter(|node| !node.writes && !node.reads) {
+        let why = node.reason.as_ref().map_or("down", |(_, text)| text);
+        found.push((Severity::Warning, format!("database node {}: {why}", node.name)));
+    }
+    if galera.stand_in {
+        let text = "the load balancers could not agree on the database writer";
+        found.push((Severity::Warning, text.to_owned()));
+    }
+    if !galera.mismatches.is_empty() {
+        let timers = galera.mismatches.join(", ");
+        found.push((Severity::Warning, format!("timers of the database nodes differ: {timers}")));
     }
     found
 }
@@ -169,6 +192,7 @@ mod tests {
     use super::*;
     use crate::admin::status::{Alarm, Certificate, Cluster, Guardian, Tunnel};
     use crate::admin::vrrp::Router;
+    use crate::database::NodeReport;
 
     fn well() -> Status {
         Status {
@@ -210,7 +234,17 @@ mod tests {
             live_here: false,
         };
         let ended = vec![Certificate { name: "cluster".into(), ends_in_seconds: 0 }];
-        let table: [(&str, Status, u8, &str); 11] = [
+        let writes = |writes| Report {
+            nodes: vec![NodeReport {
+                is_writer: true,
+                writes,
+                reads: writes,
+                ..Default::default()
+            }],
+            ..Report::default()
+        };
+        let differing = Report { mismatches: vec!["evs.x".into()], ..writes(true) };
+        let table: [(&str, Status, u8, &str); 14] = [
             ("well", well(), 0, "TRIGON OK - lb1: web active 192.0.2.10, cluster leader | uptime"),
             ("starting", Status { ready: false, waiting_for: vec!["x".into()], ..well() }, 2, "x"),
             ("no quorum", Status { cluster: quorum(false), ..well() }, 2, "no quorum"),
@@ -232,6 +266,9 @@ mod tests {
             ("isolated", Status { alarms: vec![alarm("isolated")], ..well() }, 2, "isolated"),
             ("an alarm", Status { alarms: vec![alarm("clock_off")], ..well() }, 1, "clock_off"),
             ("alone", Status { guardian: Some(Guardian::default()), ..well() }, 1, "no guardian"),
+            ("a good database", Status { galera: Some(writes(true)), ..well() }, 0, "OK"),
+            ("no writer", Status { galera: Some(writes(false)), ..well() }, 2, "no database node"),
+            ("timers", Status { galera: Some(differing), ..well() }, 1, "differ: evs.x"),
             ("a tunnel is away", Status { tunnels: vec![tunnel], ..well() }, 1, "1 tunnels"),
             (
                 "a certificate has ended",

@@ -9,6 +9,7 @@ use super::nodes::Nodes;
 use super::public::Public;
 use super::table::span;
 use super::vrrp::Router;
+use crate::database::Report;
 
 /// One node as it sees itself and its cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,9 @@ pub struct Status {
     pub tunnels: Vec<Tunnel>,
     /// Ids of the ExApps on record.
     pub exapps: Vec<String>,
+    /// The front of the database, if there is one.
+    #[serde(default)]
+    pub galera: Option<Report>,
 }
 
 /// The process that says goodbye and removes the addresses should this one be killed.
@@ -275,6 +279,9 @@ impl fmt::Display for Status {
         }
         if !self.exapps.is_empty() {
             writeln!(f, "exapps   {}", self.exapps.join(" "))?;
+        }
+        if let Some(galera) = &self.galera {
+            write!(f, "{galera}")?;
         }
         Ok(())
     }

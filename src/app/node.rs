@@ -31,6 +31,7 @@ use super::trackers;
 use super::vantage::Vantage;
 use super::watchdog;
 use crate::config::{Node, Serve};
+use crate::database::{self, Database};
 use crate::failover;
 use crate::frontend::{self, Frontend, Listeners};
 use crate::guard::Guard;
@@ -95,7 +96,10 @@ pub(super) async fn run(
     let ready = CancellationToken::new();
     let lookout = vantage.begin(&speaker, ready.clone())?;
     let mut tasks = Tasks::new();
-    let sockets = [frontend.sockets().clone(), tunnels.sockets().clone()];
+    let database = serve.galera.clone().map(Database::new);
+    let database_ports = serve.galera.as_ref().map(open_database).transpose()?;
+    let mut sockets = vec![frontend.sockets().clone(), tunnels.sockets().clone()];
+    sockets.extend(database.iter().map(|database| database.sockets().clone()));
     let watch = super::watch::watch(&handle, &tunnels, sockets, &serve.routers);
     tasks.spawn(super::watch::run(watch, told, reports, stop.clone()));
     tasks.spawn(speaker_ends(speaker.clone(), stop.clone()));
@@ -130,7 +134,7 @@ pub(super) async fn run(
     let facts = Facts::node(
         (node.name.clone(), passport),
         handle.clone(),
-        tunnels.clone(),
+        (tunnels.clone(), database.clone()),
         (speaker.clone(), guardian),
         vantage.clone(),
         (ready.clone(), drainer.clone()),
@@ -204,6 +208,9 @@ pub(super) async fn run(
     running.tell(chronicle.clone(), node.name.clone());
     let http_stop = stop.clone();
     spawn(&mut tasks, async move { frontend.serve(listeners, http_stop).await });
+    if let (Some(database), Some(ports)) = (database, database_ports) {
+        spawn(&mut tasks, database.serve(ports, handle.clone(), stop.clone()));
+    }
     let state_dir = node.state_dir.clone();
     let stop_door = stop.clone();
     let door = FrpDoor {
@@ -280,6 +287,13 @@ fn open_tls(tls: &frontend::Tls) -> anyhow::Result<(TcpListener, Certificate)> {
     let listener =
         listen::bind(tls.listen).with_context(|| format!("exapps.tls_listen {}", tls.listen))?;
     Ok((listener, certificate))
+}
+
+fn open_database(config: &database::Config) -> anyhow::Result<database::Listeners> {
+    let bind = |address| listen::bind(address).with_context(|| format!("galera.listen {address}"));
+    let writer = bind(config.listen)?;
+    let reader = config.reader_listen.map(bind).transpose()?;
+    Ok(database::Listeners { writer, reader })
 }
 
 /// Starts the VRRP thread, unless there is no virtual router.

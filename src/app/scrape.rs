@@ -73,6 +73,9 @@ pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
         let labels = [("name", *certificate)];
         sheet.count("tls_cert_not_after_timestamp_seconds", help, &labels, *ends);
     }
+    if let Some(galera) = &status.galera {
+        fill_galera(galera, sheet);
+    }
     let Some(port) = reading.tunnel_port else { return };
     fill_flows(status.cluster.flows, sheet);
     let help = "Connections through tunnels open now";
@@ -155,6 +158,34 @@ fn fill_guardian(guardian: Guardian, sheet: &mut Sheet) {
     sheet.count("guardian", help, &[], guardian.pid.is_some().into());
     let help = "How often that process was gone and started again";
     sheet.counter("guardian_restarts", help, &[], guardian.restarts);
+}
+
+fn fill_galera(galera: &crate::database::Report, sheet: &mut Sheet) {
+    for node in &galera.nodes {
+        let named = [("node", node.name.as_str())];
+        let with = |name, value| [&named[..], &[(name, value)]].concat();
+        let help = "Whether a database node may have sessions of a kind";
+        sheet.count("galera_node_fit", help, &with("for", "writes"), node.writes.into());
+        sheet.count("galera_node_fit", help, &with("for", "reads"), node.reads.into());
+        let help = "1 for the database node that writes, 0 for the others";
+        sheet.count("galera_writer", help, &named, node.is_writer.into());
+        let help = "Sessions of a database node open now";
+        sheet.count("galera_sessions_open", help, &named, number(node.sessions));
+        let help = "Sessions of a database node: begun, not taken by it, cut before their end";
+        for (what, count) in [("begun", node.total), ("failed", node.failed), ("cut", node.cut)] {
+            sheet.counter("galera_sessions", help, &with("what", what), count);
+        }
+    }
+    let help = "Clients at the ports of the database";
+    sheet.count("galera_clients", help, &[], number(galera.clients));
+    let help = "Clients at the ports of the database that were turned away";
+    sheet.counter("galera_refused", help, &[], galera.refused);
+    let help = "How often the load balancers have agreed on a writer";
+    sheet.count("galera_writer_epoch", help, &[], galera.epoch);
+    let help = "Whether the writer is one the load balancers could not agree on";
+    sheet.count("galera_stand_in", help, &[], galera.stand_in.into());
+    let help = "Timers that are not alike on all database nodes";
+    sheet.count("galera_timers_differ", help, &[], number(galera.mismatches.len()));
 }
 
 fn fill_flows(flows: Flows, sheet: &mut Sheet) {
@@ -397,6 +428,16 @@ mod tests {
             },
             tunnels: vec![tunnel(1, 1, true), tunnel(2, 2, false), tunnel(3, 1, false)],
             exapps: vec!["demo".into()],
+            galera: Some(crate::database::Report {
+                nodes: vec![crate::database::NodeReport {
+                    name: "db1".into(),
+                    is_writer: true,
+                    writes: true,
+                    cut: 3,
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }),
         };
         let mut cluster = cluster::Handle::in_memory(1).status();
         cluster.learners = vec![VoterStatus { id: 2, lag: Some(7), ..cluster.voters[0].clone() }];
@@ -481,6 +522,9 @@ mod tests {
         has(r#"trigon_pair_state{state="normal"} 0"#);
         has("trigon_pair_sync 0");
         has("trigon_pair_fork_set_aside 1");
+        has(r#"trigon_galera_writer{node="db1"} 1"#);
+        has(r#"trigon_galera_node_fit{node="db1",for="reads"} 0"#);
+        has(r#"trigon_galera_sessions_total{node="db1",what="cut"} 3"#);
         assert!(!text.contains("stranger") && !text.contains("demo"), "{text}");
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         let names: Vec<_> = samples.filter_map(|line| line.rsplit_once(' ')).map(|s| s.0).collect();

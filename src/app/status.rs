@@ -19,6 +19,7 @@ use crate::admin::Membership;
 use crate::admin::drain::Drain;
 use crate::admin::status::{Alarm, Certificate, Cluster, Flows, PeerPresence, Status, Tunnel};
 use crate::admin::vrrp::Router;
+use crate::database::Database;
 use crate::frp;
 use crate::guard::{self, Guard};
 
@@ -39,6 +40,7 @@ pub(super) struct Facts {
     ready: CancellationToken,
     drainer: Option<Drainer>,
     public: Option<Public>,
+    database: Option<Database>,
 }
 
 impl Facts {
@@ -63,6 +65,7 @@ impl Facts {
             ready,
             drainer: None,
             public: None,
+            database: None,
         }
     }
 
@@ -70,7 +73,7 @@ impl Facts {
     pub(super) fn node(
         (name, passport): (String, Passport),
         cluster: cluster::Handle,
-        tunnels: frp::Tunnels,
+        (tunnels, database): (frp::Tunnels, Option<Database>),
         (speaker, guardian): (Speaker, Option<View>),
         vantage: Arc<Vantage>,
         (ready, drainer): (CancellationToken, Drainer),
@@ -88,6 +91,7 @@ impl Facts {
             ready,
             drainer: Some(drainer),
             public: None,
+            database,
         }
     }
 
@@ -185,6 +189,7 @@ impl Facts {
             alarms: self.alarms(),
             cluster: self.cluster(),
             tunnels: self.tunnels.iter().flat_map(tunnels).collect(),
+            galera: self.database.as_ref().map(Database::report),
             exapps: view.exapps().map(|(tenant, record)| tenant.label(&record.id)).collect(),
         }
     }

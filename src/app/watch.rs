@@ -14,12 +14,12 @@ use crate::net::Sockets;
 pub(super) fn watch(
     cluster: &Handle,
     tunnels: &Tunnels,
-    sockets: [Sockets; 2],
+    sockets: Vec<Sockets>,
     routers: &[vrrp::RouterConfig],
 ) -> Watch {
     let held = routers.iter().flat_map(|router| router.held());
     let addresses = held.map(vrrp::VirtualAddress::address);
-    let recorder = Recorder::new(cluster.flows().clone(), sockets.to_vec(), addresses.collect());
+    let recorder = Recorder::new(cluster.flows().clone(), sockets.clone(), addresses.collect());
     let effects = Effects {
         is_live: Box::new({
             let tunnels = tunnels.clone();

@@ -18,6 +18,10 @@ use super::serve::{self, Serve};
 use crate::observe;
 use crate::secret::Secret;
 
+/// Sections of nodes that serve.
+const SERVING: [&str; 9] =
+    ["nextcloud", "tenants", "exapps", "public", "docker", "frp", "galera", "failover", "vrrp"];
+
 /// Everything a process is started with.
 #[derive(Debug)]
 pub struct Config {
@@ -141,8 +145,7 @@ fn read(mut root: Section<'_, '_>, key: Option<Secret>, written: Written) -> Opt
             let expected = "a section [cluster]: a witness alone has nothing to vote on";
             root.wrong("cluster", "nothing", expected);
         }
-        for key in ["nextcloud", "tenants", "exapps", "public", "docker", "frp", "failover", "vrrp"]
-        {
+        for key in SERVING {
             root.refuse(
                 key,
                 "a section a witness has no use for",

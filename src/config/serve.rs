@@ -8,13 +8,14 @@ use ipnet::IpNet;
 
 use super::failover;
 use super::file::Section;
+use super::galera;
 use super::public;
 use super::routers::{self, Purpose, Routers};
 use super::tenants::{self, TenantConfig};
 use crate::failover::trackers;
 use crate::http::tls::{Certificate, Files};
 use crate::secret::Secret;
-use crate::{docker, frontend, frp, guard, nextcloud};
+use crate::{database, docker, frontend, frp, guard, nextcloud};
 
 /// What a node with the role `node` serves.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct Serve {
     pub frp: frp::Config,
     /// The HTTP port and the way to the ExApps.
     pub frontend: frontend::Config,
+    /// The front of a Galera cluster, if there is one.
+    pub galera: Option<database::Config>,
     /// Who may hold an address.
     pub failover: crate::failover::Config,
     /// Virtual routers.
@@ -60,6 +63,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, rank: usize, key: Option<Secret>)
     let frp = read_frp(root.section("frp"));
     frontend.announced_hosts.app_ports = frp.apps.clone();
     let tenants = tenants::read(root.sections("tenants"), shared_key.as_ref());
+    let galera = galera::read(root.section("galera"));
     let failover = failover::read(root.section("failover"));
     let Routers { routers, trackers } = routers::read(root.sections("vrrp"), rank, Purpose::Run);
     let shared_key = shared_key?;
@@ -76,6 +80,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, rank: usize, key: Option<Secret>)
         docker,
         frp,
         frontend,
+        galera,
         failover,
         routers,
         trackers,

@@ -21,6 +21,7 @@ pub const CLASSES: &[(&str, &str)] = &[
     ("certificate_renewed", "27c2deac91f95a7c9e7543a235aa9057"),
     ("node_started", "fbc2bbffff435899b0a89fec01b122af"),
     ("node_stopped", "70f5670579b5507ba20ad8317ef4af1a"),
+    ("database_writer", "e6741c49e4044850b4e4041017ab4a86"),
 ];
 
 /// The id of an event, if it belongs to a class.

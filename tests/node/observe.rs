@@ -14,11 +14,13 @@ const RULES: &str = include_str!("../../packaging/observe/rules.yml");
 const DASHBOARD: &str = include_str!("../../packaging/observe/grafana.json");
 
 /// Families that begin to be there with something that does not happen in this test.
-const EVENTS: [&str; 14] = [
+const EVENTS: [&str; 16] = [
     "trigon_clock_skew_seconds",
     "trigon_cluster_learner_lag_entries",
     "trigon_docker_calls_total",
     "trigon_frp_login_total",
+    "trigon_galera_timers_differ",
+    "trigon_galera_writer",
     "trigon_nextcloud_call_seconds",
     "trigon_nextcloud_calls_total",
     "trigon_raft_replication_lag_entries",

@@ -89,7 +89,9 @@ impl Board {
                 None
             }
             Word::Silent => Some(match node.trouble {
-                Some(Trouble::Silent { since, times }) => Trouble::Silent { since, times: times + 1 },
+                Some(Trouble::Silent { since, times }) => {
+                    Trouble::Silent { since, times: times + 1 }
+                }
                 _ => Trouble::Silent { since: asked, times: 1 },
             }),
             Word::Gone(why) => Some(Trouble::Gone(why)),
@@ -111,7 +113,8 @@ impl Board {
             .iter()
             .map(|node| node.verdict(self.most_queued, somebody_answers, now))
             .collect();
-        let voters = || self.nodes.iter().enumerate().filter_map(|(i, node)| Some((i, node.voter()?)));
+        let voters =
+            || self.nodes.iter().enumerate().filter_map(|(i, node)| Some((i, node.voter()?)));
         let votes: Vec<_> = voters().map(|(_, voter)| voter).collect();
         for ((index, _), standing) in voters().zip(vote(&votes)) {
             let verdict = &mut verdicts[index];

@@ -112,8 +112,7 @@ mod tests {
     #[test]
     fn the_writer_stays_while_it_is_any_good_and_the_first_of_the_best_comes_next() {
         let stay = Order::Stay;
-        let propose =
-            |epoch, node, because| Order::Propose { epoch, node, because };
+        let propose = |epoch, node, because| Order::Propose { epoch, node, because };
         let agreed = |epoch, node| Some(Agreed { epoch, node: Some(node) });
         let unknown = Some(Agreed { epoch: 4, node: None });
         for (name, agreed, fits, is_wanted, expect) in [
@@ -123,12 +122,30 @@ mod tests {
             ("a name nobody knows", unknown, &[Grudging(Donor), Yes], false, propose(5, 1, None)),
             ("no way back", agreed(2, 1), &[Yes, Yes], true, stay),
             ("a donor stays", agreed(2, 1), &[Yes, Grudging(Donor)], true, stay),
-            ("a locked donor", agreed(2, 1), &[Yes, Last(Donor)], false, propose(3, 0, Some(Donor))),
+            (
+                "a locked donor",
+                agreed(2, 1),
+                &[Yes, Last(Donor)],
+                false,
+                propose(3, 0, Some(Donor)),
+            ),
             ("the last one left", agreed(2, 1), &[No(Unreachable), Last(Donor)], true, stay),
             ("dead", agreed(2, 1), &[Yes, No(Unreachable)], true, propose(3, 0, Some(Unreachable))),
             ("dead for one nobody asks", agreed(2, 1), &[Yes, No(Unreachable)], false, stay),
-            ("cut off, by its own word", agreed(2, 0), &[No(NotPrimary), Yes], false, propose(3, 1, Some(NotPrimary))),
-            ("a donor rather than none", agreed(2, 0), &[No(NotPrimary), Last(Donor), Grudging(Donor)], true, propose(3, 2, Some(NotPrimary))),
+            (
+                "cut off, by its own word",
+                agreed(2, 0),
+                &[No(NotPrimary), Yes],
+                false,
+                propose(3, 1, Some(NotPrimary)),
+            ),
+            (
+                "a donor rather than none",
+                agreed(2, 0),
+                &[No(NotPrimary), Last(Donor), Grudging(Donor)],
+                true,
+                propose(3, 2, Some(NotPrimary)),
+            ),
         ] {
             let order = Helm::default().steer(agreed, &verdicts(fits), is_wanted);
             assert_eq!(order, expect, "{name}");

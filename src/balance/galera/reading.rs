@@ -107,9 +107,8 @@ impl Reading {
             size: number("wsrep_cluster_size").unwrap_or(0),
             queue: number("wsrep_local_recv_queue").unwrap_or(0),
             desynced: is_on("wsrep_desync"),
-            rejects: value("wsrep_reject_queries").is_some_and(|what| {
-                !what.eq_ignore_ascii_case("NONE")
-            }),
+            rejects: value("wsrep_reject_queries")
+                .is_some_and(|what| !what.eq_ignore_ascii_case("NONE")),
             read_only: is_on("read_only"),
             sst_locks: !["mariabackup", "xtrabackup", "xtrabackup-v2", "clone"].contains(&method),
             calls_itself: value("wsrep_node_name").unwrap_or_default().to_owned(),
@@ -160,14 +159,26 @@ pub(super) mod tests {
         let usual = synced(7);
         for (changed, expect) in [
             (&[][..], usual.clone()),
-            (&[("WSREP_READY", "OFF"), ("wsrep_ready", "OFF")], Reading { ready: false, ..usual.clone() }),
-            (&[("wsrep_cluster_status", "non-Primary")], Reading { primary: false, view: None, ..usual.clone() }),
-            (&[("wsrep_cluster_conf_id", "18446744073709551615")], Reading { view: None, ..usual.clone() }),
+            (
+                &[("WSREP_READY", "OFF"), ("wsrep_ready", "OFF")],
+                Reading { ready: false, ..usual.clone() },
+            ),
+            (
+                &[("wsrep_cluster_status", "non-Primary")],
+                Reading { primary: false, view: None, ..usual.clone() },
+            ),
+            (
+                &[("wsrep_cluster_conf_id", "18446744073709551615")],
+                Reading { view: None, ..usual.clone() },
+            ),
             (&[("wsrep_local_state", "2")], Reading { state: State::Donor, ..usual.clone() }),
             (&[("wsrep_local_state", "x")], Reading { state: State::Joining, ..usual.clone() }),
             (&[("wsrep_reject_queries", "ALL_KILL")], Reading { rejects: true, ..usual.clone() }),
             (&[("wsrep_sst_method", "rsync")], Reading { sst_locks: true, ..usual.clone() }),
-            (&[("wsrep_desync", "ON"), ("read_only", "ON")], Reading { desynced: true, read_only: true, ..usual.clone() }),
+            (
+                &[("wsrep_desync", "ON"), ("read_only", "ON")],
+                Reading { desynced: true, read_only: true, ..usual.clone() },
+            ),
             (&[("wsrep_local_recv_queue", "-1")], usual.clone()),
         ] {
             assert_eq!(Reading::from_rows(&rows(changed)), Ok(expect), "{changed:?}");
