@@ -54,7 +54,8 @@ impl Ledger {
     pub(crate) fn close(&self) -> (Outcome, BTreeSet<u64>) {
         self.mark();
         let acknowledged = std::mem::take(&mut *self.acknowledged.lock().unwrap());
-        let gap = std::mem::take(&mut *self.gap.lock().unwrap()).1;
+        let next = (Some(Instant::now()), Duration::ZERO);
+        let (_, gap) = std::mem::replace(&mut *self.gap.lock().unwrap(), next);
         let outcome = Outcome {
             acknowledged: acknowledged.len(),
             gap,
