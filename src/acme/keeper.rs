@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::order::{Job, open_key};
 use super::plan::{self, Due};
-use super::transport::{Transport, place};
+use super::transport::{Transport, place, roots};
 use super::{Config, Error};
 use crate::http::tls::certificates::Certificates;
 
@@ -53,10 +53,7 @@ impl Keeper {
         if url.and_then(|url| place(&url)).is_none() {
             return Err(Error::Url(config.directory.clone()));
         }
-        match &config.authorities {
-            Some(file) => Transport::new(Some(file)).map(drop),
-            None => Ok(()),
-        }
+        config.authorities.as_deref().map_or(Ok(()), |file| roots(file).map(drop))
     }
 
     /// Runs until `stop`. What goes wrong is logged and tried again later: the certificate in force

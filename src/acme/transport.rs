@@ -115,7 +115,8 @@ pub(super) fn place(uri: &Uri) -> Option<(Target, HeaderValue)> {
     Some((target, HeaderValue::from_str(authority.as_str()).ok()?))
 }
 
-fn roots(file: &Path) -> Result<RootCertStore, Error> {
+/// The authorities of a PEM file.
+pub(super) fn roots(file: &Path) -> Result<RootCertStore, Error> {
     let wrong = |text: String| Error::Authorities(format!("{}: {text}", file.display()));
     let text = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
     let mut roots = RootCertStore::empty();

@@ -236,6 +236,7 @@ mod tests {
             ("[public.acme]\n".to_owned(), &["public.acme.names: found nothing"]),
             (format!("{acme}directory = 'http://ca'\n"), &["begins with https://"]),
             (format!("{acme}contact = 'me'\n"), &["public.acme.contact"]),
+            (format!("{acme}authorities = 'DIR/good'\n"), &[]),
             (format!("{acme}authorities = 'DIR/rubbish'\n"), &["holds no certificate"]),
             (format!("{good}{good}"), &["an earlier certificate is for cloud.example too"]),
         ] {

@@ -113,7 +113,7 @@ fn curl(root: &Path, options: &[&str], url: &str) -> String {
 
 /// The authority may ask now: which node orders.
 async fn ordering(members: &[Member; 3]) -> usize {
-    let limit = Instant::now() + Duration::from_secs(90);
+    let limit = Instant::now() + Duration::from_secs(60);
     loop {
         for member in &members[..2] {
             let status = member.status().await;
@@ -122,7 +122,8 @@ async fn ordering(members: &[Member; 3]) -> usize {
                 return usize::try_from(node).unwrap() - 1;
             }
         }
-        assert!(Instant::now() < limit, "no node orders a certificate");
+        let logs = || members[..2].iter().map(Member::log).collect::<Vec<_>>().join("\n---\n");
+        assert!(Instant::now() < limit, "no node orders a certificate:\n{}", logs());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
