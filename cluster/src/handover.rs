@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::config::Role;
 use crate::engine::{Engine, Standing};
 use crate::mutation::mutated;
+use crate::status::VoterStatus;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -49,6 +50,7 @@ impl Engine {
     pub(crate) async fn run_handover(self: Arc<Self>) {
         loop {
             sleep(PAUSE).await;
+            self.raft.runtime_config().elect(!self.rests());
             if self.standing() != Standing::Leads {
                 continue;
             }
@@ -115,7 +117,17 @@ impl Engine {
         if reason == Reason::Clock && self.sees_other_leader() {
             self.abstain().await;
         }
-        self.raft.runtime_config().elect(true);
+        self.raft.runtime_config().elect(!self.rests());
+    }
+
+    /// Whether this node leaves elections to others. If it stood, leadership would come back to it
+    /// as often as it lets go, with a gap without a quorum each time. As with a clock, a leader
+    /// that is drained is better than none.
+    fn rests(&self) -> bool {
+        let other = |voter: &VoterStatus| voter.id != self.own.number && voter.role == Role::Node;
+        self.errands.is_resting()
+            && self.view.behind() < FORLORN * self.lease()
+            && self.status().voters.iter().any(other)
     }
 
     async fn abstain(&self) {

@@ -166,3 +166,29 @@ async fn a_witness_does_not_keep_leadership() {
         node.shutdown().await;
     }
 }
+
+/// Beside a witness, which may win the election and then looks for whom to hand leadership to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_lets_go_of_leadership_once_and_for_all() {
+    let site = Site::new(&[Role::Node, Role::Node, Role::Witness]);
+    let nodes = site.start_all().await;
+    for _ in 0..2 {
+        let (_, drained) = &nodes[leader_of(&nodes)];
+        let (_, other) = &nodes[1 - leader_of(&nodes)];
+        drained.rest(true);
+        let id = drained.node_id();
+        until(other, "leader that serves", |status| {
+            status.quorum && status.leader == Some(other.node_id())
+        })
+        .await;
+        // For as long as some elections would take.
+        for _ in 0..60 {
+            assert_ne!(other.status().leader, Some(id), "it came back");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        drained.rest(false);
+    }
+    for (node, _) in nodes {
+        node.shutdown().await;
+    }
+}
