@@ -2,7 +2,7 @@
 //!
 //! Nothing of this is on the path of a request: a connection that is still open when the second
 //! round comes by is asked where it ends, and recorded if that is a virtual address. Most are gone
-//! by then, and a client whose connection was that young repeats its request anyway. Where the
+//! by then; those that are still there when the address leaves are told at last. Where the
 //! sequence numbers at the start are known, which is so for tunnel clients, they are brought up to
 //! date from time to time, once the connection has come to rest.
 
@@ -56,6 +56,14 @@ impl Recorder {
         if self.rounds.is_multiple_of(REFRESH_EVERY) {
             self.refresh();
         }
+    }
+
+    /// Records what is open however young it is, for an address that is leaving: its clients wait
+    /// for answers that will not come, and the next holder is to tell them.
+    pub(super) fn last_words(&mut self) {
+        self.young.extend(self.rooms.iter().flat_map(Sockets::fresh));
+        self.remove_closed();
+        self.add_grown();
     }
 
     fn remove_closed(&mut self) {
@@ -154,6 +162,21 @@ mod tests {
         drop(socket);
         recorder.round();
         assert_eq!(flows.lock().counts(), FlowCounts::default());
+    }
+
+    #[tokio::test]
+    async fn last_words_are_of_connections_however_young() {
+        let (mut recorder, sockets, flows) = recorder(&["127.0.0.1"]);
+        let (_client, seen) = accepted().await;
+        sockets.track(&seen);
+        recorder.round();
+        let (_other, new) = accepted().await;
+        sockets.track(&new);
+        let (_short, ended) = accepted().await;
+        sockets.track(&ended);
+        drop(ended);
+        recorder.last_words();
+        assert_eq!(flows.lock().own().count(), 2);
     }
 
     #[tokio::test]

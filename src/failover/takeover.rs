@@ -13,7 +13,8 @@ use super::pace::{Orphan, Outcome, Pace};
 
 /// When it is looked again for orphans, after the first look: another node's last words and the
 /// log's last entries may arrive later than the address.
-const LOOK_AGAIN: [Duration; 4] = [
+const LOOK_AGAIN: [Duration; 5] = [
+    Duration::from_millis(150),
     Duration::from_millis(600),
     Duration::from_millis(1200),
     Duration::from_millis(2500),
@@ -209,10 +210,11 @@ mod tests {
         machine.handle(start, Event::Left(vec![vip(1)]));
         let expected = [Action::Wake(orphan(vip(2), 2)), Action::Abandon(vec![vip(1)])];
         assert_eq!(drain(&mut machine, start), expected);
-        machine.handle_timeout(start + LOOK_AGAIN[3]);
-        let all = drain(&mut machine, start + LOOK_AGAIN[3]);
+        let last = start + LOOK_AGAIN[LOOK_AGAIN.len() - 1];
+        machine.handle_timeout(last);
+        let all = drain(&mut machine, last);
         let looks = all.iter().filter(|action| **action == Action::Look(vec![vip(2)]));
-        assert_eq!(looks.count(), 4, "only for the address we hold: {all:?}");
+        assert_eq!(looks.count(), LOOK_AGAIN.len(), "only for the address we hold: {all:?}");
         // It comes and leaves once more: the burial waits from the last time on.
         let again = start + Duration::from_secs(50);
         machine.handle(again, Event::Arrived(vec![vip(1)]));

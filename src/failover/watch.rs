@@ -117,6 +117,7 @@ impl Watch {
                 }
                 Action::Adopt(addresses) => (self.effects.adopt)(&addresses),
                 Action::Abandon(addresses) => {
+                    self.recorder.last_words();
                     self.cluster.flows().lock().leave(&addresses);
                     (self.effects.abandon)(&addresses);
                 }
