@@ -1,5 +1,6 @@
 //! The way there and back, and that the address ends where it was.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use super::report::{Leg, Moment, Report};
 use super::timeline::{Outage, is_steady, outage};
 use crate::admin::client;
 use crate::admin::failover::Order;
-use crate::admin::status::Status;
+use crate::admin::status::{Status, Tunnel};
 
 /// The port that is probed when nobody says which.
 const PORT: u16 = 8780;
@@ -57,6 +58,13 @@ pub enum Error {
     Unsafe(String),
 }
 
+/// Whether it is time to go on.
+enum Calm {
+    Yes,
+    ProbesFail,
+    TunnelsMove,
+}
+
 /// A drill under way.
 struct Drill<'o> {
     options: &'o Options,
@@ -90,11 +98,18 @@ pub async fn run(options: &Options, stop: impl Future<Output = ()>) -> Result<Re
         options,
         address,
     };
-    if !drill.calm().await {
-        return Err(Error::Unsafe(format!(
-            "{target} does not answer every time before anything was moved; name what does with \
-             --probe"
-        )));
+    match drill.calm().await {
+        Calm::Yes => {}
+        Calm::ProbesFail => {
+            return Err(Error::Unsafe(format!(
+                "{target} does not answer every time before anything was moved; name what does \
+                 with --probe"
+            )));
+        }
+        Calm::TunnelsMove => {
+            let text = "tunnels come and go before anything was moved (`trigon status`)";
+            return Err(Error::Unsafe(text.to_owned()));
+        }
     }
     drill.tell("the address answers; the drill begins");
     // A first order that is refused has moved nothing.
@@ -165,11 +180,11 @@ impl Drill<'_> {
         if back.is_some() && wanted > 0 {
             self.tell(&format!("{after} tunnels end at {}", moved.to));
         }
-        if self.calm().await {
-            self.tell("every probe is answered");
-        } else {
-            self.tell("probes still fail");
-        }
+        self.tell(match self.calm().await {
+            Calm::Yes => "every probe is answered",
+            Calm::ProbesFail => "probes still fail",
+            Calm::TunnelsMove => "tunnels still come and go",
+        });
         let Outage { longest, probes, failed } =
             outage(&self.probe.samples(), start, Instant::now() - PATIENCE.min(CALM));
         Ok(Leg {
@@ -185,17 +200,28 @@ impl Drill<'_> {
         })
     }
 
-    /// Waits until every probe was answered for a while.
-    async fn calm(&self) -> bool {
+    /// Waits until every probe was answered for a while, and every tunnel stayed where it is.
+    async fn calm(&self) -> Calm {
         let (start, until) = (Instant::now(), Instant::now() + SETTLE);
+        let (mut places, mut since) = (None, start);
+        let mut found = Calm::ProbesFail;
         while Instant::now() < until {
             sleep(LOOK).await;
-            let waited = start.elapsed() >= CALM;
-            if waited && is_steady(&self.probe.samples(), Instant::now(), CALM) {
-                return true;
+            // Right after a move the cluster may still learn of it.
+            let now = client::status(&self.options.socket).await.ok().map(|it| places_of(&it));
+            if now != places {
+                (places, since) = (now, Instant::now());
             }
+            if start.elapsed() < CALM {
+                continue;
+            }
+            found = match is_steady(&self.probe.samples(), Instant::now(), CALM) {
+                false => Calm::ProbesFail,
+                true if since.elapsed() < CALM => Calm::TunnelsMove,
+                true => return Calm::Yes,
+            };
         }
-        false
+        found
     }
 
     /// The address goes back to whom it was taken from, unless it is there.
@@ -250,6 +276,12 @@ fn chosen(status: &Status, wanted: Option<IpAddr>) -> Result<IpAddr, Error> {
     found.ok_or_else(|| {
         Error::Unsafe("this node has no such virtual address (`trigon vrrp`)".to_owned())
     })
+}
+
+/// Which tunnel ends at which node.
+fn places_of(status: &Status) -> BTreeSet<(String, u16, u64)> {
+    let place = |tunnel: &Tunnel| (tunnel.proxy.clone(), tunnel.port, tunnel.node);
+    status.tunnels.iter().map(place).collect()
 }
 
 /// How many tunnels are registered at a node.
