@@ -4,6 +4,7 @@ mod alarms;
 mod chronicle;
 mod conditions;
 mod drain;
+mod engine;
 mod fitness;
 mod guardian;
 mod membership;

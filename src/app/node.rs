@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::Told;
 use super::chronicle::{self, Chronicle};
 use super::drain::Drainer;
+use super::engine::Engine;
 use super::guardian::{Guardian, View};
 use super::mover::Mover;
 use super::public::Public;
@@ -71,8 +72,8 @@ pub(super) async fn run(
 
     let https = serve.frontend.tls.iter();
     let watched: Vec<_> = https.map(|tls| ("https", tls.files.certificate.clone())).collect();
-    let (mut member, handle) =
-        cluster::Node::start_with(cluster, vantage.presence().clone()).await?;
+    let engine = Engine::new()?;
+    let (mut member, handle) = engine.start(cluster, vantage.presence().clone()).await?;
     let guard = Guard::new(serve.guard.clone(), handle.clone());
     let tcp = TcpDial { within: serve.frontend.timeouts.connect, refuse_loopback: true };
     let tunnels = frp::Tunnels::new(serve.frp.clone(), tcp, handle.clone());
