@@ -26,8 +26,11 @@ pub(super) fn watch(
             move |tunnel| tunnels.of(&tunnel.tenant).is_live(tunnel.port)
         }),
         adopt: Box::new({
-            let tunnels = tunnels.clone();
-            move |addresses| tunnels.adopt(addresses)
+            let (tunnels, sockets) = (tunnels.clone(), sockets.clone());
+            move |addresses| {
+                sockets.iter().for_each(|sockets| sockets.regain(addresses));
+                tunnels.adopt(addresses);
+            }
         }),
         abandon: Box::new({
             let tunnels = tunnels.clone();

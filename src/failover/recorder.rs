@@ -51,6 +51,7 @@ impl Recorder {
         }
         self.remove_closed();
         self.add_grown();
+        self.add_late();
         self.young.extend(self.rooms.iter().flat_map(Sockets::fresh));
         self.rounds = self.rounds.wrapping_add(1);
         if self.rounds.is_multiple_of(REFRESH_EVERY) {
@@ -96,6 +97,20 @@ impl Recorder {
         }
         drop(table);
         self.recorded.append(&mut grown);
+    }
+
+    /// Their clients wait for nothing, like those of [`Self::last_words`].
+    fn add_late(&self) {
+        let late: Vec<_> = self.rooms.iter().flat_map(Sockets::late).collect();
+        if late.is_empty() {
+            return;
+        }
+        tracing::debug!(connections = late.len(), "turned away: their address had left this node");
+        let mut table = self.flows.lock();
+        for (server, client) in late {
+            table.add(Flow { server, client, kind: FlowKind::Client, sequence: None });
+            table.leave(&[server.ip().to_canonical()]);
+        }
     }
 
     fn refresh(&mut self) {
@@ -147,11 +162,11 @@ mod tests {
     async fn what_outlives_a_round_is_recorded_until_it_closes() {
         let (mut recorder, sockets, flows) = recorder(&["127.0.0.1"]);
         let (client, socket) = accepted().await;
-        sockets.track(&socket);
+        assert!(sockets.track(&socket));
         recorder.round();
         assert_eq!(flows.lock().counts(), FlowCounts::default(), "too young");
         let (_short, lived) = accepted().await;
-        sockets.track(&lived);
+        assert!(sockets.track(&lived));
         drop(lived);
         recorder.round();
         recorder.round();
@@ -168,12 +183,12 @@ mod tests {
     async fn last_words_are_of_connections_however_young() {
         let (mut recorder, sockets, flows) = recorder(&["127.0.0.1"]);
         let (_client, seen) = accepted().await;
-        sockets.track(&seen);
+        assert!(sockets.track(&seen));
         recorder.round();
         let (_other, new) = accepted().await;
-        sockets.track(&new);
+        assert!(sockets.track(&new));
         let (_short, ended) = accepted().await;
-        sockets.track(&ended);
+        assert!(sockets.track(&ended));
         drop(ended);
         recorder.last_words();
         assert_eq!(flows.lock().own().count(), 2);
@@ -183,7 +198,7 @@ mod tests {
     async fn connections_to_the_nodes_own_address_are_nobodys_orphans() {
         let (mut recorder, sockets, flows) = recorder(&["192.0.2.1"]);
         let (_client, socket) = accepted().await;
-        sockets.track(&socket);
+        assert!(sockets.track(&socket));
         recorder.round();
         recorder.round();
         assert_eq!(flows.lock().counts(), FlowCounts::default());
@@ -194,7 +209,7 @@ mod tests {
         let (mut recorder, sockets, flows) = recorder(&["127.0.0.1"]);
         let (mut client, mut socket) = accepted().await;
         socket.remember_start();
-        sockets.track(&socket);
+        assert!(sockets.track(&socket));
         let sequence = || flows.lock().own().next().unwrap().sequence;
         let mut look = || (0..REFRESH_EVERY).for_each(|_| recorder.round());
         look();

@@ -13,8 +13,9 @@ use super::pace::{Orphan, Outcome, Pace};
 
 /// When it is looked again for orphans, after the first look: another node's last words and the
 /// log's last entries may arrive later than the address.
-const LOOK_AGAIN: [Duration; 5] = [
+const LOOK_AGAIN: [Duration; 6] = [
     Duration::from_millis(150),
+    Duration::from_millis(300),
     Duration::from_millis(600),
     Duration::from_millis(1200),
     Duration::from_millis(2500),

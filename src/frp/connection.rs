@@ -137,7 +137,9 @@ impl Door {
         let socket = Socket::new(tcp, client);
         socket.remember_start();
         let grip = socket.grip();
-        self.tunnels.sockets().track(&socket);
+        if !self.tunnels.sockets().track(&socket) {
+            return Err(Rejected::Ended);
+        }
         let server = socket.local_addr()?;
         let mut first = [0];
         if within(socket.peek(&mut first)).await?? == 0 {

@@ -152,7 +152,9 @@ impl Server {
                 // refuses the option works without.
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.config.unread));
                 let mut socket = Socket::new(stream, peer);
-                self.sockets.track(&socket);
+                if !self.sockets.track(&socket) {
+                    continue;
+                }
                 let within = announcers.contains(peer.ip()).then_some(self.config.handshake);
                 let (speaker, crowd, stay) = (speaker.clone(), crowd.clone(), self.seasons.stay());
                 let one = async move {

@@ -5,7 +5,7 @@
 //! outside. All sockets of a room are in its [`Sockets`].
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -16,6 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::numbers::{Numbers, Start};
+
+/// Connections that are told of in [`Sockets::late`], at most; more than a listener's queue holds.
+const MAX_LATE: usize = 8192;
 
 /// The socket as a byte stream.
 #[derive(Debug)]
@@ -127,13 +130,30 @@ struct List {
     all: Vec<Grip>,
     /// Those nobody has asked for yet, once somebody asks at all.
     fresh: Option<Vec<Grip>>,
+    /// Addresses that left this machine.
+    gone: Vec<IpAddr>,
+    /// Our end and the peer's of connections to them that were accepted since.
+    late: Vec<(SocketAddr, SocketAddr)>,
 }
 
 impl Sockets {
-    /// Adds one; it leaves by itself when it is closed.
-    pub fn track(&self, socket: &Socket) {
+    /// Adds one; it leaves by itself when it is closed. Returns false for one that the kernel had
+    /// set up before its address left this machine: no answer would reach its client, so it is to
+    /// be dropped, and [`Self::late`] tells of it.
+    #[must_use]
+    pub fn track(&self, socket: &Socket) -> bool {
         let grip = socket.grip();
         let mut list = self.lock();
+        if !list.gone.is_empty()
+            && let Some(ends) = grip.ends()
+            && list.gone.contains(&ends.0.ip().to_canonical())
+            && is_away(ends.0.ip())
+        {
+            if list.late.len() < MAX_LATE {
+                list.late.push(ends);
+            }
+            return false;
+        }
         // Swept when it would have to grow: never more than twice what is open.
         if list.all.len() == list.all.capacity() {
             list.all.retain(Grip::is_open);
@@ -142,6 +162,19 @@ impl Sockets {
             fresh.push(grip.clone());
         }
         list.all.push(grip);
+        true
+    }
+
+    /// Our end and the peer's of each connection [`Self::track`] turned away since the last call.
+    pub fn late(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        std::mem::take(&mut self.lock().late)
+    }
+
+    /// `addresses` are on this machine again.
+    pub fn regain(&self, addresses: &[IpAddr]) {
+        let mut list = self.lock();
+        list.gone.retain(|address| !addresses.contains(address));
+        list.late.retain(|(local, _)| !addresses.contains(&local.ip().to_canonical()));
     }
 
     /// Those that were added since this was asked last; all open ones the first time. One asker.
@@ -153,10 +186,12 @@ impl Sockets {
         }
     }
 
-    /// Ends every connection whose local end is one of `addresses`, see [`Grip::abandon`]; how
-    /// many there were.
+    /// Ends every connection whose local end is one of `addresses`, which left this machine, see
+    /// [`Grip::abandon`]; how many there were.
     pub fn abandon(&self, addresses: &[IpAddr]) -> usize {
         let mut list = self.lock();
+        list.gone.retain(|address| !addresses.contains(address));
+        list.gone.extend(addresses);
         let ends_there = |grip: &Grip| {
             grip.ends().is_some_and(|(local, _)| addresses.contains(&local.ip().to_canonical()))
         };
@@ -169,6 +204,13 @@ impl Sockets {
     fn lock(&self) -> MutexGuard<'_, List> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether an address is not on this machine. It may have come back before we were told, and where
+/// the kernel lets anybody use any address, nobody can tell.
+fn is_away(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0))
+        .is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 impl AsyncRead for Socket {
@@ -280,7 +322,7 @@ mod tests {
     async fn an_abandoned_connection_ends_for_reader_and_writer_at_once() {
         let (client, mut socket) = accepted().await;
         let sockets = Sockets::default();
-        sockets.track(&socket);
+        assert!(sockets.track(&socket));
         let (local, peer) = socket.grip().ends().unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
         assert_eq!(sockets.abandon(&["192.0.2.1".parse().unwrap()]), 0);
@@ -294,20 +336,37 @@ mod tests {
         assert_eq!(sockets.abandon(&[local.ip()]), 0, "out of the list");
     }
 
+    /// The address of the test cannot leave this machine, so one that never was here is named.
+    #[tokio::test]
+    async fn what_is_accepted_after_its_address_left_is_turned_away_and_told() {
+        let sockets = Sockets::default();
+        let elsewhere: IpAddr = "192.0.2.1".parse().unwrap();
+        assert!(is_away(elsewhere));
+        let (_client, socket) = accepted().await;
+        let (local, _) = socket.grip().ends().unwrap();
+        sockets.abandon(&[local.ip(), elsewhere]);
+        assert!(!is_away(local.ip()) && sockets.track(&socket), "it has come back meanwhile");
+        sockets.lock().late.push(socket.grip().ends().unwrap());
+        assert_eq!(sockets.late().len(), 1);
+        assert_eq!(sockets.late(), [], "told once");
+        sockets.regain(&[local.ip()]);
+        assert_eq!(sockets.lock().gone, [elsewhere]);
+    }
+
     #[tokio::test]
     async fn each_socket_is_fresh_once_and_closed_ones_go_by_themselves() {
         let sockets = Sockets::default();
         let (_client, early) = accepted().await;
-        sockets.track(&early);
+        assert!(sockets.track(&early));
         assert_eq!(sockets.fresh().len(), 1, "also what came before anybody asked");
         let (_client, late) = accepted().await;
-        sockets.track(&late);
+        assert!(sockets.track(&late));
         assert_eq!(sockets.fresh().len(), 1);
         assert_eq!(sockets.fresh().len(), 0);
         drop((early, late));
         for _ in 0..100 {
             let (_client, socket) = accepted().await;
-            sockets.track(&socket);
+            assert!(sockets.track(&socket));
         }
         assert!(sockets.lock().all.len() <= 4, "{}", sockets.lock().all.len());
     }
