@@ -250,7 +250,7 @@ fn a_node_that_lost_the_address_drops_its_connections_without_a_packet() {
         stream.set_nonblocking(true).unwrap();
         let peer = stream.peer_addr().unwrap();
         let tracked = Tracked::new(tokio::net::TcpStream::from_std(stream).unwrap(), peer);
-        sockets.track(&tracked);
+        assert!(sockets.track(&tracked));
         tracked
     };
     let mut servers = servers.into_iter();
