@@ -97,7 +97,8 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- {}\n{}", self.dir.path().display(), self.log());
+            let log = self.log();
+            let _ = writeln!(std::io::stderr(), "--- {}\n{log}", self.dir.path().display());
         }
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
