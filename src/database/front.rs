@@ -54,7 +54,9 @@ pub(super) async fn serve(
         keep_alive(&tcp);
         let socket = Socket::new(tcp, peer);
         socket.remember_start();
-        inner.sockets.track(&socket);
+        if !inner.sockets.track(&socket) {
+            continue;
+        }
         let session = Session { inner: inner.clone(), port, _place: place };
         sessions.spawn(session.run(socket));
     }
