@@ -37,6 +37,7 @@ use crate::guard::Guard;
 use crate::http::tls::Certificate;
 use crate::net::listen;
 use crate::observe::metrics::metrics;
+use crate::observe::trace;
 use crate::{admin, page};
 use chronicle::Chronicle;
 use guardian::Guardian;
@@ -57,7 +58,8 @@ pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
         .build()
         .context("the runtime did not start")?;
     let member = (config.node, config.cluster, config.passport);
-    runtime.block_on(async {
+    let traces = runtime.block_on(async { trace::start() }).map_err(anyhow::Error::msg)?;
+    let outcome = runtime.block_on(async {
         match config.serve {
             Some(serve) => {
                 let key = serve.shared_key.clone();
@@ -69,7 +71,9 @@ pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
                 witness::run(member, reload).await
             }
         }
-    })
+    });
+    traces.stop();
+    outcome
 }
 
 /// Removes the addresses of these virtual routers from this machine; tells how many there were.

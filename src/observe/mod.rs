@@ -6,4 +6,5 @@ pub mod journal;
 pub mod log;
 pub mod message_id;
 pub mod metrics;
+pub mod trace;
 pub mod transfer;

@@ -15,6 +15,7 @@ use http::{HeaderMap, Request};
 use super::access::{self, Record};
 use super::metrics::requests::{Code, Listener, Route, method_number};
 use super::metrics::{Counted, metrics};
+use super::trace::{Ended, Span};
 
 /// How a request ended, in the words of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,7 @@ pub struct Transfer {
     end: End,
     sent: u64,
     line: Option<Box<Line>>,
+    span: Span,
     _open: Counted,
 }
 
@@ -133,6 +135,7 @@ impl Transfer {
             end: End::ClientAbort,
             sent: 0,
             line,
+            span: Span::begin(request),
             _open: metrics().http.in_flight.enter(),
         }
     }
@@ -140,6 +143,11 @@ impl Transfer {
     /// Time since the head of the request was there.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Makes what the ExApp does a part of the request's trace.
+    pub fn trace_into(&self, headers: &mut HeaderMap) {
+        self.span.inject(headers);
     }
 
     /// What the request is for.
@@ -208,16 +216,19 @@ impl Drop for Transfer {
         if self.sent > 0 {
             http.response_bytes.inc_by(self.sent);
         }
+        let status = match self.code {
+            Code::Status(status) => Some(status),
+            Code::Dropped | Code::Aborted => None,
+        };
+        let (route, end) = (self.route.as_str(), self.end.as_str());
+        self.span.end(Ended { status, route, end });
         let Some(line) = self.line.take() else { return };
         let Line { mut record, notes } = *line;
         record.at = SystemTime::now().checked_sub(took).unwrap_or(SystemTime::UNIX_EPOCH);
         record.took = took;
-        record.route = self.route.as_str();
-        record.status = match self.code {
-            Code::Status(status) => Some(status),
-            Code::Dropped | Code::Aborted => None,
-        };
-        record.end = self.end.as_str();
+        record.route = route;
+        record.status = status;
+        record.end = end;
         record.sent = self.sent;
         record.received = notes.0.received.load(Ordering::Relaxed);
         let connected = notes.0.connected.load(Ordering::Relaxed);

@@ -111,6 +111,7 @@ impl Proxy {
                 }
                 headers::complete_host(&mut head.headers, &head.uri, head.version);
                 rewrite.apply(&mut head.uri, &mut head.headers);
+                exchange.trace_into(&mut head.headers);
                 let sent = realm.forward.send(&to, head, body, connection.slot.clone()).await;
                 Handled::Done(Ok(sent.map_or_else(
                     |error| {

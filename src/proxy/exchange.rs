@@ -105,6 +105,11 @@ impl Exchange {
         });
     }
 
+    /// Makes what the ExApp does a part of the request's trace.
+    pub(super) fn trace_into(&self, headers: &mut HeaderMap) {
+        self.transfer.trace_into(headers);
+    }
+
     /// The ExApp could not be reached.
     pub(super) fn failed(&mut self, error: &client::Error) {
         self.transfer.ends(error.end());
