@@ -225,9 +225,8 @@ mod tests {
             assert!(text.contains(word), "{word}: {text}");
         }
         assert!(!text.contains("secret"), "{text}");
-        let trace: Vec<u8> = (0..16)
-            .map(|at| u8::from_str_radix(&trace[2 * at..2 * at + 2], 16).unwrap())
-            .collect();
+        let trace: Vec<u8> =
+            (0..16).map(|at| u8::from_str_radix(&trace[2 * at..2 * at + 2], 16).unwrap()).collect();
         assert!(told.windows(16).any(|sixteen| sixteen == trace), "not the caller's trace");
     }
 
