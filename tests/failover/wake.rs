@@ -273,6 +273,7 @@ fn a_node_that_lost_the_address_drops_its_connections_without_a_packet() {
     let end = clients[0].read(&mut [0]).map_err(|error| error.kind());
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
 
+    sockets.regain(&[VIP.into()]);
     let rest: Vec<_> = servers.map(track).collect();
     ip(&stage.old, &format!("address del {VIP}/32 dev eth0"));
     rest.iter().for_each(unsent);
