@@ -124,6 +124,19 @@ impl Held {
     }
 }
 
+/// Calls `look` now and then, where it may wait for a disk, until `stop`.
+async fn keep_looking(look: impl Fn() + Clone + Send + 'static, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = stop.cancelled() => return,
+        }
+        if tokio::task::spawn_blocking(look.clone()).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Device, inode, size and time of change of both files; `None` for one that is not there.
 type Seen = [Option<(u64, u64, u64, i64, i64)>; 2];
 
@@ -154,18 +167,7 @@ impl Certificate {
 
     /// Looks at the files now and then and takes over what has changed, until `stop`.
     pub async fn watch(self, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-                () = stop.cancelled() => return,
-            }
-            let this = self.clone();
-            let looked = tokio::task::spawn_blocking(move || this.take_over()).await;
-            match looked {
-                Ok(looked) => tell(looked),
-                Err(_panic) => return,
-            }
-        }
+        keep_looking(move || tell(self.take_over()), stop).await;
     }
 
     /// Takes over files that have changed since they were last looked at; `None` when they have

@@ -18,7 +18,7 @@ use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{Certificate, Error, Files, Held, LOOK_AGAIN, acceptor, names, tell};
+use super::{Certificate, Error, Files, Held, acceptor, keep_looking, names, tell};
 use crate::observe::metrics::metrics;
 use crate::secret::Secret;
 
@@ -93,17 +93,8 @@ impl Certificates {
 
     /// Looks at the files now and then and takes over what has changed, until `stop`.
     pub async fn watch(self, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-                () = stop.cancelled() => return,
-            }
-            let files = self.0.files.load_full();
-            let look = move || files.iter().for_each(|one| tell(one.take_over()));
-            if tokio::task::spawn_blocking(look).await.is_err() {
-                return;
-            }
-        }
+        let look = move || self.0.files.load().iter().for_each(|one| tell(one.take_over()));
+        keep_looking(look, stop).await;
     }
 
     /// How handshakes are made from now on, with whatever certificates are then in force.
