@@ -147,7 +147,9 @@ impl HttpClient for Client {
         'c: 'f,
         Self: 'f,
     {
-        let sent = self.0.spawn(tokio::time::timeout(SEND_WITHIN, send(request)));
+        // The timer as well belongs to the runtime, which this thread is not one of.
+        let sent =
+            self.0.spawn(async move { tokio::time::timeout(SEND_WITHIN, send(request)).await });
         Box::pin(async move { sent.await?? })
     }
 }
@@ -218,7 +220,7 @@ mod tests {
         assert!(!passed_on.contains("00f067aa0ba902b7"), "the span itself is the parent");
         span.end(Ended { status: Some(503), route: "exapp", end: "upstream_abort" });
         tokio::task::spawn_blocking(move || traces.stop()).await.unwrap();
-        let told = collector.await.unwrap();
+        let told = tokio::time::timeout(SEND_WITHIN, collector).await.expect("no span").unwrap();
         let text = String::from_utf8_lossy(&told);
         assert!(text.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{text}");
         for word in ["trigon", "/exapps/demo/a", "upstream_abort", "http.response.status_code"] {
