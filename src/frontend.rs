@@ -1,5 +1,6 @@
 //! The listener visitors and AppAPI talk to: `/exapps/…` to the proxy, calls under
-//! `/exapps/app_api/` to the control API, everything else refused.
+//! `/exapps/app_api/` to the control API, everything else to Nextcloud's web nodes, or refused
+//! where there are none.
 //!
 //! Builds the rooms of the request path from one [`Config`] and knows their order; what a request
 //! may do is decided in `access`.
@@ -43,8 +44,10 @@ use crate::proxy::docker_engine::Passthrough;
 use crate::proxy::exapp::{Handled, Proxy};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Forward;
+use crate::proxy::nextcloud::Nextcloud;
 use crate::proxy::policy::{Policy, StripSession};
 use crate::proxy::realm::{Realm, Realms};
+use crate::web::{self, Pools};
 
 /// What a frontend needs to know.
 #[derive(Clone, Debug)]
@@ -67,6 +70,8 @@ pub struct Config {
     pub session_lifetime: Duration,
     /// How long "no such ExApp" is remembered.
     pub negative_lifetime: Duration,
+    /// Nextcloud's web nodes, if requests for Nextcloud itself come here too.
+    pub web: Option<web::Config>,
     /// How long parts of an exchange may take.
     pub timeouts: Timeouts,
     /// Most client connections at a time.
@@ -129,6 +134,7 @@ impl Default for Config {
             strip_session: StripSession::Never,
             session_lifetime: Duration::from_secs(3),
             negative_lifetime: Duration::from_secs(15),
+            web: None,
             timeouts: Timeouts::default(),
             max_connections: 8192,
             drain: Duration::from_secs(30),
@@ -183,6 +189,7 @@ struct Rooms {
     proxy: Proxy,
     /// Whose word about the client is taken at the listeners for ExApps.
     trusted_proxies: ArcSwap<TrustedProxies>,
+    web: Option<Nextcloud>,
     /// One per Nextcloud; the default one's come first.
     calls: Vec<Calls>,
 }
@@ -223,17 +230,23 @@ impl Frontend {
         let public = config.public.as_ref();
         let public = public.map(|public| Arc::new(Public::new(public, cluster.clone())));
         let timeouts = config.timeouts;
+        let slowest = config.web.as_ref().map_or(Duration::ZERO, |web| web.response);
+        let slowest = slowest.max(timeouts.server).max(timeouts.tunnel);
+        let web = config
+            .web
+            .as_ref()
+            .map(|web| Nextcloud::new(Arc::new(Pools::new(web)), upgrades.clone()));
         Self {
             server: Server::new(server::Config {
                 head: timeouts.client,
                 unread: timeouts.unread,
-                standstill: timeouts.server.max(timeouts.tunnel) + timeouts.unread,
+                standstill: slowest + timeouts.unread,
                 handshake: timeouts.client.min(server::Config::default().handshake),
                 max_connections: config.max_connections,
                 drain: config.drain,
                 ..server::Config::default()
             }),
-            rooms: Arc::new(Rooms { proxy, trusted_proxies, calls }),
+            rooms: Arc::new(Rooms { proxy, trusted_proxies, web, calls }),
             public,
             upgrades,
             drain: config.drain,
@@ -243,6 +256,11 @@ impl Frontend {
     /// The ExApp records requests are judged by, the default Nextcloud's first.
     pub fn directories(&self) -> impl Iterator<Item = &Directory> {
         self.rooms.proxy.realms.iter().map(|realm| &realm.directory)
+    }
+
+    /// The pools of web nodes, if there are any. Somebody has to have them watched.
+    pub fn pools(&self) -> Option<&Arc<Pools>> {
+        self.rooms.web.as_ref().map(Nextcloud::pools)
     }
 
     /// Every client connection.
@@ -347,6 +365,11 @@ fn open(config: &Config, served: Served, cluster: &Handle, upgrades: &Upgrades) 
     (realm, Calls { tenant, api: Api::new(directory, docker, timeouts.client), engines })
 }
 
+/// Whether a path belongs to the ExApps, whoever answers the rest.
+fn is_for_exapps(path: &str) -> bool {
+    path.strip_prefix("/exapps").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 impl Rooms {
     fn calls_of(&self, tenant: &Tenant) -> Option<&Calls> {
         self.calls.iter().find(|calls| calls.tenant == *tenant)
@@ -370,6 +393,10 @@ impl Rooms {
         exchange: &mut Exchange,
         trusted: &TrustedProxies,
     ) -> Result<Response<Body>, Abort> {
+        if let Some(web) = self.web.as_ref().filter(|_| !is_for_exapps(request.uri().path())) {
+            // Boxed, as what follows.
+            return Ok(Box::pin(web.handle(request, connection, exchange, trusted)).await);
+        }
         match self.proxy.handle(request, connection, exchange, trusted).await {
             Handled::Done(done) => done,
             // Boxed: every request's state would have room for these, and is moved with it.

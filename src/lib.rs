@@ -9,9 +9,9 @@
 //! | 9 | [`cli`] |
 //! | 8 | [`app`], [`lab`], [`doctor`], [`drill`] |
 //! | 7 | [`config`] |
-//! | 6 | [`frontend`], [`page`]: one listener, three destinations; the status page |
+//! | 6 | [`frontend`], [`page`]: one listener, four destinations; the status page |
 //! | 5 | [`proxy`], [`api`], [`admin`]: carry requests, answer AppAPI, answer `trigon status` |
-//! | 4 | [`exapps`]: what Nextcloud knows, remembered |
+//! | 4 | [`exapps`], [`web`]: what Nextcloud knows, remembered; its web nodes |
 //! | 3 | [`frp`], [`nextcloud`], [`failover`], [`acme`], [`database`]: tunnels, two HTTP calls, who holds the address, certificates, sessions of the database |
 //! | 2 | [`access`], [`guard`], [`http`], [`balance`], [`docker`]: rules and crafts |
 //! | 1 | `vrrp`, `cluster` (own crates), [`net`], [`observe`], [`secret`] |
@@ -41,3 +41,4 @@ pub mod observe;
 pub mod page;
 pub mod proxy;
 pub mod secret;
+pub mod web;

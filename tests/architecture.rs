@@ -19,7 +19,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (7, &["config"]),
     (6, &["frontend", "page"]),
     (5, &["proxy", "api", "admin"]),
-    (4, &["exapps"]),
+    (4, &["exapps", "web"]),
     (3, &["frp", "nextcloud", "failover", "acme", "database"]),
     (2, &["access", "guard", "http", "balance", "docker"]),
     (1, &["vrrp", "cluster", "net", "observe", "secret"]),
@@ -60,6 +60,7 @@ const SANS_IO: &[(&str, &[&str])] = &[
     ("src/acme", &["plan"]),
     ("src/admin", &["check"]),
     ("src/app", &["conditions", "notable", "routers", "scrape"]),
+    ("src/balance", &["*"]),
     ("src/balance/galera", &["*"]),
     ("src/config", &["changes", "env", "file", "keepalived", "problem", "value"]),
     ("src/config/env", &["document", "file", "value"]),
@@ -101,7 +102,8 @@ const SANS_IO: &[(&str, &[&str])] = &[
     ("src/net", &["proxy_protocol"]),
     ("src/nextcloud", &["messages"]),
     ("src/page", &["doorman", "form", "origin", "parts", "sessions"]),
-    ("src/proxy", &["rewrite", "answer"]),
+    ("src/proxy", &["rewrite", "answer", "well_known"]),
+    ("src/web", &["judge", "status"]),
 ];
 
 /// What reaches outside: the runtime, sockets, the clock, randomness.

@@ -30,6 +30,12 @@ zz = 1
 zz = 1
 [public.acme]
 zz = 1
+[web]
+zz = 1
+[[web.backends]]
+zz = 1
+[[web.routes]]
+zz = 1
 [docker]
 zz = 1
 [frp]
@@ -91,7 +97,15 @@ fn the_reference_names_exactly_the_keys_that_exist() {
         known.extend(keys.split(", ").map(|key| format!("{section}.{key}")));
     }
     // Sections below sections have rows for their own keys.
-    for section in ["vrrp[].track", "public.certificates", "public.acme", "galera.nodes"] {
+    let below = [
+        "vrrp[].track",
+        "public.certificates",
+        "public.acme",
+        "galera.nodes",
+        "web.backends",
+        "web.routes",
+    ];
+    for section in below {
         known.remove(section);
     }
     let documented: BTreeSet<String> = REFERENCE

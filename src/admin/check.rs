@@ -90,12 +90,32 @@ impl fmt::Display for Check {
     }
 }
 
+/// A pool of which nobody can work keeps visitors out; one that has lost somebody is one failure
+/// nearer to that. What the operator has taken out is no trouble.
+fn pools(status: &Status) -> Vec<(Severity, String)> {
+    use crate::balance::roster::{Admin, Condition};
+    let mut found = Vec::new();
+    for pool in status.backends.chunk_by(|one, next| one.pool == next.pool) {
+        let wanted: Vec<_> = pool.iter().filter(|member| member.admin == Admin::Ready).collect();
+        let (name, down) = (&pool[0].pool, Condition::Down);
+        let lost: Vec<_> = wanted.iter().filter(|member| member.health == down).collect();
+        if lost.len() == wanted.len() {
+            found.push((Severity::Critical, format!("no backend of {name} can work")));
+        } else if let Some(first) = lost.first() {
+            let text = format!("{} of {} backends of {name} are down", lost.len(), pool.len());
+            found.push((Severity::Warning, format!("{text}: {}: {}", first.name, first.note)));
+        }
+    }
+    found
+}
+
 fn troubles(status: &Status) -> Vec<(Severity, String)> {
     use Severity::{Critical, Warning};
     let mut found = Vec::new();
     if !status.ready && !status.draining {
         found.push((Critical, format!("waits for {}", status.waiting_for.join(", "))));
     }
+    found.extend(pools(status));
     if !status.cluster.quorum {
         found.push((Critical, "no quorum".to_owned()));
     }

@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::Status;
+use super::backends::{self, Backends};
 use super::bans::{Bans, NewBan, Removal, Removed};
 use super::certificates::{Certificates, Order};
 use super::cluster::{Cluster, Promoted, Promotion};
@@ -23,6 +24,7 @@ use super::tokens::{Created, NewToken, Revocation, Revoked, Tokens};
 use super::tunnels::Tunnels;
 use super::vrrp::Vrrp;
 use super::{drain, failover, reload};
+use crate::balance::Member;
 
 const WITHIN: Duration = Duration::from_secs(5);
 /// The same where addresses have to move or files to be read first.
@@ -74,6 +76,22 @@ pub async fn status(socket: &Path) -> Result<Status, Error> {
 /// [`Error`].
 pub async fn exapps(socket: &Path) -> Result<ExApps, Error> {
     get(socket, "/exapps").await
+}
+
+/// The servers behind the node.
+///
+/// # Errors
+/// [`Error`].
+pub async fn backends(socket: &Path) -> Result<Backends, Error> {
+    get(socket, "/backends").await
+}
+
+/// Gives one of them an order.
+///
+/// # Errors
+/// [`Error`].
+pub async fn tell_backend(socket: &Path, order: &backends::Order) -> Result<Member, Error> {
+    decoded(&call(socket, Method::POST, "/backends", Some(encoded(order)?)).await?)
 }
 
 /// The tunnels of the cluster.

@@ -4,10 +4,11 @@
 //! `metrics` is the other listener, which tells Prometheus and load balancers how the node is.
 //!
 //! One file per answer (`status`, `exapps`, `tunnels`, `bans`, `certificates`, `vrrp`, `nodes`,
-//! `tokens`, `cluster`, `events`, `drain`, `failover`), which also shows it as text. The status is
+//! `tokens`, `cluster`, `events`, `drain`, `failover`, `backends`), which also shows it as text. The status is
 //! assembled in `app`, what concerns the cluster and its members by `membership`, the rest by
 //! `desk`; `orders` are carried out in `app` too.
 
+pub mod backends;
 pub mod bans;
 pub mod certificates;
 pub mod check;

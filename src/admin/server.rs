@@ -14,6 +14,7 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use super::backends::{self, Backends, Office};
 use super::bans::{NewBan, Removal};
 use super::certificates::Order;
 use super::cluster::{Promoted, Promotion};
@@ -26,6 +27,7 @@ use super::status::Status;
 use super::tokens::{Created, NewToken, Revocation, Revoked};
 use super::vrrp::Vrrp;
 use super::{drain, failover, nodes, reload};
+use crate::balance::Member;
 
 /// Most bytes of an order.
 const MAX_BODY: usize = 64 << 10;
@@ -41,6 +43,8 @@ pub struct Source {
     pub reload: Reload,
     /// What a node as a whole is told; none on a witness.
     pub orders: Option<Orders>,
+    /// The servers behind this node; none on a witness.
+    pub backends: Option<Office>,
     /// Everything else; none on a witness.
     pub desk: Option<Desk>,
 }
@@ -84,7 +88,7 @@ pub async fn serve(listener: UnixListener, source: Source, stop: CancellationTok
 }
 
 fn routes(source: Source) -> Router {
-    let Source { status, membership, reload, orders, desk } = source;
+    let Source { status, membership, reload, orders, backends, desk } = source;
     let routers = Arc::clone(&status);
     let link = membership.clone();
     let members = Router::new()
@@ -120,6 +124,14 @@ fn routes(source: Source) -> Router {
                 .route("/undrain", post(undrain))
                 .route("/failover", post(move_addresses))
                 .with_state(orders),
+        ),
+    };
+    let all = match backends {
+        None => all,
+        Some(office) => all.merge(
+            Router::new()
+                .route("/backends", get(list_backends).post(tell_backend))
+                .with_state(office),
         ),
     };
     let Some(desk) = desk else {
@@ -199,6 +211,17 @@ async fn move_addresses(
     Json(order): Json<failover::Order>,
 ) -> Result<Json<failover::Moved>, Refusal> {
     (orders.failover)(order).await.map(Json)
+}
+
+async fn list_backends(State(office): State<Office>) -> Json<Backends> {
+    Json(office.backends())
+}
+
+async fn tell_backend(
+    State(office): State<Office>,
+    Json(order): Json<backends::Order>,
+) -> Result<Json<Member>, Refusal> {
+    office.order(&order).map(Json)
 }
 
 async fn create_token(

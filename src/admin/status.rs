@@ -9,6 +9,7 @@ use super::nodes::Nodes;
 use super::public::Public;
 use super::table::span;
 use super::vrrp::Router;
+use crate::balance::Member;
 use crate::database::Report;
 
 /// One node as it sees itself and its cluster.
@@ -55,6 +56,9 @@ pub struct Status {
     /// The front of the database, if there is one.
     #[serde(default)]
     pub galera: Option<Report>,
+    /// The servers behind this node, pool by pool.
+    #[serde(default)]
+    pub backends: Vec<Member>,
 }
 
 /// The process that says goodbye and removes the addresses should this one be killed.
@@ -276,6 +280,9 @@ impl fmt::Display for Status {
                 "tunnel   {:<5} {:<24} node {} from {}  {place}",
                 tunnel.port, tunnel.proxy, tunnel.node, tunnel.client
             )?;
+        }
+        for member in &self.backends {
+            writeln!(f, "{}", super::backends::line(member))?;
         }
         if !self.exapps.is_empty() {
             writeln!(f, "exapps   {}", self.exapps.join(" "))?;

@@ -40,6 +40,7 @@ use crate::http::tls::Certificate;
 use crate::net::{TcpDial, listen};
 use crate::observe::access;
 use crate::observe::metrics::metrics;
+use crate::web::Pools;
 use crate::{admin, frp, nextcloud};
 
 /// How long requests on this node's own addresses may take to end at a stop. Those on the
@@ -132,13 +133,17 @@ pub(super) async fn run(
     let mover = Mover::new(handle.clone(), speaker.clone(), vantage.clone());
     mover.serve();
     spawn(&mut tasks, mover.clone().watch(stop.clone()));
+    let backends = backends(frontend.pools().cloned());
+    if let Some(pools) = frontend.pools() {
+        spawn(&mut tasks, Arc::clone(pools).watch(stop.clone()));
+    }
     let facts = Facts::node(
         (node.name.clone(), passport),
         handle.clone(),
         (tunnels.clone(), database.clone()),
         (speaker.clone(), guardian),
         vantage.clone(),
-        (ready.clone(), drainer.clone()),
+        (ready.clone(), drainer.clone(), backends.clone()),
     );
     let facts = Arc::new(facts.with_public(public.clone()));
     let sources = chronicle::Sources {
@@ -183,6 +188,7 @@ pub(super) async fn run(
         membership: membership.clone(),
         reload: reload_order,
         orders: Some(orders(drainer, mover)),
+        backends: Some(backends),
         desk: Some(desk),
     };
     if let Some(page) = super::page_service(&node, &source, &chronicle, &stop)? {
@@ -279,6 +285,19 @@ fn orders(drainer: Drainer, mover: Mover) -> admin::orders::Orders {
         failover: Arc::new(move |order| {
             let mover = mover.clone();
             Box::pin(async move { mover.failover(order).await })
+        }),
+    }
+}
+
+/// The way from the admin socket to whoever has servers behind this node.
+fn backends(web: Option<Arc<Pools>>) -> admin::backends::Office {
+    let listed = web.clone();
+    admin::backends::Office {
+        list: Arc::new(move || listed.iter().flat_map(|pools| pools.members()).collect()),
+        set: Arc::new(move |name, admin| {
+            if let Some(pools) = &web {
+                pools.set(name, admin);
+            }
         }),
     }
 }

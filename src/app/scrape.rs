@@ -9,6 +9,7 @@ use cluster::{ClusterStatus, Measures, Role};
 
 use crate::admin::Status;
 use crate::admin::status::{Flows, Guardian};
+use crate::balance::roster::Condition;
 use crate::failover::alarms::Kind;
 use crate::observe::metrics::Sheet;
 
@@ -49,6 +50,10 @@ pub(super) struct TunnelPort {
 const ROUTER_STATES: [&str; 4] = ["initialize", "fault", "backup", "active"];
 const MEMBER_STATES: [&str; 5] = ["leader", "follower", "candidate", "learner", "shutdown"];
 
+/// How a backend can be.
+const CONDITIONS: [Condition; 4] =
+    [Condition::Checking, Condition::Up, Condition::Ejected, Condition::Down];
+
 /// Puts everything on the sheet.
 pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
     let status = &reading.status;
@@ -60,6 +65,7 @@ pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
     sheet.count("ready", help, &[], status.ready.into());
     let help = "Whether an admin has taken the node out of service";
     sheet.count("draining", help, &[], status.draining.into());
+    fill_backends(status, sheet);
     fill_vrrp(status, sheet);
     if let Some(guardian) = status.guardian {
         fill_guardian(guardian, sheet);
@@ -97,6 +103,27 @@ pub(super) fn fill(reading: &Reading, sheet: &mut Sheet) {
     for (source, count) in &reading.banned {
         let help = "Addresses and networks kept out, by what brought the ban";
         sheet.count("bans_active", help, &[("source", *source)], number(*count));
+    }
+}
+
+fn fill_backends(status: &Status, sheet: &mut Sheet) {
+    for member in &status.backends {
+        let labels = [("pool", member.pool.as_str()), ("backend", member.name.as_str())];
+        let [pool, backend] = labels;
+        for health in CONDITIONS {
+            let help = "How each backend is, as the checks and its answers say";
+            let labels = [pool, backend, ("state", health.as_str())];
+            sheet.count("backend_state", help, &labels, (member.health == health).into());
+        }
+        let help = "Whether each backend gets something new, as far as the operator wants it";
+        let is_wanted = member.admin == crate::balance::Admin::Ready;
+        sheet.count("backend_wanted", help, &labels, is_wanted.into());
+        let help = "Requests, connections or sessions each backend has";
+        sheet.count("backend_in_flight", help, &labels, member.in_flight);
+        let help = "What each backend was given";
+        sheet.counter("backend_requests", help, &labels, member.total);
+        let help = "What each backend failed through its own fault";
+        sheet.counter("backend_failures", help, &labels, member.failed);
     }
 }
 
@@ -348,6 +375,7 @@ mod tests {
     use super::*;
     use crate::admin::status::{Cluster, PeerPresence, Tunnel};
     use crate::admin::vrrp::Router;
+    use crate::balance::{Admin, Member};
     use crate::observe::metrics::metrics;
     use crate::observe::transfer::Transfer;
 
@@ -438,6 +466,18 @@ mod tests {
                 }],
                 ..Default::default()
             }),
+            backends: vec![Member {
+                pool: "web".into(),
+                name: "web1".into(),
+                address: "10.0.0.11:80".into(),
+                admin: Admin::Drain,
+                health: Condition::Down,
+                since_seconds: 3,
+                in_flight: 2,
+                total: 9,
+                failed: 1,
+                note: "no connection".into(),
+            }],
         };
         let mut cluster = cluster::Handle::in_memory(1).status();
         cluster.learners = vec![VoterStatus { id: 2, lag: Some(7), ..cluster.voters[0].clone() }];
@@ -510,6 +550,10 @@ mod tests {
         has(&format!(r#"trigon_vip_held{{{db},vip="192.0.2.10"}} 0"#));
         has(r#"trigon_vrrp_packet_errors_total{interface="eth0",reason="bad checksum"} 3"#);
         has(r#"trigon_tunnels{state="absent"} 1"#);
+        let web1 = r#"pool="web",backend="web1""#;
+        has(&format!(r#"trigon_backend_state{{{web1},state="down"}} 1"#));
+        has(&format!(r#"trigon_backend_wanted{{{web1}}} 0"#));
+        has(&format!(r#"trigon_backend_failures_total{{{web1}}} 1"#));
         has(r#"trigon_bans_active{source="failures"} 2"#);
         has(r#"trigon_tls_cert_not_after_timestamp_seconds{name="cluster"} 1800000000"#);
         has("trigon_ready 1");

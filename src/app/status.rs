@@ -16,6 +16,7 @@ use super::scrape::{Reading, TunnelPort};
 use super::vantage::Vantage;
 use super::watchdog::headline;
 use crate::admin::Membership;
+use crate::admin::backends::Office;
 use crate::admin::drain::Drain;
 use crate::admin::status::{Alarm, Certificate, Cluster, Flows, PeerPresence, Status, Tunnel};
 use crate::admin::vrrp::Router;
@@ -41,6 +42,7 @@ pub(super) struct Facts {
     drainer: Option<Drainer>,
     public: Option<Public>,
     database: Option<Database>,
+    backends: Option<Office>,
 }
 
 impl Facts {
@@ -66,6 +68,7 @@ impl Facts {
             drainer: None,
             public: None,
             database: None,
+            backends: None,
         }
     }
 
@@ -76,7 +79,7 @@ impl Facts {
         (tunnels, database): (frp::Tunnels, Option<Database>),
         (speaker, guardian): (Speaker, Option<View>),
         vantage: Arc<Vantage>,
-        (ready, drainer): (CancellationToken, Drainer),
+        (ready, drainer, backends): (CancellationToken, Drainer, Office),
     ) -> Self {
         Self {
             name,
@@ -92,6 +95,7 @@ impl Facts {
             drainer: Some(drainer),
             public: None,
             database,
+            backends: Some(backends),
         }
     }
 
@@ -191,6 +195,7 @@ impl Facts {
             tunnels: self.tunnels.iter().flat_map(tunnels).collect(),
             galera: self.database.as_ref().map(Database::report),
             exapps: view.exapps().map(|(tenant, record)| tenant.label(&record.id)).collect(),
+            backends: self.backends.iter().flat_map(|office| (office.list)()).collect(),
         }
     }
 

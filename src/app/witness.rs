@@ -55,6 +55,7 @@ pub(super) async fn run(
         membership: membership.clone(),
         reload,
         orders: None,
+        backends: None,
         desk: None,
     };
     if let Some(page) = super::page_service(&node, &source, &chronicle, &stop)? {

@@ -2,6 +2,7 @@
 //! here is only what is typed, what is printed, and the exit code.
 
 mod ask;
+mod backend;
 mod backup;
 mod bans;
 mod certs;
@@ -136,6 +137,9 @@ enum Command {
     /// The tunnels the node on this machine knows.
     #[command(subcommand)]
     Tunnels(tunnels::Command),
+    /// The servers behind this node, such as Nextcloud's web nodes.
+    #[command(subcommand)]
+    Backend(backend::Command),
     /// Every virtual router of the node on this machine: state, priority, peers, alarms.
     Vrrp(ask::Question),
     /// Remove the configured virtual addresses from this machine.
@@ -203,6 +207,7 @@ pub fn main() -> ExitCode {
         Command::Bans(command) => bans::run(&command),
         Command::ExApps(command) => exapps::run(&command),
         Command::Tunnels(command) => tunnels::run(&command),
+        Command::Backend(command) => backend::run(&command),
         Command::Vrrp(question) => vrrp::run(&question),
         Command::VipRelease(file) => vip_release::run(&file),
         Command::VipGuard(options) => vip_guard::run(&options),

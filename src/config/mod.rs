@@ -2,7 +2,7 @@
 //!
 //! Every room owns its `Config`; this room stands above them and builds them. `file` walks the
 //! TOML, `value` reads single values, `problem` is what the admin is told, `parse` goes through the
-//! sections, of which `galera`, `home`, `members`, `page`, `public`, `serve`, `tenants` and `routers` read their own. `env` makes
+//! sections, of which `galera`, `home`, `members`, `page`, `public`, `serve`, `tenants`, `web` and `routers` read their own. `env` makes
 //! the same of HaRP's environment variables, `from_env` reads them; `keepalived` writes such a file
 //! from a `keepalived.conf`. `changes` compares what two files say. Every key is described in `docs/reference/config.md`.
 
@@ -23,6 +23,7 @@ mod routers;
 mod serve;
 mod tenants;
 pub mod value;
+mod web;
 
 pub use changes::Written;
 pub use home::{Home, host_name, load as load_home};

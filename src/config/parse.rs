@@ -19,8 +19,18 @@ use crate::observe;
 use crate::secret::Secret;
 
 /// Sections of nodes that serve.
-const SERVING: [&str; 9] =
-    ["nextcloud", "tenants", "exapps", "public", "docker", "frp", "galera", "failover", "vrrp"];
+const SERVING: [&str; 10] = [
+    "nextcloud",
+    "tenants",
+    "exapps",
+    "public",
+    "web",
+    "docker",
+    "frp",
+    "galera",
+    "failover",
+    "vrrp",
+];
 
 /// Everything a process is started with.
 #[derive(Debug)]

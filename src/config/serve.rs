@@ -1,4 +1,4 @@
-//! What a node serves: `[nextcloud]`, `[exapps]`, `[docker]`, `[frp]` and `[failover]`.
+//! What a node serves: `[nextcloud]`, `[exapps]`, `[web]`, `[docker]`, `[frp]` and `[failover]`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use super::galera;
 use super::public;
 use super::routers::{self, Purpose, Routers};
 use super::tenants::{self, TenantConfig};
+use super::web;
 use crate::failover::trackers;
 use crate::http::tls::{Certificate, Files};
 use crate::secret::Secret;
@@ -58,7 +59,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, rank: usize, key: Option<Secret>)
     section.finish();
 
     frontend.public = public::read(root.section("public"), &frontend);
-
+    frontend.web = web::read(root.section("web"), url.as_deref());
     let docker = read_docker(root.section("docker"));
     let frp = read_frp(root.section("frp"));
     frontend.announced_hosts.app_ports = frp.apps.clone();

@@ -12,6 +12,7 @@ use vrrp::VirtualAddress;
 
 use super::keepalived::command;
 use crate::exapps::upstream::HostPattern;
+use crate::net::Target;
 use crate::proxy::policy::StripSession;
 
 /// A type that can stand in the configuration file.
@@ -77,6 +78,25 @@ impl Value for IpNet {
             .map(|net| net.trunc())
             .or_else(|_not_a_net| text.parse::<IpAddr>().map(Self::from))
             .ok()
+    }
+}
+
+impl Value for Target {
+    const EXPECTED: &'static str =
+        "a host and port such as \"10.0.0.11:80\", \"[fd00::11]:80\" or \"web1.internal:80\"";
+
+    fn read(raw: &DeValue<'_>) -> Option<Self> {
+        let (host, port) = raw.as_str()?.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port > 0)?;
+        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let is_good = match bracketed {
+            Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => {
+                let fine = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+                !host.is_empty() && host.bytes().all(fine)
+            }
+        };
+        is_good.then(|| Self::Tcp { host: bracketed.unwrap_or(host).into(), port })
     }
 }
 
@@ -201,6 +221,25 @@ mod tests {
         assert_eq!(read::<RangeInclusive<u16>>("'23000-23999'"), Some(23000..=23999));
         for wrong in ["'23999-23000'", "'0-10'", "'1-70000'", "'23000'", "23000"] {
             assert_eq!(read::<RangeInclusive<u16>>(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_a_host_and_a_port() {
+        for (text, expected) in [
+            ("'10.0.0.11:80'", Some(("10.0.0.11", 80))),
+            ("'web1.internal:8080'", Some(("web1.internal", 8080))),
+            ("'[fd00::11]:80'", Some(("fd00::11", 80))),
+            ("'fd00::11:80'", None),
+            ("'[web1]:80'", None),
+            ("'http://web1:80'", None),
+            ("'web1'", None),
+            ("':80'", None),
+            ("'web1:0'", None),
+            ("'web1:99999'", None),
+        ] {
+            let target = expected.map(|(host, port)| Target::Tcp { host: host.into(), port });
+            assert_eq!(read::<Target>(text), target, "{text}");
         }
     }
 

@@ -136,6 +136,10 @@ impl Public {
                 let request = Request::from_parts(head, body);
                 rooms.answer(request, &connection, &mut exchange, &trusted).await
             }
+            Way::Nextcloud if rooms.web.is_some() => {
+                let request = Request::from_parts(head, body);
+                rooms.answer(request, &connection, &mut exchange, &trusted).await
+            }
             Way::Challenge(token) => {
                 exchange.route(Route::Listener);
                 Ok(self.challenged(token).await)

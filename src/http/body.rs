@@ -20,7 +20,11 @@ use crate::observe::transfer::Notes;
 
 /// A request or response body: nothing, a few bytes of our own, or a stream from a peer.
 #[derive(Default)]
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// Kept until the last byte was handed on, or the body is dropped.
+    held: Option<Box<dyn Send>>,
+}
 
 #[derive(Default)]
 enum Kind {
@@ -105,28 +109,28 @@ pub enum BodyError {
 impl Body {
     /// A body of nothing.
     pub fn empty() -> Self {
-        Self(Kind::Empty)
+        Self::of(Kind::Empty)
     }
 
     /// A body of these bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self(if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) })
+        Self::of(if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) })
     }
 
     /// A peer's body; reading it fails when nothing comes for `idle`.
     pub fn stream(incoming: Incoming, idle: Duration) -> Self {
         if incoming.is_end_stream() {
-            return Self(Kind::Empty);
+            return Self::of(Kind::Empty);
         }
-        Self(Kind::Stream(Idle::new(incoming, idle)))
+        Self::of(Kind::Stream(Idle::new(incoming, idle)))
     }
 
     /// Like [`Body::stream`], for a request's body on its way to an ExApp: it is counted, and
     /// noted for the access log.
     pub fn upload(incoming: Incoming, idle: Duration, notes: Option<Notes>) -> Self {
         let mut body = Self::stream(incoming, idle);
-        if let Kind::Stream(idle) = &mut body.0 {
+        if let Kind::Stream(idle) = &mut body.kind {
             idle.upload = notes.map_or(Upload::Counted, Upload::Noted);
         }
         body
@@ -136,19 +140,41 @@ impl Body {
     pub fn from_source(incoming: Incoming, idle: Duration, source: Box<dyn Source>) -> Self {
         if incoming.is_end_stream() {
             source.finished();
-            return Self(Kind::Empty);
+            return Self::of(Kind::Empty);
         }
-        Self(Kind::Sourced(Idle::new(incoming, idle), source))
+        Self::of(Kind::Sourced(Idle::new(incoming, idle), source))
     }
 
     /// A body of our own that is not over until its sender is dropped.
     pub fn events(told: mpsc::Receiver<Bytes>) -> Self {
-        Self(Kind::Told(told))
+        Self::of(Kind::Told(told))
+    }
+
+    /// Keeps `guard` until the body is over, however it ends.
+    #[must_use]
+    pub fn holding(mut self, guard: impl Send + 'static) -> Self {
+        if !self.is_end_stream() {
+            self.held = Some(Box::new(guard));
+        }
+        self
+    }
+
+    /// The same body once more, if it is at hand whole.
+    pub fn again(&self) -> Option<Self> {
+        match &self.kind {
+            Kind::Empty => Some(Self::empty()),
+            Kind::Full(bytes) => Some(Self::full(bytes.clone())),
+            Kind::Stream(_) | Kind::Sourced(..) | Kind::Told(_) => None,
+        }
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, held: None }
     }
 
     /// Lets the caller see how a streamed body is getting on; `None` for one that is whole.
     pub fn progress(&mut self) -> Option<Progress> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Empty | Kind::Full(_) | Kind::Told(_) => None,
             Kind::Stream(idle) | Kind::Sourced(idle, _) => {
                 Some(idle.progress.get_or_insert_with(Progress::new).clone())
@@ -159,7 +185,7 @@ impl Body {
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match self.kind {
             Kind::Empty => "Body(empty)",
             Kind::Full(_) => "Body(full)",
             Kind::Stream(_) | Kind::Sourced(..) | Kind::Told(_) => "Body(stream)",
@@ -175,11 +201,11 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = match &mut self.0 {
+        let polled = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.0 = Kind::Empty;
+                *self = Self::empty();
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Kind::Told(told) => {
@@ -193,13 +219,14 @@ impl HttpBody for Body {
             // Nothing follows trailers, and whoever passes them on does not ask.
             Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || self.is_end_stream(),
             Poll::Ready(Some(Err(_))) => {
-                self.0 = Kind::Empty;
+                *self = Self::empty();
                 false
             }
             Poll::Ready(None) => true,
         };
         if over {
-            match std::mem::take(&mut self.0) {
+            self.held = None;
+            match std::mem::take(&mut self.kind) {
                 Kind::Stream(idle) => idle.mark(true),
                 Kind::Sourced(_, source) => source.finished(),
                 Kind::Empty | Kind::Full(_) | Kind::Told(_) => {}
@@ -209,7 +236,7 @@ impl HttpBody for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => true,
             Kind::Full(_) | Kind::Told(_) => false,
             Kind::Stream(idle) | Kind::Sourced(idle, _) => idle.incoming.is_end_stream(),
@@ -217,7 +244,7 @@ impl HttpBody for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Told(_) => SizeHint::default(),

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Context;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -105,6 +106,15 @@ impl Error {
     }
 }
 
+/// A request without a response, and the request itself if no byte of it was sent.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: Error,
+    /// To be sent elsewhere, perhaps.
+    pub unsent: Option<Box<Request<Body>>>,
+}
+
 /// Cheap to clone; all clones share one pool.
 #[derive(Clone)]
 pub struct Client {
@@ -142,18 +152,34 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`] says who is at fault; only a request that was never begun is sent again.
-    pub async fn send(
+    pub fn send(
+        &self,
+        to: &Target,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send {
+        self.try_send(to, request).map_err(|failure| failure.error)
+    }
+
+    /// The same for callers who know somebody else to ask.
+    ///
+    /// # Errors
+    /// As [`Client::send`], with the request if nobody has seen it.
+    pub async fn try_send(
         &self,
         to: &Target,
         mut request: Request<Body>,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Response<Body>, Failure> {
+        let sent = |error| Failure { error, unsent: None };
         let upload = request.body_mut().progress();
         let notes = request.extensions_mut().remove::<Notes>();
         loop {
-            let (mut link, reused) = self.connection(to, notes.as_ref()).await?;
+            let (mut link, reused) = match self.connection(to, notes.as_ref()).await {
+                Ok(connection) => connection,
+                Err(error) => return Err(Failure::unsent(error, request, notes)),
+            };
             let answered = self.answered(pin!(link.send(request)), upload.as_ref()).await;
             match answered {
-                None => return Err(Error::Silent),
+                None => return Err(sent(Error::Silent)),
                 Some(Ok(response)) => {
                     if upload.is_some_and(|upload| !upload.is_over()) {
                         // The rest must not wait for a visitor who reads the answer only then.
@@ -163,7 +189,10 @@ impl Client {
                 }
                 Some(Err(mut failed)) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
-                    _ => return Err(blame(failed.into_error())),
+                    Some(unsent) => {
+                        return Err(Failure::unsent(blame(failed.into_error()), unsent, notes));
+                    }
+                    None => return Err(sent(blame(failed.into_error()))),
                 },
             }
         }
@@ -222,6 +251,15 @@ impl Client {
             notes.connected(began.elapsed());
         }
         Ok(link)
+    }
+}
+
+impl Failure {
+    fn unsent(error: Error, mut request: Request<Body>, notes: Option<Notes>) -> Self {
+        if let Some(notes) = notes {
+            request.extensions_mut().insert(notes);
+        }
+        Self { error, unsent: Some(Box::new(request)) }
     }
 }
 

@@ -21,7 +21,7 @@ const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const HTTP1_ONLY: [HeaderName; 3] = [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT];
 
 /// An upgrade asked for in place of an extended CONNECT.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bridge {
     /// The `Sec-WebSocket-Accept` of a server that understood.
     accept: HeaderValue,

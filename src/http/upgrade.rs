@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::server::Slot;
 use crate::net::splice::{self, Spliced, splice};
 use crate::observe::metrics::metrics;
 use crate::observe::transfer::{End, Transfer};
@@ -49,15 +48,20 @@ impl Upgrades {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Joins the two ends once both have left HTTP. `slot` keeps the place in the listener's
-    /// connection limit for as long as the pair lives. Whoever answers the request hands its
-    /// transfer to the heir: it is over when the pair is.
-    pub fn join(&self, client: OnUpgrade, upstream: OnUpgrade, slot: Slot) -> Heir {
+    /// Joins the two ends once both have left HTTP. `places` are kept for as long as the pair
+    /// lives, such as the one in the listener's connection limit. Whoever answers the request hands
+    /// its transfer to the heir: it is over when the pair is.
+    pub fn join(
+        &self,
+        client: OnUpgrade,
+        upstream: OnUpgrade,
+        places: impl Send + 'static,
+    ) -> Heir {
         let inner = Arc::clone(&self.inner);
         let cut = self.inner.cut.clone();
         let (heir, inherited) = oneshot::channel::<Transfer>();
         self.inner.pairs.spawn(async move {
-            let _slot = slot;
+            let _places = places;
             let _open = metrics().upgraded.enter();
             let joined = async {
                 let (client, upstream) = match tokio::try_join!(client, upstream) {

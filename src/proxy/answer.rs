@@ -9,6 +9,7 @@
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
+use crate::balance::pool::Nobody;
 use crate::docker;
 use crate::http::body::Body;
 use crate::http::client;
@@ -94,6 +95,40 @@ pub fn upstream_failed(error: &client::Error) -> Response<Body> {
 /// 502: the ExApp's answer to a protocol upgrade is not one a proxy can pass on.
 pub fn bad_gateway() -> Response<Body> {
     text(StatusCode::BAD_GATEWAY, "502 Bad Gateway: the ExApp did not switch protocols as asked")
+}
+
+/// Why a web node's answer is missing.
+pub fn web_failed(error: &client::Error) -> Response<Body> {
+    use client::Error;
+    match error {
+        Error::RequestBroken => bad_request(),
+        Error::RequestStalled => text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout"),
+        Error::Broke(_) => text(
+            StatusCode::BAD_GATEWAY,
+            "502 Bad Gateway: the web node broke off or did not speak HTTP",
+        ),
+        Error::Silent => text(
+            StatusCode::GATEWAY_TIMEOUT,
+            "504 Gateway Timeout: the web node did not answer in time",
+        ),
+        Error::NoTunnel | Error::TunnelAbsent | Error::ConnectTimeout | Error::Connect(_) => {
+            soon(text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "503 Service Unavailable: no web node accepts connections",
+            ))
+        }
+    }
+}
+
+/// 503: no server of the pool can take the request.
+pub fn no_backend(nobody: Nobody) -> Response<Body> {
+    soon(text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        match nobody {
+            Nobody::Fit => "503 Service Unavailable: no web node is up",
+            Nobody::Idle => "503 Service Unavailable: all web nodes are busy",
+        },
+    ))
 }
 
 /// Why a Docker engine could not be asked.

@@ -23,7 +23,7 @@ use crate::http::upgrade::Heir;
 use crate::net::Target;
 use crate::observe::metrics::metrics;
 use crate::observe::metrics::requests::Route;
-use crate::observe::transfer::Transfer;
+use crate::observe::transfer::{End, Transfer};
 
 /// Where AppAPI and proxies put a request's id.
 const REQUEST_IDS: [HeaderName; 2] =
@@ -40,7 +40,8 @@ const LABEL: &[u8] = b"trigon/access-log/v1\0";
 pub struct Exchange {
     transfer: Transfer,
     is_head: bool,
-    why: (usize, &'static str),
+    /// How its access was decided; nobody decides about requests for Nextcloud itself.
+    why: Option<(usize, &'static str)>,
     line: Option<Box<Line>>,
 }
 
@@ -73,7 +74,7 @@ impl Exchange {
         let path = request.uri().path();
         transfer.note(|record| record.exapp = app_id(path).map(ToOwned::to_owned));
         // Refused before anybody decided anything.
-        let why = (usize::MAX, "bad_request");
+        let why = Some((usize::MAX, "bad_request"));
         Self { transfer, is_head: request.method() == Method::HEAD, why, line }
     }
 
@@ -87,7 +88,7 @@ impl Exchange {
 
     /// How it was decided.
     pub(super) fn decided(&mut self, reason: Reason) {
-        self.why = (reason as usize, reason.as_str());
+        self.why = Some((reason as usize, reason.as_str()));
         self.transfer.note(|record| record.reason = reason.as_str());
     }
 
@@ -110,16 +111,32 @@ impl Exchange {
         self.transfer.trace_into(headers);
     }
 
-    /// The ExApp could not be reached.
+    /// It is for Nextcloud itself.
+    pub(super) fn for_web(&mut self, client: IpAddr) {
+        self.from(client);
+        self.route(Route::Web);
+        self.why = None;
+        self.transfer.note(|record| record.reason = "web");
+    }
+
+    /// It goes to this web node; where it was before does not count any more.
+    pub(super) fn goes_on(&mut self, to: &Target) {
+        self.transfer.ends(End::ClientAbort);
+        self.transfer.note(|record| record.upstream = Some(to.to_string()));
+    }
+
+    /// The upstream could not be reached.
     pub(super) fn failed(&mut self, error: &client::Error) {
         self.transfer.ends(error.end());
     }
 
     /// Ends with the head of the answer, or with none; the answer goes on.
     pub fn end(self, answer: Result<Response<Body>, Abort>) -> Result<Response<AnswerBody>, Abort> {
-        let Self { mut transfer, is_head, why: (number, reason), line } = self;
+        let Self { mut transfer, is_head, why, line } = self;
         let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
-        metrics().decisions.made(number, reason);
+        if let Some((number, reason)) = why {
+            metrics().decisions.made(number, reason);
+        }
         transfer.answered(status);
         if let Some(line) = line {
             let Line { client, method, path, request_id } = *line;
@@ -132,7 +149,7 @@ impl Exchange {
                 path,
                 app_id = app_id(&path),
                 status,
-                reason,
+                reason = why.map(|(_, reason)| reason),
                 bytes,
                 elapsed_ms = transfer.elapsed().as_secs_f64() * 1000.0,
                 "request"

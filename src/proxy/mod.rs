@@ -1,4 +1,4 @@
-//! Requests for ExApps: from the access decision to the response's last byte.
+//! Requests for ExApps, and for Nextcloud itself: from the decision to the response's last byte.
 //!
 //! Control API and Docker engine calls are recognised here and handed back to `frontend`, which
 //! has the latter carried by [`docker_engine`].
@@ -8,6 +8,7 @@ pub mod docker_engine;
 pub mod exapp;
 pub mod exchange;
 pub mod forward;
+pub mod nextcloud;
 pub mod policy;
 pub mod realm;
 pub mod rewrite;

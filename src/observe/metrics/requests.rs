@@ -37,6 +37,8 @@ pub enum Route {
     Listener,
     /// Nothing of these: it was refused.
     Refused,
+    /// Nextcloud itself, or a server beside it.
+    Web,
 }
 
 impl Route {
@@ -58,7 +60,8 @@ pub enum Code {
 }
 
 const LISTENERS: [&str; 2] = ["http", "https"];
-pub(super) const ROUTES: [&str; 5] = ["exapp", "control", "docker_engine", "listener", "refused"];
+pub(super) const ROUTES: [&str; 6] =
+    ["exapp", "control", "docker_engine", "listener", "refused", "web"];
 const METHODS: [&str; 9] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "other"];
 
@@ -84,6 +87,8 @@ pub struct Http {
     pub request_bytes: Counter,
     /// Bytes of response bodies that were sent.
     pub response_bytes: Counter,
+    /// Requests that were sent to another backend after one had failed them.
+    pub retries: Counter,
 }
 
 #[derive(Debug)]
@@ -98,6 +103,7 @@ impl Http {
             in_flight: Open::default(),
             request_bytes: Counter::default(),
             response_bytes: Counter::default(),
+            retries: Counter::default(),
         };
         registry.register_collector(Box::new(Shown(Arc::clone(&http.requests))));
         let help = "Time from a request's head to the last byte of its answer";
@@ -110,6 +116,8 @@ impl Http {
         registry.register("http_request_bytes", help, http.request_bytes.clone());
         let help = "Bytes of answers sent, heads not counted";
         registry.register("http_response_bytes", help, http.response_bytes.clone());
+        let help = "Requests sent to another backend after one had failed them";
+        registry.register("http_retries", help, http.retries.clone());
         http
     }
 

@@ -48,6 +48,7 @@ fn stage(secure: bool) -> Stage {
         membership: Membership::new(cluster::Handle::in_memory(1)),
         reload: Arc::new(|| Box::pin(ready(Err(Refusal::Failed("no file".to_owned()))))),
         orders: Some(orders),
+        backends: None,
         desk: None,
     };
     let kept: Arc<Mutex<Vec<String>>> = Arc::default();
