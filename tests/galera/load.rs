@@ -102,6 +102,13 @@ impl Truth {
         }
     }
 
+    /// Whether no node is known to be in a later view.
+    fn is_newest(&self, view: u64) -> bool {
+        let nodes = self.0.lock().unwrap();
+        let mut views = nodes.values().map(|(view, _)| *view).filter(|view| *view != u64::MAX);
+        view != u64::MAX && views.all(|known| known <= view)
+    }
+
     /// For how long the node had been bad at this moment.
     fn bad_for(&self, node: &str, moment: Instant) -> Option<Duration> {
         let nodes = self.0.lock().unwrap();
@@ -202,8 +209,13 @@ async fn look(
     ledger: &Ledger,
     truth: &Truth,
 ) -> Result<(), ConnectionError> {
+    let view = view_of(open).await?;
     let rows = open.query("SELECT @@wsrep_node_name").await?;
     let node = rows.into_iter().flatten().next().unwrap_or_default();
+    // What the watcher knows of the node may be old itself: its connection has to recover, too.
+    if truth.is_newest(view) {
+        return Ok(());
+    }
     match truth.bad_for(&node, begun) {
         Some(long) if long > SETTLE => ledger.bad(format!("{node}, bad for {long:?}")),
         Some(_) => {
