@@ -7,7 +7,8 @@
 use std::fmt;
 
 use super::status::Status;
-use crate::database::Report;
+use crate::balance::Admin;
+use crate::database::{NodeReport, Report};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,10 +156,13 @@ fn troubles(status: &Status) -> Vec<(Severity, String)> {
 /// What is wrong with the database.
 fn database(galera: &Report) -> Vec<(Severity, String)> {
     let mut found = Vec::new();
-    if galera.writer().is_none_or(|writer| !writer.writes) {
+    // A drained writer stays the agreed one where nobody asks for it.
+    let is_lost = |writer: &NodeReport| !writer.writes && writer.admin == Admin::Ready;
+    if galera.writer().is_none_or(is_lost) {
         found.push((Severity::Critical, "no database node can be written to".to_owned()));
     }
-    for node in galera.nodes.iter().filter(|node| !node.writes && !node.reads) {
+    let is_down = |node: &&NodeReport| node.admin == Admin::Ready && !node.writes && !node.reads;
+    for node in galera.nodes.iter().filter(is_down) {
         let why = node.reason.as_ref().map_or("down", |(_, text)| text);
         found.push((Severity::Warning, format!("database node {}: {why}", node.name)));
     }
@@ -212,7 +216,6 @@ mod tests {
     use super::*;
     use crate::admin::status::{Alarm, Certificate, Cluster, Guardian, Tunnel};
     use crate::admin::vrrp::Router;
-    use crate::database::NodeReport;
 
     fn well() -> Status {
         Status {
@@ -264,7 +267,9 @@ mod tests {
             ..Report::default()
         };
         let differing = Report { mismatches: vec!["evs.x".into()], ..writes(true) };
-        let table: [(&str, Status, u8, &str); 14] = [
+        let mut drained = writes(false);
+        drained.nodes[0].admin = Admin::Drain;
+        let table: [(&str, Status, u8, &str); 15] = [
             ("well", well(), 0, "TRIGON OK - lb1: web active 192.0.2.10, cluster leader | uptime"),
             ("starting", Status { ready: false, waiting_for: vec!["x".into()], ..well() }, 2, "x"),
             ("no quorum", Status { cluster: quorum(false), ..well() }, 2, "no quorum"),
@@ -288,6 +293,7 @@ mod tests {
             ("alone", Status { guardian: Some(Guardian::default()), ..well() }, 1, "no guardian"),
             ("a good database", Status { galera: Some(writes(true)), ..well() }, 0, "OK"),
             ("no writer", Status { galera: Some(writes(false)), ..well() }, 2, "no database node"),
+            ("a drained one", Status { galera: Some(drained), ..well() }, 0, "OK"),
             ("timers", Status { galera: Some(differing), ..well() }, 1, "differ: evs.x"),
             ("a tunnel is away", Status { tunnels: vec![tunnel], ..well() }, 1, "1 tunnels"),
             (

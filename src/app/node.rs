@@ -133,7 +133,8 @@ pub(super) async fn run(
     let mover = Mover::new(handle.clone(), speaker.clone(), vantage.clone());
     mover.serve();
     spawn(&mut tasks, mover.clone().watch(stop.clone()));
-    let backends = backends(frontend.pools().cloned());
+    let pools = frontend.pools().cloned();
+    let (web, backends) = (backends(pools.clone(), None), backends(pools, database.clone()));
     if let Some(pools) = frontend.pools() {
         spawn(&mut tasks, Arc::clone(pools).watch(stop.clone()));
     }
@@ -143,7 +144,7 @@ pub(super) async fn run(
         (tunnels.clone(), database.clone()),
         (speaker.clone(), guardian),
         vantage.clone(),
-        (ready.clone(), drainer.clone(), backends.clone()),
+        (ready.clone(), drainer.clone(), web),
     );
     let facts = Arc::new(facts.with_public(public.clone()));
     let sources = chronicle::Sources {
@@ -290,13 +291,21 @@ fn orders(drainer: Drainer, mover: Mover) -> admin::orders::Orders {
 }
 
 /// The way from the admin socket to whoever has servers behind this node.
-fn backends(web: Option<Arc<Pools>>) -> admin::backends::Office {
-    let listed = web.clone();
+/// Status, metrics and check have a part of their own for the database, so they get none here.
+fn backends(web: Option<Arc<Pools>>, database: Option<Database>) -> admin::backends::Office {
+    let listed = (web.clone(), database.clone());
     admin::backends::Office {
-        list: Arc::new(move || listed.iter().flat_map(|pools| pools.members()).collect()),
+        list: Arc::new(move || {
+            let (web, database) = &listed;
+            let web = web.iter().flat_map(|pools| pools.members());
+            web.chain(database.iter().flat_map(Database::members)).collect()
+        }),
         set: Arc::new(move |name, admin| {
             if let Some(pools) = &web {
                 pools.set(name, admin);
+            }
+            if let Some(database) = &database {
+                database.set(name, admin);
             }
         }),
     }

@@ -15,7 +15,8 @@ pub enum Admin {
     Ready,
     /// It ends what it has and gets nothing new; its health is still watched.
     Drain,
-    /// It gets nothing new and is left alone: no checks either.
+    /// It gets nothing new and is left alone: a web node is not checked either, a database node
+    /// loses the sessions it has.
     Maint,
 }
 
@@ -47,10 +48,11 @@ impl FromStr for Admin {
 }
 
 /// How a server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Condition {
     /// Not known yet.
+    #[default]
     Checking,
     /// It can work.
     Up,

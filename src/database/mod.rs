@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::balance::{Admin, Member};
 use crate::net::Sockets;
 use crate::secret::Secret;
 use gates::{Gates, Port};
@@ -101,11 +102,16 @@ struct Inner {
     sockets: Sockets,
     picture: watch::Sender<Arc<Picture>>,
     report: watch::Sender<Arc<Report>>,
+    /// What an admin wants of each node.
+    orders: watch::Sender<Vec<Admin>>,
     /// One for each node: it is to be asked at once.
     kicks: Vec<Notify>,
     /// When all of them were, because a session came.
     hurried: Mutex<Instant>,
 }
+
+/// What the nodes are called together, among the servers behind a load balancer.
+const POOL: &str = "galera";
 
 /// How old an answer may be when a session comes.
 const FRESH: Duration = Duration::from_millis(100);
@@ -140,6 +146,7 @@ impl Database {
             sockets: Sockets::default(),
             picture: watch::Sender::new(Arc::new(Picture::unheard(nodes))),
             report: watch::Sender::default(),
+            orders: watch::Sender::new(vec![Admin::Ready; nodes]),
             hurried: Mutex::new(Instant::now()),
             kicks: std::iter::repeat_with(Notify::new).take(nodes).collect(),
             config,
@@ -155,7 +162,42 @@ impl Database {
     pub fn report(&self) -> Report {
         let mut report = Report::clone(&self.0.report.borrow());
         report.count(&self.0.gates);
+        for (node, order) in report.nodes.iter_mut().zip(self.0.orders.borrow().iter()) {
+            node.admin = *order;
+        }
         report
+    }
+
+    /// The nodes as servers behind this load balancer, like those of every other pool.
+    pub fn members(&self) -> Vec<Member> {
+        let report = self.report();
+        let orders = self.0.orders.borrow();
+        let nodes = self.0.config.nodes.iter().zip(orders.iter()).enumerate();
+        let shown = nodes.map(|(index, (node, order))| match report.nodes.get(index) {
+            Some(known) => known.member(POOL),
+            // Nobody has looked yet.
+            None => NodeReport {
+                name: node.name.clone(),
+                address: node.address.to_string(),
+                admin: *order,
+                ..NodeReport::default()
+            }
+            .member(POOL),
+        });
+        shown.collect()
+    }
+
+    /// Gives the node an order: one of [`Self::members`], by its full name. Other names are not
+    /// its business.
+    pub fn set(&self, name: &str, order: Admin) {
+        let nodes = &self.0.config.nodes;
+        let is_meant = |node: &NodeConfig| {
+            name.strip_prefix(POOL).and_then(|rest| rest.strip_prefix('/')) == Some(&node.name)
+        };
+        if let Some(at) = nodes.iter().position(is_meant) {
+            tracing::info!(pool = POOL, backend = nodes[at].name, admin = %order, "backend was told");
+            self.0.orders.send_modify(|orders| orders[at] = order);
+        }
     }
 
     /// Asks the nodes and carries sessions until `stop`; those that are open then are cut.
@@ -183,5 +225,31 @@ impl Database {
             let _ = task.await;
         }
         self.0.gates.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::roster::Condition;
+
+    #[test]
+    fn nodes_are_listed_and_told_before_anybody_has_asked_them() {
+        let node = |name: &str| NodeConfig {
+            name: name.to_owned(),
+            address: SocketAddr::from(([192, 0, 2, 1], 3306)),
+        };
+        let nodes = vec![node("db1"), node("db2")];
+        let database = Database::new(Config::new("trigon".to_owned(), Secret::new("x"), nodes));
+        // The last three mean nobody here.
+        for name in ["galera/db2", "web/db1", "db1", "galera/db3"] {
+            database.set(name, Admin::Drain);
+        }
+        let shown = database.members();
+        let names: Vec<_> = shown.iter().map(Member::full_name).collect();
+        assert_eq!(names, ["galera/db1", "galera/db2"]);
+        let orders: Vec<_> = shown.iter().map(|member| member.admin).collect();
+        assert_eq!(orders, [Admin::Ready, Admin::Drain]);
+        assert!(shown.iter().all(|member| member.health == Condition::Checking));
     }
 }

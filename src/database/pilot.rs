@@ -14,7 +14,9 @@ use super::Inner;
 use super::gates::Port;
 use super::monitor::Told;
 use super::report::{NodeReport, Report};
+use crate::balance::Admin;
 use crate::balance::galera::{Agreed, Board, Fit, Helm, Order, Reason, Verdict};
+use crate::balance::roster::Condition;
 
 /// How often the picture is looked at although nothing was told: patience runs out by time.
 const LOOK: Duration = Duration::from_millis(250);
@@ -84,6 +86,8 @@ pub(super) struct Pilot {
     not_before: Instant,
     /// What was told in the log last.
     told: Picture,
+    /// How each node is, and since when.
+    conditions: Vec<(Condition, Instant)>,
     mismatches: Vec<&'static str>,
 }
 
@@ -99,6 +103,7 @@ impl Pilot {
         Self {
             board: Board::new(nodes, inner.config.most_queued, now),
             told: Picture::unheard(nodes),
+            conditions: vec![(Condition::Checking, now); nodes],
             inner,
             cluster,
             helm: Helm::default(),
@@ -112,6 +117,7 @@ impl Pilot {
     /// Until `stop`.
     pub(super) async fn run(mut self, mut heard: mpsc::Receiver<Told>, stop: CancellationToken) {
         let mut changes = self.cluster.changes();
+        let mut orders = self.inner.orders.subscribe();
         loop {
             let holds = self.told.verdicts.iter().any(|verdict| verdict.hold);
             let look = sleep(if holds { ASK_AGAIN } else { LOOK });
@@ -120,11 +126,18 @@ impl Pilot {
                     self.board.hear(told.node, told.asked, Instant::now(), told.word);
                 }
                 Ok(()) = changes.changed() => {}
+                Ok(()) = orders.changed() => self.obey(&orders.borrow_and_update()),
                 agreed = outcome(&mut self.proposal) => self.proposed(agreed),
                 () = look => {}
                 () = stop.cancelled() => return,
             }
             self.look(Instant::now());
+        }
+    }
+
+    fn obey(&mut self, orders: &[Admin]) {
+        for (node, order) in orders.iter().enumerate() {
+            self.board.order(node, *order);
         }
     }
 
@@ -140,7 +153,8 @@ impl Pilot {
                 self.inner.kicks[node].notify_one();
             }
         }
-        self.inner.report.send_replace(Arc::new(self.report(&picture)));
+        let report = Arc::new(self.report(&picture, now));
+        self.inner.report.send_replace(report);
         self.inner.picture.send_if_modified(|shown| {
             let is_new = **shown != picture;
             if is_new {
@@ -150,10 +164,12 @@ impl Pilot {
         });
         // After the picture, so that nobody who is cut comes back to the same node.
         for (node, verdict) in picture.verdicts.iter().enumerate() {
-            if picture.writer != Some(node) || !verdict.writes.is_usable() {
+            // Sessions end by themselves where an admin drained the writer, beside the new one.
+            let is_left = picture.writer != Some(node) && verdict.writes.is_usable();
+            if is_left || !verdict.writes.keeps_sessions() {
                 self.inner.gates.cut(node, Port::Writer);
             }
-            if !verdict.reads.is_usable() {
+            if !verdict.reads.keeps_sessions() {
                 self.inner.gates.cut(node, Port::Reader);
             }
         }
@@ -230,6 +246,8 @@ impl Pilot {
             }
             let (database, why) = (name(node), self.board.trouble(node));
             match (verdict.writes.reason(), verdict.writes.is_usable()) {
+                // That was told when it was ordered.
+                (Some(reason), _) if reason.is_order() => {}
                 (None, _) => tracing::info!(database, "database node is fit"),
                 (Some(reason), true) => {
                     tracing::info!(database, %reason, "database node is less fit")
@@ -249,18 +267,27 @@ impl Pilot {
         }
     }
 
-    fn report(&self, picture: &Picture) -> Report {
+    fn report(&mut self, picture: &Picture, now: Instant) -> Report {
         let agreed = self.agreed();
+        let health = self.board.health(now);
+        for (known, alone) in self.conditions.iter_mut().zip(&health) {
+            if known.0 != alone.condition() {
+                *known = (alone.condition(), now);
+            }
+        }
         let nodes = self.inner.config.nodes.iter().zip(&picture.verdicts).enumerate();
         let shown = nodes.map(|(index, (node, verdict))| {
-            let said = self.board.reading(index);
+            let (said, alone) = (self.board.reading(index), health[index]);
+            let (health, since) = self.conditions[index];
             NodeReport {
                 name: node.name.clone(),
                 address: node.address.to_string(),
                 is_writer: picture.writer == Some(index),
                 writes: verdict.writes.is_usable(),
                 reads: verdict.reads.is_usable(),
-                reason: verdict.reads.reason().or(verdict.writes.reason()).map(|reason| {
+                health,
+                since_seconds: now.saturating_duration_since(since).as_secs(),
+                reason: alone.reads.reason().or(alone.writes.reason()).map(|reason| {
                     let why = self.board.trouble(index).map(|why| format!(": {why}"));
                     (reason.word().to_owned(), format!("{reason}{}", why.unwrap_or_default()))
                 }),

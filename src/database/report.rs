@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::gates::Gates;
+use crate::balance::roster::{Admin, Condition, Member};
 
 /// The front of one database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,15 @@ pub struct NodeReport {
     pub writes: bool,
     /// Whether it is any good for reading.
     pub reads: bool,
+    /// What an admin of this load balancer wants of it.
+    #[serde(default)]
+    pub admin: Admin,
+    /// How it is, whatever an admin wants.
+    #[serde(default)]
+    pub health: Condition,
+    /// Seconds since that changed.
+    #[serde(default)]
+    pub since_seconds: u64,
     /// Why it is not as it should be: a word and a text.
     pub reason: Option<(String, String)>,
     /// The number of the view it is in.
@@ -71,19 +81,49 @@ impl Report {
     }
 }
 
+impl NodeReport {
+    /// The node as one server of `pool`.
+    pub(super) fn member(&self, pool: &str) -> Member {
+        let part = self.is_writer.then_some("writer");
+        let why = self.reason.as_ref().map(|(_, text)| text.as_str());
+        let note: Vec<_> = part.into_iter().chain(why).collect();
+        Member {
+            pool: pool.to_owned(),
+            name: self.name.clone(),
+            address: self.address.clone(),
+            admin: self.admin,
+            health: self.health,
+            since_seconds: self.since_seconds,
+            in_flight: u64::try_from(self.sessions).unwrap_or(u64::MAX),
+            total: self.total,
+            failed: self.failed,
+            note: note.join("; "),
+        }
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for node in &self.nodes {
-            let part = match (node.is_writer, node.writes || node.reads) {
+            let is_up = match node.admin {
+                Admin::Ready => node.writes || node.reads,
+                Admin::Drain | Admin::Maint => node.health != Condition::Down,
+            };
+            let order = match node.admin {
+                Admin::Ready => String::new(),
+                order => format!(", {order}"),
+            };
+            let part = match (node.is_writer, is_up) {
                 (true, true) => "writer",
                 (true, false) => "WRITER, DOWN",
-                (false, true) => "ready",
+                (false, true) if order.is_empty() => "ready",
+                (false, true) => "up",
                 (false, false) => "DOWN",
             };
             let why = node.reason.as_ref().map(|(_, text)| format!("  {text}"));
             writeln!(
                 f,
-                "database {:<12} {:<21} {part}, {} sessions{}",
+                "database {:<12} {:<21} {part}{order}, {} sessions{}",
                 node.name,
                 node.address,
                 node.sessions,
@@ -130,6 +170,10 @@ mod tests {
         assert!(text.contains("DOWN, 0 sessions  cannot be reached: refused"), "{text}");
         assert!(text.contains("writer, 0 sessions\n"), "{text}");
         assert!(text.contains("stand-in") && text.contains("evs.suspect_timeout"), "{text}");
+        report.nodes[1].admin = Admin::Drain;
+        let text = report.to_string();
+        assert!(text.contains("writer, drain, 0 sessions\n"), "{text}");
+        assert_eq!(report.nodes[1].member("galera").note, "writer");
         report.nodes.pop();
         assert!(report.to_string().contains("NO WRITER"));
     }

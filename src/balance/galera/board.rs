@@ -6,6 +6,7 @@ use super::reading::{Reading, State};
 use super::timers;
 use super::verdict::{Fit, Patience, Reason, Verdict, alone};
 use super::vote::{Standing, Voter, vote};
+use crate::balance::roster::Admin;
 
 /// Questions without an answer after which a node is silent.
 const SILENT: u32 = 2;
@@ -45,6 +46,7 @@ pub struct Board {
 struct Node {
     said: Option<Said>,
     trouble: Option<Trouble>,
+    order: Admin,
 }
 
 #[derive(Debug)]
@@ -99,14 +101,27 @@ impl Board {
         };
     }
 
+    /// What an admin wants of a node.
+    pub fn order(&mut self, node: usize, order: Admin) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.order = order;
+        }
+    }
+
     /// Whether enough is known to choose a writer: every node was heard of, or there was time.
     pub fn is_settled(&self, now: Instant) -> bool {
         let is_heard = |node: &Node| node.said.is_some() || node.trouble.is_some();
         self.nodes.iter().all(is_heard) || now.duration_since(self.started) >= FIRST_WORDS
     }
 
-    /// What each node is good for.
+    /// What each node is good for here, with the admin's orders.
     pub fn verdicts(&self, now: Instant) -> Vec<Verdict> {
+        let orders = self.nodes.iter().map(|node| node.order);
+        self.health(now).into_iter().zip(orders).map(|(alone, order)| alone.under(order)).collect()
+    }
+
+    /// What each node is good for, whatever an admin wants of it.
+    pub fn health(&self, now: Instant) -> Vec<Verdict> {
         let somebody_answers = self.nodes.iter().any(Node::answers);
         let mut verdicts: Vec<_> = self
             .nodes

@@ -54,7 +54,8 @@ impl Helm {
 
     /// What is to be done. `verdicts` stand in the order of priority. `is_wanted`: clients ask
     /// this load balancer for a writer. One that nobody asks may be the only one that does not
-    /// reach the database, so it leaves the writer alone unless the database itself tells it to.
+    /// reach the database, so it leaves the writer alone unless the database itself tells it to;
+    /// so it does when an admin drains the writer here, as the sessions are elsewhere.
     pub fn steer(&self, agreed: Option<Agreed>, verdicts: &[Verdict], is_wanted: bool) -> Order {
         let fit = |node: usize| verdicts.get(node).map_or(Fit::No(Reason::Unheard), |v| v.writes);
         // The first of the best: the order of the nodes decides among equals.
@@ -77,10 +78,10 @@ impl Helm {
                 Order::Propose { epoch, node: best, because: Some(reason) }
             }
             Fit::Last(_) => Order::Stay,
-            Fit::No(reason) if is_wanted || reason.is_first_hand() => {
+            Fit::Ending(reason) | Fit::No(reason) if is_wanted || reason.is_first_hand() => {
                 Order::Propose { epoch, node: best, because: Some(reason) }
             }
-            Fit::No(_) => Order::Stay,
+            Fit::Ending(_) | Fit::No(_) => Order::Stay,
         }
     }
 
@@ -95,15 +96,15 @@ fn rank(fit: Fit) -> u8 {
         Fit::Yes => 0,
         Fit::Grudging(_) => 1,
         Fit::Last(_) => 2,
-        Fit::No(_) => 3,
+        Fit::Ending(_) | Fit::No(_) => 3,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Fit::{Grudging, Last, No, Yes};
-    use Reason::{Donor, NotPrimary, Unreachable};
+    use Fit::{Ending, Grudging, Last, No, Yes};
+    use Reason::{Donor, Drained, Maintained, NotPrimary, Unreachable};
 
     fn verdicts(fits: &[Fit]) -> Vec<Verdict> {
         fits.iter().map(|&writes| Verdict { writes, reads: writes, hold: false }).collect()
@@ -132,6 +133,9 @@ mod tests {
             ("the last one left", agreed(2, 1), &[No(Unreachable), Last(Donor)], true, stay),
             ("dead", agreed(2, 1), &[Yes, No(Unreachable)], true, propose(3, 0, Some(Unreachable))),
             ("dead for one nobody asks", agreed(2, 1), &[Yes, No(Unreachable)], false, stay),
+            ("drained", agreed(2, 0), &[Ending(Drained), Yes], true, propose(3, 1, Some(Drained))),
+            ("drained where nobody asks", agreed(2, 0), &[Ending(Drained), Yes], false, stay),
+            ("all drained", agreed(2, 0), &[Ending(Drained), No(Maintained)], true, stay),
             (
                 "cut off, by its own word",
                 agreed(2, 0),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::reading::{Reading, State};
+use crate::balance::roster::{Admin, Condition};
 
 /// How good a node is for a kind of session, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +14,8 @@ pub enum Fit {
     Grudging(Reason),
     /// Only if there is nothing better at all.
     Last(Reason),
+    /// Nobody new; whoever is there may finish.
+    Ending(Reason),
     /// Not, and whoever is there has to leave.
     No(Reason),
 }
@@ -48,6 +51,10 @@ pub enum Reason {
     Desynced,
     /// It has much to apply.
     Queue,
+    /// An admin lets its sessions end.
+    Drained,
+    /// An admin has taken it out.
+    Maintained,
 }
 
 /// What a node is good for.
@@ -72,8 +79,13 @@ pub enum Patience {
 }
 
 impl Fit {
-    /// Whether it may have sessions at all.
+    /// Whether new sessions may come at all.
     pub fn is_usable(self) -> bool {
+        !matches!(self, Self::Ending(_) | Self::No(_))
+    }
+
+    /// Whether whoever is there may stay.
+    pub fn keeps_sessions(self) -> bool {
         !matches!(self, Self::No(_))
     }
 
@@ -81,7 +93,10 @@ impl Fit {
     pub fn reason(self) -> Option<Reason> {
         match self {
             Self::Yes => None,
-            Self::Grudging(reason) | Self::Last(reason) | Self::No(reason) => Some(reason),
+            Self::Grudging(reason)
+            | Self::Last(reason)
+            | Self::Ending(reason)
+            | Self::No(reason) => Some(reason),
         }
     }
 }
@@ -91,6 +106,27 @@ impl Verdict {
     pub fn unfit(reason: Reason) -> Self {
         Self { writes: Fit::No(reason), reads: Fit::No(reason), hold: false }
     }
+
+    /// What is left of it under an admin's order. Whoever is at a node that can serve nobody has
+    /// to leave whatever the order.
+    pub fn under(self, order: Admin) -> Self {
+        let ending =
+            |fit: Fit| if fit.keeps_sessions() { Fit::Ending(Reason::Drained) } else { fit };
+        match order {
+            Admin::Ready => self,
+            Admin::Drain => Self { writes: ending(self.writes), reads: ending(self.reads), ..self },
+            Admin::Maint => Self::unfit(Reason::Maintained),
+        }
+    }
+
+    /// How the node is, for people.
+    pub fn condition(&self) -> Condition {
+        match self.reads {
+            Fit::No(Reason::Unheard) => Condition::Checking,
+            Fit::No(_) => Condition::Down,
+            _ => Condition::Up,
+        }
+    }
 }
 
 impl Reason {
@@ -98,6 +134,12 @@ impl Reason {
     /// network, which may be at fault itself.
     pub fn is_first_hand(self) -> bool {
         !matches!(self, Self::Unheard | Self::Unreachable | Self::Silent | Self::Stranger)
+            && !self.is_order()
+    }
+
+    /// Whether an admin of this load balancer wanted it so. The others do not know.
+    pub fn is_order(self) -> bool {
+        matches!(self, Self::Drained | Self::Maintained)
     }
 
     /// One word, for metrics and JSON.
@@ -117,6 +159,8 @@ impl Reason {
             Self::Donor => "donor",
             Self::Desynced => "desynced",
             Self::Queue => "queue",
+            Self::Drained => "drained",
+            Self::Maintained => "maintained",
         }
     }
 }
@@ -138,6 +182,8 @@ impl fmt::Display for Reason {
             Self::Donor => "gives its state to another node",
             Self::Desynced => "desynced (wsrep_desync)",
             Self::Queue => "far behind in applying changes",
+            Self::Drained => "drained by an admin",
+            Self::Maintained => "in maintenance by an admin",
         })
     }
 }
@@ -236,5 +282,28 @@ mod tests {
             let verdict = alone(&said, 100, patience);
             assert_eq!((verdict.writes, verdict.reads), (writes, reads), "{name}");
         }
+    }
+
+    #[test]
+    fn an_order_closes_a_node_and_never_makes_a_bad_one_better() {
+        use Fit::{Ending, No, Yes};
+        use Reason::{Drained, Maintained, NotPrimary, ReadOnly, Unheard};
+        let good = Verdict { writes: Yes, reads: Yes, hold: false };
+        let reads_only = Verdict { writes: No(ReadOnly), ..good };
+        let bad = Verdict::unfit(NotPrimary);
+        for (name, alone, order, writes, reads) in [
+            ("ready", good, Admin::Ready, Yes, Yes),
+            ("drained", good, Admin::Drain, Ending(Drained), Ending(Drained)),
+            ("drained reader", reads_only, Admin::Drain, No(ReadOnly), Ending(Drained)),
+            ("drained and cut off", bad, Admin::Drain, No(NotPrimary), No(NotPrimary)),
+            ("in maintenance", good, Admin::Maint, No(Maintained), No(Maintained)),
+        ] {
+            let verdict = alone.under(order);
+            assert_eq!((verdict.writes, verdict.reads), (writes, reads), "{name}");
+            assert!(order == Admin::Ready || !verdict.takes_writes(), "{name}");
+            assert!(order == Admin::Ready || !verdict.takes_reads(), "{name}");
+        }
+        let shown = [Verdict::unfit(Unheard), bad, good].map(|verdict| verdict.condition());
+        assert_eq!(shown, [Condition::Checking, Condition::Down, Condition::Up]);
     }
 }
