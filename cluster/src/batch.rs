@@ -168,6 +168,11 @@ impl Batcher {
         Some(Load { origin: self.origin, boot: self.boot, seq, sessions, strikes })
     }
 
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.strikes.is_empty()
+    }
+
     /// Whether a full part waits and there is no sense in waiting longer.
     pub(crate) fn is_full(&self) -> bool {
         self.sessions.len() + self.strikes.len() >= MAX_ITEMS

@@ -49,17 +49,25 @@ pub(crate) type Outcome = oneshot::Sender<Result<(), Unconfirmed>>;
 impl Engine {
     /// Queues one change; takes a short lock and never waits.
     pub(crate) fn share(&self, soft: Soft) {
-        let now = self.view.local();
-        match soft {
-            Soft::Session { .. } if self.config.session_replication == SessionReplication::Off => {
-                return;
-            }
-            Soft::Session { key, user, lifetime } => {
-                self.queue().session(key, user, crate::clock::millis(lifetime), now);
-            }
-            Soft::Strike(strike) => self.queue().strike(strike.address, strike.at),
+        let is_off = self.config.session_replication == SessionReplication::Off;
+        if is_off && matches!(soft, Soft::Session { .. }) {
+            return;
         }
-        self.wake_sharing.notify_one();
+        let now = self.view.local();
+        let mut queue = self.queue();
+        let was_empty = queue.is_empty();
+        match soft {
+            Soft::Session { key, user, lifetime } => {
+                queue.session(key, user, crate::clock::millis(lifetime), now);
+            }
+            Soft::Strike(strike) => queue.strike(strike.address, strike.at),
+        }
+        // Thousands come a second: what is added to others goes with them.
+        let is_news = was_empty && !queue.is_empty() || queue.is_full();
+        drop(queue);
+        if is_news {
+            self.wake_sharing.notify_one();
+        }
     }
 
     /// Sends what this node collects, until dropped.
