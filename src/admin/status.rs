@@ -133,6 +133,10 @@ pub struct Cluster {
     pub applied: u64,
     /// Ids of the voters.
     pub voters: Vec<u64>,
+    /// Whether a change of who votes is under way: until it is over, a quorum of those before is
+    /// needed too.
+    #[serde(default)]
+    pub changing: bool,
     /// Those that do not answer; only the leader can tell.
     pub silent: Vec<u64>,
     /// Every member, with or without a vote.

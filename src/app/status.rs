@@ -261,6 +261,7 @@ impl Facts {
             disk_full: status.disk_full,
             applied: status.last_applied.unwrap_or(0),
             voters: status.voters.iter().map(|voter| voter.id).collect(),
+            changing: status.changing,
             silent: silent.map(|voter| voter.id).collect(),
             generation: status.group.generation,
             lineage: status.group.lineage.to_string(),

@@ -26,7 +26,6 @@ use crate::http::forwarded::{self, Origin};
 use crate::http::headers;
 use crate::http::server::{Abort, Connection};
 use crate::http::tls::Files;
-use crate::observe::metrics::requests::Route;
 use crate::proxy::answer;
 use crate::proxy::exchange::Exchange;
 
@@ -141,11 +140,15 @@ impl Public {
                 rooms.answer(request, &connection, &mut exchange, &trusted).await
             }
             Way::Challenge(token) => {
-                exchange.route(Route::Listener);
+                exchange.answered_here("challenge");
                 Ok(self.challenged(token).await)
             }
             way => {
-                exchange.route(Route::Listener);
+                exchange.answered_here(match way {
+                    Way::Elsewhere(_) => "redirect",
+                    Way::Nameless => "bad_request",
+                    Way::ExApps | Way::Challenge(_) | Way::Nextcloud => "no_backend",
+                });
                 Ok(own(way, &head.method))
             }
         };

@@ -119,6 +119,13 @@ impl Exchange {
         self.transfer.note(|record| record.reason = "web");
     }
 
+    /// The listener itself answers, for this reason.
+    pub fn answered_here(&mut self, reason: &'static str) {
+        self.route(Route::Listener);
+        self.why = None;
+        self.transfer.note(|record| record.reason = reason);
+    }
+
     /// It goes to this web node; where it was before does not count any more.
     pub(super) fn goes_on(&mut self, to: &Target) {
         self.transfer.ends(End::ClientAbort);

@@ -188,7 +188,9 @@ impl Place {
     async fn all_vote(&self) {
         let Some(witness) = &self.witness else { return };
         for member in [&self.a, &self.b, witness] {
-            member.until("three votes", |status| status.cluster.voters.len() == 3).await;
+            let votes =
+                |status: &Status| status.cluster.voters.len() == 3 && !status.cluster.changing;
+            member.until("three votes", votes).await;
         }
     }
 

@@ -145,9 +145,13 @@ async fn life_of_a_certificate(lan: Lan) {
     let orderer = ordering(&members).await;
     let other = 1 - orderer;
     authority.name_leads_to(VIPS[orderer]);
-    // Whoever is left must be a majority: a witness that has just come has no vote yet.
-    let holds_out = |status: &Status| status.ready && status.cluster.voters.len() == 3;
-    members[other].until("the other node and the witness hold out", holds_out).await;
+    // Whoever is left must be a majority, and know it: a witness that has just come has no vote.
+    let votes_are_given =
+        |status: &Status| status.cluster.voters.len() == 3 && !status.cluster.changing;
+    for member in &members {
+        member.until("three votes", votes_are_given).await;
+    }
+    members[other].until("the other node holds out", |status| status.ready).await;
     members[orderer].power_cut();
     let cut = Instant::now();
     members[other].until("a certificate in spite of that", is_issued).await;
