@@ -1,8 +1,9 @@
 //! A real MariaDB Galera cluster of three nodes, each a machine of its own on a small network.
 //!
-//! Needs root and Debian's `mariadb-server`, `galera-4` and `rsync`. From nothing to three nodes
+//! Needs root and Debian's `mariadb-server`, `galera-4`, `mariadb-backup`, `socat` and `rsync`. From nothing to three nodes
 //! that keep up takes some ten seconds and 250 MB; everything ends with the value.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Galera {
     pub(crate) nodes: Vec<Db>,
     pub(crate) balancer: Host,
+    lan: Lan,
     _dir: TempDir,
 }
 
@@ -36,7 +38,7 @@ pub(crate) struct Db {
 }
 
 impl Galera {
-    /// Three nodes that keep up, and the machine of a load balancer.
+    /// Three nodes that keep up, and one more machine, of a load balancer or of clients.
     pub(crate) fn start() -> Self {
         let dir = TempDir::new().unwrap();
         // MariaDB gives up root, and has to get through to its own directory.
@@ -73,7 +75,20 @@ impl Galera {
             node.start(false);
             node.wait_synced();
         }
-        Self { nodes, balancer, _dir: dir }
+        Self { nodes, balancer, lan, _dir: dir }
+    }
+
+    /// One more machine on their network.
+    pub(crate) fn host(&self, name: &str, last: u8) -> Host {
+        self.lan.host(name, Ipv4Addr::new(10, 99, 0, last)).unwrap()
+    }
+
+    /// How many of the transactions that were confirmed are not in a table of the load.
+    pub(crate) fn lost(&self, table: &str, acknowledged: &BTreeSet<u64>) -> usize {
+        let ids = self.nodes[1]
+            .sql(&format!("SET wsrep_sync_wait = 1; SELECT id FROM load_test.{table}"));
+        let stored: BTreeSet<u64> = ids.lines().filter_map(|line| line.parse().ok()).collect();
+        acknowledged.difference(&stored).count()
     }
 
     /// Waits until all three keep up with each other.
@@ -108,7 +123,7 @@ impl Db {
              default_storage_engine=InnoDB\ntransaction_isolation=READ-COMMITTED\nwsrep_on=ON\n\
              wsrep_provider=/usr/lib/galera/libgalera_smm.so\nwsrep_cluster_name=trigon_test\n\
              wsrep_cluster_address=gcomm://{all}\nwsrep_node_name={name}\nwsrep_node_address={ip}\n\
-             wsrep_node_incoming_address={ip}:3306\nwsrep_slave_threads=2\nwsrep_sst_method=rsync\n\
+             wsrep_node_incoming_address={ip}:3306\nwsrep_slave_threads=2\nwsrep_sst_method=rsync\nwsrep_sst_auth=root:\n\
              wsrep_sst_receive_address={ip}:4444\nwsrep_provider_options=\"gmcast.listen_addr=\
              tcp://{ip}:4567;ist.recv_addr={ip}:4568;ist.recv_bind={ip}:4568;gcache.size=16M;\
              gcache.page_size=16M\"\n"
@@ -167,6 +182,15 @@ impl Db {
         fs::remove_dir_all(self.dir.join("data")).unwrap();
         fs::create_dir(self.dir.join("data")).unwrap();
         run(Command::new("chown").arg("mysql:").arg(self.dir.join("data")));
+    }
+
+    /// How it gets everything from another node from its next start on.
+    pub(crate) fn transfer_by(&self, method: &str) {
+        let config = self.dir.join("my.cnf");
+        let text = fs::read_to_string(&config).unwrap();
+        let (before, rest) = text.split_once("wsrep_sst_method=").unwrap();
+        let (_, after) = rest.split_once('\n').unwrap();
+        fs::write(config, format!("{before}wsrep_sst_method={method}\n{after}")).unwrap();
     }
 
     /// Cuts it off from `peers` or heals that; the load balancer still reaches it.

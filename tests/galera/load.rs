@@ -13,8 +13,9 @@ use trigon::secret::Secret;
 
 use crate::cluster::{APP, PASSWORD};
 
-/// Workers of one way to the database.
-const WORKERS: usize = 2;
+/// How long a client waits for a whole transaction. Longer than any stall of the database; a client
+/// whose load balancer lost its power in between may wait for ever.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Between two transactions of a worker.
 const PACE: Duration = Duration::from_millis(10);
@@ -31,9 +32,12 @@ pub(crate) struct Ledger {
     /// The last confirmation, and the longest time between two.
     gap: Mutex<(Option<Instant>, Duration)>,
     failed: AtomicU64,
+    gave_up: AtomicU64,
     bad: AtomicU64,
     late: AtomicU64,
     first_bad: Mutex<Option<String>>,
+    /// Where sessions were.
+    places: Mutex<BTreeSet<String>>,
 }
 
 /// What became of it in one case.
@@ -42,11 +46,14 @@ pub(crate) struct Outcome {
     pub(crate) acknowledged: usize,
     pub(crate) gap: Duration,
     pub(crate) failed: u64,
+    /// Those of them whose client heard nothing at all.
+    pub(crate) gave_up: u64,
     /// Sessions that began at a node that had been bad for some time.
     pub(crate) bad: u64,
     /// Those that began at one that had just become bad.
     pub(crate) late: u64,
     pub(crate) first_bad: Option<String>,
+    pub(crate) places: BTreeSet<String>,
 }
 
 impl Ledger {
@@ -60,9 +67,11 @@ impl Ledger {
             acknowledged: acknowledged.len(),
             gap,
             failed: self.failed.swap(0, Ordering::Relaxed),
+            gave_up: self.gave_up.swap(0, Ordering::Relaxed),
             bad: self.bad.swap(0, Ordering::Relaxed),
             late: self.late.swap(0, Ordering::Relaxed),
             first_bad: self.first_bad.lock().unwrap().take(),
+            places: std::mem::take(&mut *self.places.lock().unwrap()),
         };
         (outcome, acknowledged)
     }
@@ -131,27 +140,32 @@ pub(crate) async fn watch(truth: Arc<Truth>, name: String, node: SocketAddr) {
     }
 }
 
-/// Writes through `front` into a table of its own until `stop`; numbers go on from case to case.
+/// Writes through `front` into a table of its own until `stop`, with so many `workers`; numbers go
+/// on from case to case.
 pub(crate) async fn write(
     front: SocketAddr,
     table: &'static str,
     ledger: Arc<Ledger>,
     truth: Arc<Truth>,
-    stop: Arc<AtomicBool>,
+    (workers, stop): (usize, Arc<AtomicBool>),
 ) {
     let number = Arc::new(AtomicU64::new(1));
-    let workers = (0..WORKERS).map(|_| {
+    let workers = (0..workers).map(|_| {
         let (ledger, truth, stop, number) =
             (ledger.clone(), truth.clone(), stop.clone(), number.clone());
         async move {
             while !stop.load(Ordering::Relaxed) {
                 let id = number.fetch_add(1, Ordering::Relaxed);
-                match transaction(front, table, id, &ledger, &truth).await {
-                    Ok(()) => {
+                let done = transaction(front, table, id, &ledger, &truth);
+                match timeout(PATIENCE, done).await {
+                    Ok(Ok(node)) => {
+                        ledger.places.lock().unwrap().insert(node);
                         ledger.mark();
                         ledger.acknowledged.lock().unwrap().insert(id);
                     }
-                    Err(_) => {
+                    outcome => {
+                        let gave_up = u64::from(outcome.is_err());
+                        ledger.gave_up.fetch_add(gave_up, Ordering::Relaxed);
                         ledger.failed.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -168,13 +182,13 @@ async fn transaction(
     id: u64,
     ledger: &Ledger,
     truth: &Truth,
-) -> Result<(), ConnectionError> {
+) -> Result<String, ConnectionError> {
     let begun = Instant::now();
     let mut open = connect(front).await?;
-    look(&mut open, begun, ledger, truth).await?;
+    let node = look(&mut open, begun, ledger, truth).await?;
     let insert = format!("INSERT INTO load_test.{table} VALUES ({id})");
     open.query(&insert).await?;
-    Ok(())
+    Ok(node)
 }
 
 /// Reads through `front` until `stop`.
@@ -208,13 +222,13 @@ async fn look(
     begun: Instant,
     ledger: &Ledger,
     truth: &Truth,
-) -> Result<(), ConnectionError> {
+) -> Result<String, ConnectionError> {
     let view = view_of(open).await?;
-    let rows = open.query("SELECT @@wsrep_node_name").await?;
-    let node = rows.into_iter().flatten().next().unwrap_or_default();
+    let node = node_of(open).await?;
+    ledger.places.lock().unwrap().insert(node.clone());
     // What the watcher knows of the node may be old itself: its connection has to recover, too.
     if truth.is_newest(view) {
-        return Ok(());
+        return Ok(node);
     }
     match truth.bad_for(&node, begun) {
         Some(long) if long > SETTLE => ledger.bad(format!("{node}, bad for {long:?}")),
@@ -223,11 +237,17 @@ async fn look(
         }
         None => {}
     }
-    Ok(())
+    Ok(node)
 }
 
-async fn connect(to: SocketAddr) -> Result<Connection, ConnectionError> {
+pub(crate) async fn connect(to: SocketAddr) -> Result<Connection, ConnectionError> {
     Connection::open(to, APP, &Secret::new(PASSWORD)).await
+}
+
+/// The node a session is at.
+pub(crate) async fn node_of(open: &mut Connection) -> Result<String, ConnectionError> {
+    let rows = open.query("SELECT @@wsrep_node_name").await?;
+    Ok(rows.into_iter().flatten().next().unwrap_or_default())
 }
 
 async fn view_of(open: &mut Connection) -> Result<u64, ConnectionError> {

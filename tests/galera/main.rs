@@ -2,11 +2,13 @@
 //! faults. Run it with `tests/run --galera`, or `cargo test --test galera -- --nocapture` to see
 //! the table.
 
+mod balancer;
 mod cluster;
 mod haproxy;
 mod load;
+mod two;
+mod words;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +18,8 @@ use ::cluster::record::Writer;
 use ::cluster::{Command, Handle, Reply};
 use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
+use trigon::balance::Admin;
+use trigon::balance::roster::Condition;
 use trigon::database::{Config, Database, Listeners, NodeConfig};
 use trigon::lab::namespaces::Entered;
 use trigon::net::listen;
@@ -93,7 +97,7 @@ impl Scene {
                 }
                 let [trigon, readers, haproxy] = ledgers;
                 let write = |port, table, ledger| {
-                    load::write(at(port), table, ledger, truth.clone(), stop.clone())
+                    load::write(at(port), table, ledger, truth.clone(), (2, stop.clone()))
                 };
                 tokio::join!(
                     write(FRONTS[0].0, "trigon", trigon),
@@ -162,7 +166,7 @@ impl Scene {
             ("HAProxy", self.haproxy.clone(), Some("haproxy")),
         ] {
             let (outcome, acknowledged) = ledger.close();
-            let lost = table.map(|table| self.lost(table, &acknowledged));
+            let lost = table.map(|table| self.galera.lost(table, &acknowledged));
             self.tell(name, way, &outcome, lost);
             if way != "HAProxy" {
                 assert_eq!(lost.unwrap_or(0), 0, "{name}: {way} lost transactions");
@@ -174,13 +178,6 @@ impl Scene {
             .each_ref()
             .map(|front| front.report().writer().map(|writer| writer.name.clone()));
         assert!(one.is_some() && one == other, "{name}: writers {one:?} and {other:?}");
-    }
-
-    fn lost(&self, table: &str, acknowledged: &BTreeSet<u64>) -> usize {
-        let ids = self.galera.nodes[1]
-            .sql(&format!("SET wsrep_sync_wait = 1; SELECT id FROM load_test.{table}"));
-        let stored: BTreeSet<u64> = ids.lines().filter_map(|line| line.parse().ok()).collect();
-        acknowledged.difference(&stored).count()
     }
 
     fn tell(&mut self, name: &str, way: &str, outcome: &Outcome, lost: Option<usize>) {
@@ -254,6 +251,14 @@ fn sessions_go_to_the_node_that_can_serve_them_whatever_fails() {
         galera.nodes[2].start(false);
     });
 
+    scene.case("the same with mariabackup", |galera| {
+        let node = &mut galera.nodes[2];
+        node.stop();
+        node.wipe();
+        node.transfer_by("mariabackup");
+        node.start(false);
+    });
+
     scene.case("rolling restart (IST)", |galera| {
         for node in [2, 1, 0] {
             galera.nodes[node].stop();
@@ -263,5 +268,39 @@ fn sessions_go_to_the_node_that_can_serve_them_whatever_fails() {
         }
     });
 
+    let front = scene.fronts[0].clone();
+    let at = SocketAddr::from((scene.galera.balancer.address(), FRONTS[0].0));
+    scene.case("writer drained, then in maintenance", move |galera| {
+        let orders = galera.balancer.enter_thread(move || drained_and_maintained(front, at));
+        let told = block_on(orders.unwrap().result());
+        assert!(told.is_some(), "the orders were not carried out");
+    });
+
+    scene.settle();
+    words::are_heard(&scene.galera, &scene.fronts[0]);
+
     println!("\n{}", scene.rows.join("\n"));
+}
+
+/// A session that is open ends by itself while new ones go elsewhere; then it is cut.
+async fn drained_and_maintained(front: Database, at: SocketAddr) {
+    let mut held = load::connect(at).await.unwrap();
+    assert_eq!(load::node_of(&mut held).await.unwrap(), "db1");
+    front.set("galera/db1", Admin::Drain);
+    while load::node_of(&mut load::connect(at).await.unwrap()).await.unwrap() == "db1" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(load::node_of(&mut held).await.unwrap(), "db1", "it goes on");
+    front.set("galera/db1", Admin::Maint);
+    while load::node_of(&mut held).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let shown = front.members();
+    assert_eq!((shown[0].admin, shown[0].health), (Admin::Maint, Condition::Up));
+    assert_ne!(shown[0].note, "writer");
+    front.set("galera/db1", Admin::Ready);
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
 }
