@@ -12,7 +12,10 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::acme;
+use crate::balance::pool::Terms;
 use crate::http::tls::Files;
+use crate::net::Target;
+use crate::web::{Check, Checks, PoolConfig, ServerConfig};
 
 struct Public {
     bed: Bed,
@@ -25,6 +28,14 @@ struct Public {
 impl Public {
     /// For `cloud.example` and `office.example`, each with a certificate of its own.
     async fn start(change: impl FnOnce(&mut public::Config)) -> Self {
+        Self::before(None, change).await
+    }
+
+    /// The same in front of one web node of Nextcloud.
+    async fn before(
+        web_node: Option<SocketAddr>,
+        change: impl FnOnce(&mut public::Config),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut roots = Vec::new();
         let certificates = ["cloud.example", "office.example"].map(|name| {
@@ -53,6 +64,7 @@ impl Public {
         change(&mut config);
         let bed = Bed::with(|all| {
             all.public = Some(config);
+            all.web = web_node.map(web_pool);
             all.timeouts.client = Duration::from_millis(500);
         })
         .await;
@@ -102,6 +114,28 @@ impl Public {
     }
 }
 
+fn web_pool(node: SocketAddr) -> web::Config {
+    let pool = PoolConfig {
+        name: "web".into(),
+        servers: vec![ServerConfig {
+            name: "web1".into(),
+            target: Target::Tcp { host: node.ip().to_string().into(), port: node.port() },
+        }],
+        check: Check::Off,
+        terms: Terms::default(),
+    };
+    web::Config {
+        pool,
+        routes: Vec::new(),
+        checks: Checks::default(),
+        connect: LONG,
+        response: LONG,
+        request_body: LONG,
+        queue: LONG,
+        retry_percent: 0,
+    }
+}
+
 fn header<'r>(answer: &'r Response<Incoming>, name: &str) -> Option<&'r str> {
     answer.headers().get(name).map(|value| value.to_str().unwrap())
 }
@@ -124,6 +158,32 @@ async fn one_name_leads_to_exapps_and_to_nextcloud_in_both_versions_of_http() {
     assert_eq!(seen["headers"]["x-forwarded-proto"], "https");
     assert_eq!(seen["headers"]["x-forwarded-host"], "cloud.example");
     assert_eq!(seen["headers"]["x-forwarded-for"], "127.0.0.1");
+}
+
+#[tokio::test]
+async fn what_is_not_for_an_exapp_goes_to_the_web_nodes_with_the_clients_address() {
+    let web_node = ExApp::start().await;
+    let public = Public::before(Some(web_node.address), |_| {}).await;
+    for path in ["/", "/index.php/login?a=%2F"] {
+        for answer in [public.get(path).await, public.get_by_http2(path).await] {
+            assert_eq!(header(&answer, "strict-transport-security"), Some("max-age=15552000"));
+            let seen = json_of(answer).await;
+            assert_eq!(seen["target"], path);
+            for (name, value) in [
+                ("host", "cloud.example"),
+                ("x-forwarded-for", "127.0.0.1"),
+                ("x-real-ip", "127.0.0.1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "cloud.example"),
+            ] {
+                assert_eq!(seen["headers"][name], value, "{name}");
+            }
+        }
+    }
+    assert_eq!(calls(&web_node.requests), 4);
+    let seen = json_of(public.get("/exapps/demo/public").await).await;
+    assert_eq!(seen["target"], "/public", "the ExApp got it");
+    assert_eq!(calls(&web_node.requests), 4);
 }
 
 #[tokio::test]
