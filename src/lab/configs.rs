@@ -6,16 +6,30 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::Error;
 use super::namespaces::INTERFACE;
+use super::{Error, Options};
 
 /// The virtual IP.
 pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 /// The stand-in Nextcloud.
 pub(super) const NEXTCLOUD: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 20);
 pub(super) const NEXTCLOUD_PORT: u16 = 8080;
+/// The web nodes of `--web`.
+pub(super) const WEB_NODES: [(&str, Ipv4Addr); 3] = [
+    ("web1", Ipv4Addr::new(10, 77, 0, 21)),
+    ("web2", Ipv4Addr::new(10, 77, 0, 22)),
+    ("web3", Ipv4Addr::new(10, 77, 0, 23)),
+];
+/// The nodes of the database of `--galera`.
+pub(super) const DATABASES: [(&str, Ipv4Addr); 3] = [
+    ("db1", Ipv4Addr::new(10, 77, 0, 31)),
+    ("db2", Ipv4Addr::new(10, 77, 0, 32)),
+    ("db3", Ipv4Addr::new(10, 77, 0, 33)),
+];
+pub(super) const DATABASE_PORT: u16 = 3306;
+/// The database user who asks the nodes how they are.
+pub(super) const MONITOR: &str = "monitor";
 /// The machine with the ExApp and its tunnel client.
 pub(super) const APP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 30);
 /// The machine of the visitors.
@@ -61,19 +75,19 @@ impl Member {
 pub(super) struct Files {
     root: PathBuf,
     key: String,
-    advert_every: Duration,
-    preempt: bool,
+    options: Options,
 }
 
 impl Files {
     /// Makes the shared key; `root` is an empty private directory.
-    pub(super) fn new(root: &Path, advert_every: Duration, preempt: bool) -> Result<Self, Error> {
-        let files = Self { root: root.to_owned(), key: random_key(), advert_every, preempt };
+    pub(super) fn new(root: &Path, options: &Options) -> Result<Self, Error> {
+        let files = Self { root: root.to_owned(), key: random_key(), options: options.clone() };
         files.write(&files.key_file(), &files.key)?;
         Ok(files)
     }
 
-    /// The key shared by Nextcloud, the nodes and the tunnel client.
+    /// The key shared by Nextcloud, the nodes and the tunnel client, and the password of the
+    /// database.
     pub(super) fn key(&self) -> &str {
         &self.key
     }
@@ -173,9 +187,35 @@ preempt = {preempt}
 addresses = ["{VIP}"]
 "#,
                 key_file = quoted(&self.key_file()),
-                interval = self.advert_every.as_millis(),
-                preempt = self.preempt,
+                interval = self.options.advert_interval,
+                preempt = self.options.fault.preempts(),
             );
+            text += &self.appliance_config();
+        }
+        text
+    }
+
+    /// What else stands behind the nodes.
+    fn appliance_config(&self) -> String {
+        let mut text = String::new();
+        if self.options.web {
+            for (name, address) in WEB_NODES {
+                text += &format!(
+                    "\n[[web.backends]]\nname = \"{name}\"\naddress = \"{address}:{NEXTCLOUD_PORT}\"\n"
+                );
+            }
+        }
+        if self.options.galera {
+            text += &format!(
+                "\n[galera]\nlisten = \"0.0.0.0:{DATABASE_PORT}\"\nuser = \"{MONITOR}\"\n\
+                 password_file = {}\n",
+                quoted(&self.key_file())
+            );
+            for (name, address) in DATABASES {
+                text += &format!(
+                    "\n[[galera.nodes]]\nname = \"{name}\"\naddress = \"{address}:{DATABASE_PORT}\"\n"
+                );
+            }
         }
         text
     }
@@ -214,7 +254,7 @@ unixPath = {socket}
     }
 
     /// Every file may hold a key or name one: readable by its owner only.
-    fn write(&self, path: &Path, text: &str) -> Result<(), Error> {
+    pub(super) fn write(&self, path: &Path, text: &str) -> Result<(), Error> {
         let written = OpenOptions::new()
             .write(true)
             .create(true)
@@ -245,10 +285,27 @@ fn random_key() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::Fault;
     use std::os::unix::fs::PermissionsExt;
 
+    fn options() -> Options {
+        Options {
+            fault: Fault::Kill,
+            rounds: 1,
+            advert_interval: 30,
+            soak: None,
+            rate: 1000,
+            frpc: None,
+            pair: false,
+            web: false,
+            galera: false,
+            keep: false,
+            json: false,
+        }
+    }
+
     fn files(root: &Path) -> Files {
-        Files::new(root, Duration::from_millis(30), true).unwrap()
+        Files::new(root, &options()).unwrap()
     }
 
     fn table(path: &Path) -> toml::Table {
@@ -270,6 +327,26 @@ mod tests {
         sections.sort();
         assert_eq!(sections, ["cluster", "log", "node"]);
         assert_eq!(witness["node"]["role"].as_str(), Some("witness"));
+    }
+
+    #[test]
+    fn a_node_knows_the_web_nodes_and_databases_that_are_wanted() {
+        for (web, galera) in [(true, false), (false, true), (true, true)] {
+            let root = tempfile::tempdir().unwrap();
+            let files = Files::new(root.path(), &Options { web, galera, ..options() }).unwrap();
+            let node = table(&files.write_member(A).unwrap());
+            let addresses = |section: &str, list: &str| {
+                let all = node.get(section)?[list].as_array()?;
+                all.iter().map(|one| one["address"].as_str()).collect::<Option<Vec<_>>>()
+            };
+            let at = |all: [&'static str; 3]| Some(Vec::from(all));
+            let web_nodes = at(["10.77.0.21:8080", "10.77.0.22:8080", "10.77.0.23:8080"]);
+            assert_eq!(addresses("web", "backends"), web_nodes.filter(|_| web));
+            let databases = at(["10.77.0.31:3306", "10.77.0.32:3306", "10.77.0.33:3306"]);
+            assert_eq!(addresses("galera", "nodes"), databases.filter(|_| galera));
+            let witness = table(&files.write_member(WITNESS).unwrap());
+            assert!(!witness.contains_key("web") && !witness.contains_key("galera"));
+        }
     }
 
     #[test]

@@ -21,6 +21,23 @@ pub enum Error {
     /// A program the lab calls is missing.
     #[error("trigon lab needs the program `ip`; install the package iproute2")]
     NoIproute,
+    /// A part of the database server is missing.
+    #[error(
+        "--galera needs {missing}; install the packages mariadb-server, galera-4 and rsync \
+         (Debian's names)"
+    )]
+    NoGalera {
+        /// The first part that was not found.
+        missing: &'static str,
+    },
+    /// The database could not be asked.
+    #[error("the database: {what}: {reason}")]
+    Database {
+        /// What was tried.
+        what: &'static str,
+        /// Its answer, or why there is none.
+        reason: String,
+    },
     /// The network could not be made or changed.
     #[error("{what}: {reason}")]
     Network {

@@ -1,11 +1,11 @@
-//! The client side of a round: steady requests, tunnel probes and WebSockets, all on one thread
-//! of the client's namespace. Records what happened; judges nothing.
+//! The client side of a round: steady requests, probes and WebSockets to one kind of service, all
+//! on one thread of the client's namespace. Records what happened; judges nothing.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,38 +13,82 @@ use tokio_util::task::TaskTracker;
 use super::namespaces::{Entered, Host};
 use super::request::{Ask, Connection, Failure, connect, exchange};
 use super::sockets::{Sockets, keep_open};
+use super::tally::Record;
 use super::trace::Sample;
-use super::{Error, exapp};
+use super::{Error, exapp, nextcloud};
 
 /// Requests a second: one every 5 ms.
 const REQUEST_EVERY: Duration = Duration::from_millis(5);
+/// The same of the web nodes: fewer, since all share one machine.
+const WEB_REQUEST_EVERY: Duration = Duration::from_millis(20);
 /// A request that has no answer by then has failed.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-/// Tunnel probes a second: one every 5 ms.
+/// Probes a second: one every 5 ms.
 const PROBE_EVERY: Duration = Duration::from_millis(5);
-/// A tunnel probe gives up soon: others run beside it, so none hides the recovery.
+/// The same of the web nodes.
+const WEB_PROBE_EVERY: Duration = Duration::from_millis(10);
+/// A probe gives up soon: others run beside it, so none hides the recovery.
 const PROBE_LIMIT: Duration = Duration::from_millis(500);
 const WEB_SOCKETS: usize = 4;
 /// Connections kept for reuse; a browser holds about as many.
 const KEPT: usize = 8;
 
-/// Where the load goes.
+/// Where the load goes, and what it asks for there.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// The virtual IP and the ExApps' port.
+    /// The virtual IP and the port.
     pub(super) address: SocketAddr,
-    /// `/exapps/<app id>`.
-    pub(super) base: String,
-    /// Cookie header of a logged-in user.
-    pub(super) cookie: String,
+    /// What the steady requests ask for, in turn.
+    asks: Vec<Ask>,
+    /// What a probe asks for.
+    probe: Ask,
+    /// What it has to get.
+    page: Bytes,
+    /// The path of the WebSockets, where there are any.
+    web_socket: Option<String>,
+    /// The time between two steady requests.
+    every: Duration,
+    /// The time between two probes.
+    probe_every: Duration,
 }
 
-/// One request of the steady load.
-#[derive(Clone, Debug)]
-pub(super) struct Record {
-    pub(super) sent: Instant,
-    pub(super) took: Duration,
-    pub(super) failure: Option<Failure>,
+impl Target {
+    /// An ExApp below the path `base`; `cookie` is that of a logged-in user.
+    pub(super) fn exapp(address: SocketAddr, base: &str, cookie: &str) -> Self {
+        let ask = |level: &str, keep| {
+            let cookie = (level == "user").then(|| cookie.to_owned());
+            Ask { path: format!("{base}/{level}/"), cookie, keep }
+        };
+        let kinds = [("user", true), ("public", false), ("public", true), ("user", false)];
+        Self {
+            address,
+            asks: kinds.map(|(level, keep)| ask(level, keep)).to_vec(),
+            probe: ask("public", false),
+            page: exapp::PAGE.into(),
+            web_socket: Some(format!("{base}/public/ws")),
+            every: REQUEST_EVERY,
+            probe_every: PROBE_EVERY,
+        }
+    }
+
+    /// Nextcloud itself, by the page that every web node has.
+    pub(super) fn web(address: SocketAddr) -> Self {
+        let ask = |keep| Ask { path: nextcloud::STATUS.to_owned(), cookie: None, keep };
+        Self {
+            address,
+            asks: vec![ask(true), ask(false)],
+            probe: ask(false),
+            page: nextcloud::status_page(),
+            web_socket: None,
+            every: WEB_REQUEST_EVERY,
+            probe_every: WEB_PROBE_EVERY,
+        }
+    }
+
+    /// The same with another time between two requests.
+    pub(super) fn at_pace(self, every: Duration) -> Self {
+        Self { every, ..self }
+    }
 }
 
 /// Load that runs until [`Load::finish`] or drop.
@@ -71,15 +115,10 @@ pub(super) struct Harvest {
 impl Load {
     /// Starts on the client's host.
     pub(super) fn start(client: &Host, target: Target) -> Result<Self, Error> {
-        Self::start_at(client, target, REQUEST_EVERY)
-    }
-
-    /// The same with another time between two requests.
-    pub(super) fn start_at(client: &Host, target: Target, every: Duration) -> Result<Self, Error> {
         let book = Arc::new(Book::default());
         let sockets = Arc::new(Sockets::default());
         let quit = CancellationToken::new();
-        let run = run(target, every, Arc::clone(&book), Arc::clone(&sockets), quit.clone());
+        let run = run(target, Arc::clone(&book), Arc::clone(&sockets), quit.clone());
         let thread = client
             .enter_thread(move || run)
             .map_err(Error::network("the load client could not be started"))?;
@@ -91,7 +130,7 @@ impl Load {
         lock(&self.book.records).len()
     }
 
-    /// The tunnel probes so far, in the order they were sent.
+    /// The probes so far, in the order they were sent.
     pub(super) fn probes(&self) -> Vec<Sample> {
         lock(&self.book.probes).clone()
     }
@@ -110,52 +149,37 @@ impl Load {
     }
 }
 
-impl Harvest {
-    /// How often each kind of failure happened, for the progress log.
-    pub(super) fn failures(&self) -> BTreeMap<&Failure, usize> {
-        let mut count = BTreeMap::new();
-        for failure in self.records.iter().filter_map(|record| record.failure.as_ref()) {
-            *count.entry(failure).or_default() += 1;
-        }
-        count
-    }
-}
-
-/// Whether the ExApp answers through the address now, asked once.
+/// Whether the service answers through the address now, asked once.
 pub(super) async fn answers(target: &Target) -> bool {
-    probe(target.address, &page(target, "public", false)).await
+    probe(target).await
 }
 
-async fn run(
-    target: Target,
-    every: Duration,
-    book: Arc<Book>,
-    sockets: Arc<Sockets>,
-    quit: CancellationToken,
-) {
+async fn run(target: Target, book: Arc<Book>, sockets: Arc<Sockets>, quit: CancellationToken) {
     let tasks = TaskTracker::new();
-    for _ in 0..WEB_SOCKETS {
-        let path = format!("{}/public/ws", target.base);
-        tasks.spawn(keep_open(target.address, path, Arc::clone(&sockets), quit.clone()));
+    if let Some(path) = &target.web_socket {
+        for _ in 0..WEB_SOCKETS {
+            let socket =
+                keep_open(target.address, path.clone(), Arc::clone(&sockets), quit.clone());
+            tasks.spawn(socket);
+        }
     }
     tokio::join!(
-        quit.run_until_cancelled(send_requests(&target, every, &book, &tasks)),
-        quit.run_until_cancelled(send_probes(&target, &book, &tasks)),
+        quit.run_until_cancelled(send_requests(&target, &book, &tasks)),
+        quit.run_until_cancelled(send_probes(Arc::new(target.clone()), &book, &tasks)),
     );
     tasks.close();
     tasks.wait().await;
 }
 
 /// An open loop: a slow answer does not slow the next request down.
-async fn send_requests(target: &Target, every: Duration, book: &Arc<Book>, tasks: &TaskTracker) {
+async fn send_requests(target: &Target, book: &Arc<Book>, tasks: &TaskTracker) {
     let kept = Arc::new(Mutex::new(Vec::new()));
-    let mut ticks = interval(every);
+    let mut ticks = interval(target.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let kinds = [("user", true), ("public", false), ("public", true), ("user", false)];
-    for (level, keep) in kinds.into_iter().cycle() {
+    for ask in target.asks.iter().cycle() {
         ticks.tick().await;
         let (book, kept, to) = (Arc::clone(book), Arc::clone(&kept), target.address);
-        let ask = page(target, level, keep);
+        let ask = ask.clone();
         tasks.spawn(async move {
             let sent = Instant::now();
             let outcome = timeout(REQUEST_LIMIT, request(to, &ask, &kept)).await;
@@ -195,21 +219,20 @@ fn keep_for_reuse(kept: &Mutex<Vec<Connection>>, connection: Connection) {
     }
 }
 
-/// Fresh connection, public page, short limit; many at once.
-async fn send_probes(target: &Target, book: &Arc<Book>, tasks: &TaskTracker) {
-    let mut ticks = interval(PROBE_EVERY);
+/// Fresh connection, short limit; many at once.
+async fn send_probes(target: Arc<Target>, book: &Arc<Book>, tasks: &TaskTracker) {
+    let mut ticks = interval(target.probe_every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        let (book, to) = (Arc::clone(book), target.address);
-        let ask = page(target, "public", false);
+        let (book, target) = (Arc::clone(book), Arc::clone(&target));
         let number = {
             let mut probes = lock(&book.probes);
             probes.push(Sample { sent: Instant::now(), answered: None });
             probes.len() - 1
         };
         tasks.spawn(async move {
-            if probe(to, &ask).await
+            if probe(&target).await
                 && let Some(sample) = lock(&book.probes).get_mut(number)
             {
                 sample.answered = Some(Instant::now());
@@ -218,17 +241,12 @@ async fn send_probes(target: &Target, book: &Arc<Book>, tasks: &TaskTracker) {
     }
 }
 
-async fn probe(to: SocketAddr, ask: &Ask) -> bool {
+async fn probe(target: &Target) -> bool {
     let exchange = async {
-        let mut connection = connect(to).await?;
-        exchange(&mut connection, to, ask).await
+        let mut connection = connect(target.address).await?;
+        exchange(&mut connection, target.address, &target.probe).await
     };
-    matches!(timeout(PROBE_LIMIT, exchange).await, Ok(Ok(page)) if page == exapp::PAGE)
-}
-
-fn page(target: &Target, level: &str, keep: bool) -> Ask {
-    let cookie = (level == "user").then(|| target.cookie.clone());
-    Ask { path: format!("{}/{level}/", target.base), cookie, keep }
+    matches!(timeout(PROBE_LIMIT, exchange).await, Ok(Ok(page)) if page == target.page)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

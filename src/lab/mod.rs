@@ -7,16 +7,19 @@
 //!
 //! Start reading at [`run()`]; `topology` builds the place, `formation` the cluster, `rounds` is the experiment, `moment`
 //! chooses when a fault strikes, `trials` follows a broken network to its end, `soak` is the
-//! experiment without a fault, `trace` and [`report`] are the arithmetic (sans-io). [`namespaces`],
+//! experiment without a fault, `gauges` all that measures, `trace` and [`report`] are the arithmetic (sans-io). [`namespaces`],
 //! [`nextcloud`], [`exapp`], [`journal`] and [`probe`] know nothing of the lab and serve the
 //! integration tests as well.
 
+mod answers;
 mod configs;
 mod console;
 mod error;
 pub mod exapp;
 mod faults;
 mod formation;
+mod galera;
+mod gauges;
 pub mod journal;
 mod load;
 pub mod moment;
@@ -32,10 +35,13 @@ mod rounds;
 mod run;
 mod soak;
 mod sockets;
+mod tally;
 mod topology;
 pub mod trace;
+mod transactions;
 mod trials;
 mod tunnel;
+mod web;
 
 pub use error::Error;
 pub use options::{Fault, Options};

@@ -30,7 +30,8 @@ use crate::secret::Secret;
 
 const META: &str = "/index.php/apps/app_api/harp/exapp-meta";
 const USER: &str = "/index.php/apps/app_api/harp/user-info";
-const STATUS: &str = "/status.php";
+/// Where it says that it is Nextcloud.
+pub(super) const STATUS: &str = "/status.php";
 const WRONG_KEY: &str = "Harp shared key is not valid";
 const PASSPHRASE: &str = "oc_sessionPassphrase";
 const SAME_SITE: &str = "nc_sameSiteCookielax";
@@ -402,6 +403,11 @@ fn redirect(to: &Uri) -> Response<Full<Bytes>> {
         answer.headers_mut().insert(header::LOCATION, location);
     }
     answer
+}
+
+/// What [`STATUS`] answers on an ordinary day.
+pub(super) fn status_page() -> Bytes {
+    status(false).to_string().into()
 }
 
 fn status(maintenance: bool) -> serde_json::Value {

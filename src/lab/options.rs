@@ -39,6 +39,14 @@ pub struct Options {
     #[arg(long)]
     pub pair: bool,
 
+    /// Three web nodes behind the address, with requests of their own
+    #[arg(long, conflicts_with = "soak")]
+    pub web: bool,
+
+    /// A Galera cluster of three nodes behind the address, with transactions of its own
+    #[arg(long, conflicts_with = "soak")]
+    pub galera: bool,
+
     /// Leave everything running after the last round, until Ctrl-C
     #[arg(long)]
     pub keep: bool,

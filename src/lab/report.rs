@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+/// Width of the columns with outages.
+const OUTAGE: usize = 11;
+
 /// The result of `trigon lab`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
@@ -42,6 +45,12 @@ pub struct Round {
     pub lost: u64,
     /// Whether service came back within the limit.
     pub recovered: bool,
+    /// The web nodes, if they take part.
+    #[serde(flatten)]
+    pub web: Option<Web>,
+    /// The database, if it takes part.
+    #[serde(flatten)]
+    pub database: Option<Database>,
     /// What else had to hold with this fault, and whether it did.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<&'static str, bool>,
@@ -50,10 +59,77 @@ pub struct Round {
     pub released_ms: Option<f64>,
 }
 
+/// What a fault cost those who use Nextcloud itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Web {
+    /// Largest hole between answers of the web nodes, milliseconds.
+    pub web_outage_ms: f64,
+    /// HTTP requests sent to them in the round.
+    pub web_requests: u64,
+    /// Failed among those sent after the fault and after the virtual IP answered again.
+    pub web_failed: u64,
+    /// Failed among those sent before that.
+    pub web_lost: u64,
+}
+
+/// What a fault cost those who use the database.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Database {
+    /// Largest hole between confirmed transactions, milliseconds.
+    pub database_outage_ms: f64,
+    /// Transactions begun in the round.
+    pub transactions: u64,
+    /// Not confirmed among those begun after the fault and after the virtual IP answered again.
+    pub transactions_failed: u64,
+    /// Not confirmed among those begun before that.
+    pub transactions_lost: u64,
+    /// Confirmed.
+    pub commits: u64,
+    /// Confirmed, but not on every node of the database at the end of the round.
+    pub commits_missing: u64,
+}
+
 impl Round {
     /// Whether service came back and everything else held.
     fn is_good(&self) -> bool {
         self.recovered && self.checks.values().all(|held| *held)
+    }
+
+    /// In the order of [`Summary::outages`].
+    fn outages(&self) -> Vec<f64> {
+        let mut outages = vec![self.vip_outage_ms, self.tunnel_outage_ms];
+        outages.extend(self.web.as_ref().map(|web| web.web_outage_ms));
+        outages.extend(self.database.as_ref().map(|db| db.database_outage_ms));
+        outages
+    }
+
+    /// Everything that was counted, by the name of its column.
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        let mut counts = vec![
+            ("requests", self.requests),
+            ("failed", self.failed),
+            ("lost", self.lost),
+            ("delayed", self.delayed),
+            ("ws open", self.ws_open),
+            ("ws reset", self.ws_reset),
+        ];
+        if let Some(web) = &self.web {
+            counts.extend([
+                ("web requests", web.web_requests),
+                ("failed", web.web_failed),
+                ("lost", web.web_lost),
+            ]);
+        }
+        if let Some(database) = &self.database {
+            counts.extend([
+                ("transactions", database.transactions),
+                ("failed", database.transactions_failed),
+                ("lost", database.transactions_lost),
+                ("commits", database.commits),
+                ("missing", database.commits_missing),
+            ]);
+        }
+        counts
     }
 
     /// What the table says at the end of the line.
@@ -108,6 +184,74 @@ pub struct Summary {
     pub ws_reset: u64,
     /// Sum.
     pub lost: u64,
+    /// The web nodes, if they took part.
+    #[serde(flatten)]
+    pub web: Option<WebSummary>,
+    /// The database, if it took part.
+    #[serde(flatten)]
+    pub database: Option<DatabaseSummary>,
+}
+
+/// The web nodes over all rounds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WebSummary {
+    /// Of the rounds' `web_outage_ms`.
+    pub web_outage_ms: Spread,
+    /// Sum.
+    pub web_failed: u64,
+    /// Sum.
+    pub web_lost: u64,
+}
+
+/// The database over all rounds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DatabaseSummary {
+    /// Of the rounds' `database_outage_ms`.
+    pub database_outage_ms: Spread,
+    /// Sum.
+    pub transactions_failed: u64,
+    /// Sum.
+    pub transactions_lost: u64,
+    /// Sum.
+    pub commits: u64,
+    /// Sum.
+    pub commits_missing: u64,
+}
+
+impl Summary {
+    fn of(rounds: &[Round]) -> Self {
+        let web: Vec<&Web> = rounds.iter().filter_map(|round| round.web.as_ref()).collect();
+        let database: Vec<&Database> =
+            rounds.iter().filter_map(|round| round.database.as_ref()).collect();
+        Self {
+            vip_outage_ms: Spread::of(rounds.iter().map(|round| round.vip_outage_ms)),
+            tunnel_outage_ms: Spread::of(rounds.iter().map(|round| round.tunnel_outage_ms)),
+            failed: rounds.iter().map(|round| round.failed).sum(),
+            ws_reset: rounds.iter().map(|round| round.ws_reset).sum(),
+            lost: rounds.iter().map(|round| round.lost).sum(),
+            web: (!web.is_empty()).then(|| WebSummary {
+                web_outage_ms: Spread::of(web.iter().map(|web| web.web_outage_ms)),
+                web_failed: web.iter().map(|web| web.web_failed).sum(),
+                web_lost: web.iter().map(|web| web.web_lost).sum(),
+            }),
+            database: (!database.is_empty()).then(|| DatabaseSummary {
+                database_outage_ms: Spread::of(database.iter().map(|db| db.database_outage_ms)),
+                transactions_failed: database.iter().map(|db| db.transactions_failed).sum(),
+                transactions_lost: database.iter().map(|db| db.transactions_lost).sum(),
+                commits: database.iter().map(|db| db.commits).sum(),
+                commits_missing: database.iter().map(|db| db.commits_missing).sum(),
+            }),
+        }
+    }
+
+    /// Every outage by the name of its column.
+    fn outages(&self) -> Vec<(&'static str, Spread)> {
+        let mut outages =
+            vec![("VIP ms", self.vip_outage_ms), ("tunnel ms", self.tunnel_outage_ms)];
+        outages.extend(self.web.as_ref().map(|web| ("web ms", web.web_outage_ms)));
+        outages.extend(self.database.as_ref().map(|db| ("database ms", db.database_outage_ms)));
+        outages
+    }
 }
 
 /// Smallest, middle and largest of some values, milliseconds.
@@ -133,13 +277,7 @@ pub struct Versions {
 impl Outcome {
     /// Sums up.
     pub fn new(rounds: Vec<Round>, versions: Versions) -> Self {
-        let summary = Summary {
-            vip_outage_ms: Spread::of(rounds.iter().map(|round| round.vip_outage_ms)),
-            tunnel_outage_ms: Spread::of(rounds.iter().map(|round| round.tunnel_outage_ms)),
-            failed: rounds.iter().map(|round| round.failed).sum(),
-            ws_reset: rounds.iter().map(|round| round.ws_reset).sum(),
-            lost: rounds.iter().map(|round| round.lost).sum(),
-        };
+        let summary = Summary::of(&rounds);
         Self { rounds, summary, versions }
     }
 
@@ -150,35 +288,34 @@ impl Outcome {
 
     /// The table for people, with a line that says what the columns mean.
     pub fn table(&self) -> String {
-        let mut text = String::from(
-            "round  fault   VIP ms  tunnel ms  requests  failed  lost  delayed  ws open  ws reset\n",
-        );
+        let outages = self.summary.outages();
+        let mut text = String::from("round  fault ");
         // Writing to a String cannot fail.
+        for (title, _) in &outages {
+            let _ = write!(text, "  {title:>OUTAGE$}");
+        }
+        for (title, _) in self.rounds.first().map(Round::counts).unwrap_or_default() {
+            let _ = write!(text, "  {title}");
+        }
+        text.push('\n');
         for (n, round) in self.rounds.iter().enumerate() {
-            let _ = writeln!(
-                text,
-                "{:>5}  {:<6} {:>7.1}  {:>9.1}  {:>8}  {:>6}  {:>4}  {:>7}  {:>7}  {:>8}{}",
-                n + 1,
-                round.fault,
-                round.vip_outage_ms,
-                round.tunnel_outage_ms,
-                round.requests,
-                round.failed,
-                round.lost,
-                round.delayed,
-                round.ws_open,
-                round.ws_reset,
-                round.verdict(),
-            );
+            let _ = write!(text, "{:>5}  {:<6}", n + 1, round.fault);
+            for outage in round.outages() {
+                let _ = write!(text, "  {outage:>OUTAGE$.1}");
+            }
+            for (title, count) in round.counts() {
+                let _ = write!(text, "  {count:>width$}", width = title.len());
+            }
+            let _ = writeln!(text, "{}", round.verdict());
         }
-        let (vip, tunnel) = (self.summary.vip_outage_ms, self.summary.tunnel_outage_ms);
-        for (name, vip, tunnel) in [
-            ("min", vip.min, tunnel.min),
-            ("median", vip.median, tunnel.median),
-            ("max", vip.max, tunnel.max),
-        ] {
-            let _ = writeln!(text, "{name:>12}  {vip:>7.1}  {tunnel:>9.1}");
-        }
+        let spread = |name: &str, value: fn(&Spread) -> f64| {
+            let values =
+                outages.iter().map(|(_, spread)| format!("  {:>OUTAGE$.1}", value(spread)));
+            format!("{name:>13}{}\n", values.collect::<String>())
+        };
+        text += &spread("min", |spread| spread.min);
+        text += &spread("median", |spread| spread.median);
+        text += &spread("max", |spread| spread.max);
         let _ = writeln!(
             text,
             "trigon {}, frpc {}; lost = failed, but sent before the fault or the address answered again",
@@ -225,9 +362,30 @@ mod tests {
             ws_reset: 3,
             lost: 5,
             recovered,
+            web: None,
+            database: None,
             checks: BTreeMap::new(),
             released_ms: None,
         }
+    }
+
+    /// With everything behind the address.
+    fn whole(vip_outage_ms: f64) -> Round {
+        let web = Web {
+            web_outage_ms: vip_outage_ms + 10.0,
+            web_requests: 300,
+            web_failed: 0,
+            web_lost: 7,
+        };
+        let database = Database {
+            database_outage_ms: vip_outage_ms + 20.0,
+            transactions: 500,
+            transactions_failed: 0,
+            transactions_lost: 9,
+            commits: 491,
+            commits_missing: 0,
+        };
+        Round { web: Some(web), database: Some(database), ..round(vip_outage_ms, true) }
     }
 
     fn outcome(rounds: Vec<Round>) -> Outcome {
@@ -265,6 +423,40 @@ mod tests {
             "versions": {"trigon": "0.1.0", "frpc": "0.61.1"},
         });
         assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn web_nodes_and_database_have_keys_and_columns_of_their_own() {
+        let outcome = outcome(vec![whole(250.0), whole(210.0)]);
+        let value = serde_json::to_value(&outcome).unwrap();
+        for (key, expected) in [
+            ("web_outage_ms", 260.0.into()),
+            ("web_requests", 300.into()),
+            ("web_lost", 7.into()),
+            ("database_outage_ms", 270.0.into()),
+            ("transactions", 500.into()),
+            ("commits", 491.into()),
+            ("commits_missing", serde_json::Value::from(0)),
+        ] {
+            assert_eq!(value["rounds"][0][key], expected, "{key}");
+        }
+        let summary = &value["summary"];
+        assert_eq!(summary["web_outage_ms"]["min"], 220.0);
+        assert_eq!(summary["database_outage_ms"]["median"], 250.0);
+        assert_eq!((&summary["web_lost"], &summary["commits"]), (&14.into(), &982.into()));
+        let table = outcome.table();
+        let lines: Vec<&str> = table.lines().collect();
+        for (line, words) in [
+            (0, &["VIP ms", "tunnel ms", "web ms", "database ms", "web requests", "commits"][..]),
+            (1, &["250.0", "290.0", "260.0", "270.0", "300", "491"]),
+            (4, &["median", "230.0", "270.0", "240.0", "250.0"]),
+        ] {
+            let mut rest = lines[line];
+            for word in words {
+                let (_, after) = rest.split_once(word).unwrap_or_else(|| panic!("{word}: {table}"));
+                rest = after;
+            }
+        }
     }
 
     #[test]

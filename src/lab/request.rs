@@ -37,6 +37,9 @@ pub(super) enum Failure {
     Status(u16),
     #[error("no answer within the limit")]
     Timeout,
+    /// A transaction that was not confirmed.
+    #[error("database: {0}")]
+    Database(String),
 }
 
 /// Opens a connection.

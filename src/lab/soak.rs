@@ -13,6 +13,7 @@ use super::console::Console;
 use super::load::Load;
 use super::probe::Probe;
 use super::report::{Soak, milliseconds};
+use super::tally::failures;
 use super::topology::Lab;
 use super::trace::largest_hole;
 use super::{Error, Options};
@@ -35,7 +36,7 @@ pub(super) async fn run(
     let before = lab.transitions();
     let probe = Probe::start(&lab.client, VIP, PROBE_EVERY)
         .map_err(Error::network("the probe of the virtual IP could not be started"))?;
-    let load = Load::start_at(&lab.client, Lab::target(), options.request_every())?;
+    let load = Load::start(&lab.client, Lab::exapp().at_pace(options.request_every()))?;
     let busy = Busy::start().map_err(Error::network("a busy thread could not be started"))?;
     console.progress(&format!(
         "{} processors busy, {} requests/s wanted, for {seconds} s",
@@ -64,7 +65,7 @@ pub(super) async fn run(
     let hole = largest_hole(&probe.samples(), LATE, start, now);
     drop(probe);
     let harvest = load.finish().await;
-    for (failure, count) in harvest.failures() {
+    for (failure, count) in failures(&harvest.records) {
         console.progress(&format!("{count} requests failed: {failure}"));
     }
     let failed = harvest.records.iter().filter(|record| record.failure.is_some()).count();

@@ -2,24 +2,26 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
+use super::answers::AnswerWatch;
 use super::configs::{
     A, APP, APP_ID, APP_PORT, B, CLIENT, EXAPPS_PORT, Files, Member, NEXTCLOUD, NEXTCLOUD_PORT,
     VIP, WITNESS,
 };
 use super::console::Console;
-use super::load::{Target, answers};
+use super::galera::{Galera, Programs};
+use super::load::Target;
 use super::namespaces::{Entered, Host, Lan, left_behind, wait_until};
 use super::nextcloud::{App, Directory, Nextcloud, Route, User};
 use super::node::Node;
+use super::transactions::Access;
 use super::tunnel::{Choice, TunnelClient};
+use super::web::WebNodes;
 use super::{Error, Options, exapp, formation};
 use crate::admin::nodes::Part;
 use crate::admin::{self, Status};
@@ -34,8 +36,6 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 const EXPLAIN_EVERY: Duration = Duration::from_secs(5);
 /// The passphrase cookie of the only user.
 const SESSION: &str = "lab-session";
-/// Answers of the ExApp in a row that count as stable.
-const IN_A_ROW: u32 = 20;
 
 /// The two nodes by their place in [`Lab::nodes`].
 pub(super) type NodeIndex = usize;
@@ -43,7 +43,7 @@ pub(super) type NodeIndex = usize;
 /// Everything that runs. Fields are dropped in this order: processes before their hosts' switch,
 /// files last.
 pub(super) struct Lab {
-    app_answers: AnswerWatch,
+    answers: AnswerWatch,
     tunnel: TunnelClient,
     pub(super) nodes: [Node; 2],
     /// None in a pair.
@@ -53,6 +53,8 @@ pub(super) struct Lab {
     preempts: bool,
     _exapp: Entered<std::io::Result<Infallible>>,
     _nextcloud: Entered<std::io::Result<Infallible>>,
+    web: Option<WebNodes>,
+    pub(super) galera: Option<Galera>,
     app_host: Host,
     nextcloud_host: Host,
     _directory: TempDir,
@@ -65,6 +67,7 @@ impl Lab {
         tunnel: &Choice,
         console: &Console,
     ) -> Result<Self, Error> {
+        let programs = options.galera.then(Programs::find).transpose()?;
         let witness = if options.pair { "" } else { "witness, " };
         console.progress(&format!(
             "building the network: switch, client, a, b, {witness}app, nextcloud"
@@ -72,7 +75,7 @@ impl Lab {
         // First the network: it ends what a hard killed lab left running on its files.
         let lan = Lan::new(PREFIX).map_err(Error::network("the switch"))?;
         let directory = private_directory()?;
-        let files = Files::new(directory.path(), options.advert_every(), options.fault.preempts())?;
+        let files = Files::new(directory.path(), options)?;
         let host = |name: &str, address| {
             lan.host(name, address).map_err(Error::network(format!("host {name}")))
         };
@@ -88,6 +91,11 @@ impl Lab {
         let nextcloud = start_nextcloud(&nextcloud_host, &files)?;
         files.make_directory("app")?;
         let exapp = start_exapp(&app_host, &files)?;
+        let web = options.web.then(|| WebNodes::start(&lan, files.key())).transpose()?;
+        let galera = match &programs {
+            Some(programs) => Some(Galera::start(programs, &lan, &files, &client, console).await?),
+            None => None,
+        };
         let node = |member: Member| {
             let config = files.write_member(member)?;
             let host = host(member.name, member.address)?;
@@ -120,8 +128,11 @@ impl Lab {
         }
         let tunnel = tunnel.start(&app_host, &files)?;
         console.progress("started the tunnel client; waiting until everything is stable");
+        let mut services = vec![Self::exapp()];
+        services.extend(web.is_some().then(Self::web_service));
+        let access = galera.as_ref().map(Galera::access);
         Ok(Self {
-            app_answers: AnswerWatch::start(&client)?,
+            answers: AnswerWatch::start(&client, services, access)?,
             tunnel,
             nodes,
             witness,
@@ -129,6 +140,8 @@ impl Lab {
             preempts: options.fault.preempts(),
             _exapp: exapp,
             _nextcloud: nextcloud,
+            web,
+            galera,
             app_host,
             nextcloud_host,
             _directory: directory,
@@ -140,13 +153,23 @@ impl Lab {
         self.tunnel.refresh(&self.app_host)
     }
 
-    /// Where the load goes.
-    pub(super) fn target() -> Target {
-        Target {
-            address: SocketAddr::from((VIP, EXAPPS_PORT)),
-            base: format!("/exapps/{APP_ID}"),
-            cookie: format!("nc_session_id=lab; oc_sessionPassphrase={SESSION}"),
-        }
+    /// Where the load of the ExApp goes.
+    pub(super) fn exapp() -> Target {
+        Target::exapp((VIP, EXAPPS_PORT).into(), &exapp_base(), &cookie())
+    }
+
+    /// Where that of the web nodes goes, if there are any.
+    pub(super) fn web(&self) -> Option<Target> {
+        self.web.is_some().then(Self::web_service)
+    }
+
+    fn web_service() -> Target {
+        Target::web((VIP, EXAPPS_PORT).into())
+    }
+
+    /// The way to the database, if there is one.
+    pub(super) fn access(&self) -> Option<Access> {
+        self.galera.as_ref().map(Galera::access)
     }
 
     /// The node whose kernel owns the virtual IP, if exactly one does.
@@ -169,11 +192,11 @@ impl Lab {
     }
 
     /// Waits for the state a round starts from: everything ready, a quorum, node a Active (or any
-    /// node, without preemption) and the other Backup, the ExApp answering steadily through the address.
+    /// node, without preemption) and the other Backup, everything answering steadily through the address.
     pub(super) async fn settle(&mut self, console: &Console) -> Result<(), Error> {
         let end = Instant::now() + SETTLE_LIMIT;
         let mut explain = Instant::now() + EXPLAIN_EVERY;
-        self.app_answers.begin();
+        self.answers.begin();
         loop {
             self.check_alive()?;
             let Some(missing) = self.missing().await? else { break };
@@ -192,7 +215,7 @@ impl Lab {
             }
             sleep(Duration::from_millis(100)).await;
         }
-        self.app_answers.pause();
+        self.answers.pause();
         Ok(())
     }
 
@@ -204,6 +227,7 @@ impl Lab {
     /// Fails if anything that should run has ended.
     pub(super) fn check_alive(&mut self) -> Result<(), Error> {
         self.nodes.iter_mut().chain(&mut self.witness).try_for_each(Node::check_alive)?;
+        self.galera.as_mut().map_or(Ok(()), Galera::check_alive)?;
         self.tunnel.check_alive()
     }
 
@@ -225,13 +249,14 @@ impl Lab {
             let who = if self.preempts { "node a" } else { "one node" };
             return Ok(Some(format!("the virtual IP held by {who} alone")));
         }
-        let steady = self.app_answers.is_steady();
-        Ok((!steady).then(|| "the ExApp answering through the virtual IP".into()))
+        let steady = self.answers.is_steady();
+        Ok((!steady).then(|| "everything answering through the virtual IP".into()))
     }
 
     /// What `--keep` prints: URLs, and how to look around.
     pub(super) fn guide(&self) -> String {
-        let Target { address, base, cookie } = Self::target();
+        let address = SocketAddr::from((VIP, EXAPPS_PORT));
+        let (base, cookie) = (exapp_base(), cookie());
         let client = self.client.namespace();
         let mut text = format!(
             "page       ip netns exec {client} curl http://{address}{base}/public/\n\
@@ -245,11 +270,21 @@ impl Lab {
                 node.host().namespace(),
             );
         }
-        for host in [&self.app_host, &self.nextcloud_host] {
+        let web = self.web.iter().flat_map(WebNodes::hosts);
+        let databases = self.galera.iter().flat_map(Galera::hosts);
+        for host in [&self.app_host, &self.nextcloud_host].into_iter().chain(web).chain(databases) {
             text += &format!("{:<10} ip netns exec {} bash\n", host.name(), host.namespace());
         }
         text
     }
+}
+
+fn exapp_base() -> String {
+    format!("/exapps/{APP_ID}")
+}
+
+fn cookie() -> String {
+    format!("nc_session_id=lab; oc_sessionPassphrase={SESSION}")
 }
 
 fn shortcoming(status: &Status, state: &str, members: usize) -> Option<String> {
@@ -266,56 +301,11 @@ fn shortcoming(status: &Status, state: &str, members: usize) -> Option<String> {
     if taking_part < members || status.cluster.voters.len() != voters {
         return Some(format!("in a cluster of {members} members"));
     }
+    if status.galera.as_ref().is_some_and(|front| !front.writer().is_some_and(|one| one.writes)) {
+        return Some("with a database that takes writes".into());
+    }
     let right = status.vrrp.iter().all(|router| router.state == state);
     (!right).then(|| format!("in VRRP state {state}"))
-}
-
-/// Asks the ExApp again and again from the client's host, without a load.
-struct AnswerWatch {
-    shared: Arc<WatchState>,
-    _thread: Entered<()>,
-}
-
-#[derive(Default)]
-struct WatchState {
-    asking: AtomicBool,
-    in_a_row: std::sync::atomic::AtomicU32,
-}
-
-impl AnswerWatch {
-    fn start(client: &Host) -> Result<Self, Error> {
-        let shared = Arc::new(WatchState::default());
-        let state = Arc::clone(&shared);
-        let thread = client
-            .enter_thread(move || async move {
-                let target = Lab::target();
-                loop {
-                    if state.asking.load(Ordering::Relaxed) {
-                        if answers(&target).await {
-                            state.in_a_row.fetch_add(1, Ordering::Relaxed);
-                        } else {
-                            state.in_a_row.store(0, Ordering::Relaxed);
-                        }
-                    }
-                    sleep(Duration::from_millis(25)).await;
-                }
-            })
-            .map_err(Error::network("client"))?;
-        Ok(Self { shared, _thread: thread })
-    }
-
-    fn begin(&self) {
-        self.shared.in_a_row.store(0, Ordering::Relaxed);
-        self.shared.asking.store(true, Ordering::Relaxed);
-    }
-
-    fn pause(&self) {
-        self.shared.asking.store(false, Ordering::Relaxed);
-    }
-
-    fn is_steady(&self) -> bool {
-        self.shared.in_a_row.load(Ordering::Relaxed) >= IN_A_ROW
-    }
 }
 
 /// Makes the directory for all files, and removes those of labs that were killed hard.
@@ -325,7 +315,13 @@ fn private_directory() -> Result<TempDir, Error> {
         // Another lab may be sweeping the same one.
         let _ = std::fs::remove_dir_all(place.join(name));
     }
-    let prefix = format!("{PREFIX}-{}-", std::process::id());
+    temporary_directory("")
+}
+
+/// A directory of this lab alone, its name beginning like all of them and then with `part`.
+pub(super) fn temporary_directory(part: &str) -> Result<TempDir, Error> {
+    let place = std::env::temp_dir();
+    let prefix = format!("{PREFIX}-{}-{part}", std::process::id());
     tempfile::Builder::new().prefix(&prefix).tempdir_in(&place).map_err(|reason| Error::File {
         path: place,
         what: "no directory could be made in it",
