@@ -190,6 +190,18 @@ impl Handle {
         self.view.changes()
     }
 
+    /// Waits until `wanted` finds something in the local view, which it looks at now and after every
+    /// change; `None` if it will not change any more.
+    pub async fn find<T>(&self, mut wanted: impl FnMut(&State) -> Option<T>) -> Option<T> {
+        let mut changes = self.changes();
+        loop {
+            if let Some(found) = self.read(&mut wanted) {
+                return Some(found);
+            }
+            changes.changed().await.ok()?;
+        }
+    }
+
     /// Proposes a durable change and waits until it is applied here, at most `within`. It is
     /// applied at most once, however often leaders are lost meanwhile.
     ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::record::{Acme, Millis};
-use cluster::{Handle, Kek};
+use cluster::{Handle, Kek, State};
 use tokio_util::sync::CancellationToken;
 
 use super::order::{Job, open_key};
@@ -59,7 +59,6 @@ impl Keeper {
     /// Runs until `stop`. What goes wrong is logged and tried again later: the certificate in force
     /// stays.
     pub async fn run(self, stop: CancellationToken) {
-        let mut changes = self.cluster.changes();
         let mut in_force = None;
         let mut last_order = None;
         loop {
@@ -86,24 +85,14 @@ impl Keeper {
                     continue;
                 }
             }
-            let revision = self.revision();
-            let next_look = tokio::time::sleep(wait.min(LOOK_EVERY));
-            tokio::pin!(next_look);
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = &mut next_look => break,
-                    open = changes.changed() => if open.is_err() { return },
-                }
-                if self.revision() != revision {
-                    break;
-                }
+            let known = self.cluster.read(revision_of);
+            let is_other = |state: &State| (revision_of(state) != known).then_some(());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait.min(LOOK_EVERY)) => {}
+                changed = self.cluster.find(is_other) => if changed.is_none() { return },
             }
         }
-    }
-
-    fn revision(&self) -> u64 {
-        self.cluster.read(|state| state.acme().map_or(0, |acme| acme.revision))
     }
 
     async fn order(&self, record: Acme) -> Result<(), Error> {
@@ -147,6 +136,10 @@ impl Keeper {
             Err(error) => tracing::error!(%error, "the old TLS certificate stays in force"),
         }
     }
+}
+
+fn revision_of(state: &State) -> u64 {
+    state.acme().map_or(0, |acme| acme.revision)
 }
 
 fn until(moment: Millis, now: Millis) -> Duration {

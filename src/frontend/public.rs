@@ -161,19 +161,8 @@ impl Public {
 
     /// The answer to an authority's challenge, whichever node ordered.
     async fn challenged(&self, token: &str) -> Response<Body> {
-        let known = || {
-            let known = |acme: &Arc<Acme>| acme.answer(token).map(str::to_owned);
-            self.cluster.read(|state| state.acme().and_then(known))
-        };
-        let mut changes = self.cluster.changes();
-        let comes = async {
-            loop {
-                if let Some(known) = known() {
-                    return Some(known);
-                }
-                changes.changed().await.ok()?;
-            }
-        };
+        let known = |acme: &Arc<Acme>| acme.answer(token).map(str::to_owned);
+        let comes = self.cluster.find(|state| state.acme().and_then(known));
         let answer = timeout(BEHIND, comes).await.ok().flatten();
         answer.map_or_else(answer::not_found, |text| answer::text(StatusCode::OK, text))
     }

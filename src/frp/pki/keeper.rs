@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::record::{FrpPki, Millis};
-use cluster::{Command, Handle, ProposeError, Reply};
+use cluster::{Command, Handle, ProposeError, Reply, State};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -204,7 +204,6 @@ impl Upkeep {
     /// Runs until `stop`. What goes wrong is logged and tried again later: the certificates in
     /// force stay.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut changes = self.keeper.cluster.changes();
         loop {
             if let Err(error) = self.take_over() {
                 let error = &error as &dyn std::error::Error;
@@ -217,17 +216,12 @@ impl Upkeep {
                     tracing::warn!(error, "frp certificates are not renewed yet");
                 }
             }
-            let next_look = tokio::time::sleep(LOOK_EVERY);
-            tokio::pin!(next_look);
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = &mut next_look => break,
-                    open = changes.changed() => if open.is_err() { return },
-                }
-                if self.keeper.record().is_some_and(|record| record.revision != self.revision) {
-                    break;
-                }
+            let is_other =
+                |state: &State| state.pki().filter(|pki| pki.revision != self.revision).map(|_| ());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                changed = self.keeper.cluster.find(is_other) => if changed.is_none() { return },
             }
         }
     }
