@@ -6,8 +6,8 @@
 use cluster::command::{SessionPut, SoftBatch, SoftPart};
 use cluster::fuzzing::{VERSION, command, command_bytes, restore, snapshot};
 use cluster::record::{
-    AccessLevel, Ban, FrpAuthority, FrpCertificate, FrpPki, MAX_STRIKES_PER_KEY, Moment, SealedExApp, SessionKey, TunnelStamp, Strike, Subnet,
-    Tenant, Tunnel, User,
+    AccessLevel, Ban, FrpAuthority, FrpCertificate, FrpPki, MAX_STRIKES_PER_KEY, Moment,
+    SealedExApp, SessionKey, Strike, Subnet, Tenant, Tunnel, TunnelStamp, User,
 };
 use cluster::{Command, State};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
