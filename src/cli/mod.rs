@@ -137,7 +137,7 @@ enum Command {
     /// The tunnels the node on this machine knows.
     #[command(subcommand)]
     Tunnels(tunnels::Command),
-    /// The servers behind this node, such as Nextcloud's web nodes.
+    /// The servers behind this node: Nextcloud's web nodes and those of the database.
     #[command(subcommand)]
     Backend(backend::Command),
     /// Every virtual router of the node on this machine: state, priority, peers, alarms.
