@@ -201,6 +201,9 @@ fn the_front_of_a_database_needs_a_user_who_asks_and_nodes_to_ask() {
         assert_eq!(problems.len(), 1, "{expect}: {problems:#?}");
         assert!(problems[0].contains(expect), "{expect}: {problems:#?}");
     }
+    let alone = format!("{}[galera]\n{user}{}", good(dir.path()), node("db1", 1));
+    let hints = parse("trigon.toml", &alone).unwrap().hints;
+    assert!(hints[0].to_string().contains("only db1: nothing takes over"), "{hints:?}");
     set_mode(0o644);
     assert!(found(format!("{user}{nodes}"))[0].contains("mode 0644"));
 }

@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table and its progress")]
 
+mod crowd;
 #[path = "../contenders/head.rs"]
 mod head;
 mod load;
@@ -32,6 +33,9 @@ struct Options {
     /// Visitors a second, each new.
     #[arg(long, default_value_t = 3000)]
     rate: u32,
+    /// Sessions a second of visitors who come to a further member, which only tells the others.
+    #[arg(long, default_value_t = 7000)]
+    elsewhere: u32,
     /// How long a session lives: as long as the fill takes. At most 10.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10))]
     lifetime: u64,
@@ -53,7 +57,14 @@ struct Options {
 async fn main() -> anyhow::Result<ExitCode> {
     let mut options = Options::parse();
     if options.quick {
-        options = Options { rate: 200, lifetime: 2, seconds: 3, connections: 8, ..options };
+        options = Options {
+            rate: 200,
+            elsewhere: 200,
+            lifetime: 2,
+            seconds: 3,
+            connections: 8,
+            ..options
+        };
     }
     let mut measured = Vec::new();
     for sharing in [Sharing::Batch, Sharing::Off] {
@@ -77,7 +88,7 @@ async fn measure(sharing: Sharing, options: &Options) -> anyhow::Result<Figures>
     let lifetime = Duration::from_secs(options.lifetime);
     let window = Duration::from_secs(options.seconds);
     let visitors = Visitors::expected(options.rate, lifetime + window);
-    let site = Site::start(sharing, lifetime, visitors).await?;
+    let site = Site::start(sharing, lifetime, visitors, options.elsewhere).await?;
     let load = Load { rate: options.rate, connections: options.connections };
     let running = load.start(&site.client, site.http(0))?;
     tokio::time::sleep(lifetime).await;

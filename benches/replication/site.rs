@@ -1,5 +1,5 @@
-//! Two nodes, a witness, and one machine that is Nextcloud, ExApp and every visitor, each in a
-//! network namespace of its own. Ends with the value.
+//! Two nodes, a witness, a member with visitors of its own, and one machine that is Nextcloud, ExApp
+//! and every other visitor, each in a network namespace of its own. Ends with the value.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -16,6 +16,7 @@ use trigon::lab::namespaces::{Entered, Host, Lan};
 use trigon::lab::nextcloud::{App, Directory, Nextcloud, Route, User};
 use trigon::secret::Secret;
 
+use crate::crowd::Crowd;
 use crate::load::{self, Visitors};
 use crate::report::{Sample, Sharing};
 use crate::usage;
@@ -46,6 +47,7 @@ pub(crate) struct Site {
     members: [Host; 3],
     processes: Vec<Child>,
     _servers: Entered<()>,
+    _elsewhere: Entered<()>,
     directory: TempDir,
 }
 
@@ -55,16 +57,18 @@ impl Site {
         sharing: Sharing,
         lifetime: Duration,
         visitors: Visitors,
+        elsewhere: u32,
     ) -> anyhow::Result<Self> {
         let lan = Lan::new("trigon-bench").context("the network; this needs root")?;
         let host = |name, last| lan.host(name, Ipv4Addr::new(10, 79, 0, last));
         let client = host("client", 50)?;
         let members = [host("one", 11)?, host("two", 12)?, host("witness", 13)?];
+        let fourth = host("elsewhere", 14)?;
         let servers = serve(&client, visitors)?;
         let directory = tempfile::Builder::new().prefix("trigon-bench-").tempdir()?;
         let root = directory.path();
         fs::write(root.join("shared.key"), KEY)?;
-        prepare(root, &members)?;
+        prepare(root, &members, &fourth)?;
         let mut processes = Vec::new();
         for (at, host) in members.iter().enumerate() {
             let text =
@@ -76,7 +80,15 @@ impl Site {
             command.arg("run").arg("--config").arg(file("toml")).stdin(Stdio::null());
             processes.push(command.stdout(log.try_clone()?).stderr(log).spawn()?);
         }
-        let site = Self { client, members, processes, _servers: servers, directory };
+        let crowd = Crowd {
+            rate: elsewhere,
+            lifetime,
+            sharing,
+            state: root.join("elsewhere.state"),
+            listen: (fourth.address(), CLUSTER_PORT).into(),
+        };
+        let (_servers, _elsewhere) = (servers, crowd.start(&fourth)?);
+        let site = Self { client, members, processes, _servers, _elsewhere, directory };
         site.until_it_serves(visitors).await?;
         Ok(site)
     }
@@ -222,8 +234,8 @@ fn serve(client: &Host, visitors: Visitors) -> anyhow::Result<Entered<()>> {
     })?)
 }
 
-/// Makes the three state directories members of one cluster.
-fn prepare(root: &Path, members: &[Host; 3]) -> anyhow::Result<()> {
+/// Makes the four state directories members of one cluster.
+fn prepare(root: &Path, members: &[Host; 3], fourth: &Host) -> anyhow::Result<()> {
     let state = |host: &Host| root.join(format!("{}.state", host.name()));
     let at = |host: &Host| SocketAddr::from((host.address(), CLUSTER_PORT));
     let [one, two, witness] = members;
@@ -233,7 +245,7 @@ fn prepare(root: &Path, members: &[Host; 3]) -> anyhow::Result<()> {
         advertise: Some(at(one)),
     };
     cluster::found(&state(one), &founding)?;
-    for (host, role) in [(two, Role::Node), (witness, Role::Witness)] {
+    for (host, role) in [(two, Role::Node), (witness, Role::Witness), (fourth, Role::Witness)] {
         let admission = Admission { node_name: host.name().into(), role, advertise: at(host) };
         cluster::admit(&state(one), &state(host), &admission)?;
     }

@@ -136,6 +136,10 @@ fn read_nodes(section: &mut Section<'_, '_>) -> Vec<NodeConfig> {
             nodes.push((Reverse(priority), NodeConfig { name, address }));
         }
     }
+    if let [(_, only)] = &*nodes {
+        let text = "nothing takes over when it fails; a Galera cluster has three nodes or more";
+        section.hint("nodes", format!("only {}: {text}", only.name));
+    }
     nodes.sort_by(|(a, one), (b, other)| (a, &one.name).cmp(&(b, &other.name)));
     nodes.into_iter().map(|(_, node)| node).collect()
 }

@@ -4,7 +4,7 @@
 //! `monitor` keeps a connection to each node and asks it how it is, `pilot` makes one picture of
 //! that (the rules are `balance::galera`'s) and agrees on the writer through the cluster, `front`
 //! carries sessions, `gates` counts them and cuts those whose node is no good any more, `report`
-//! shows it all. `wire` and `connection` speak just enough of the MySQL protocol for that; a
+//! shows it all. `wire`, `proof` and `connection` speak just enough of the MySQL protocol for that; a
 //! session itself is bytes, TLS included.
 
 pub mod connection;
@@ -12,6 +12,7 @@ mod front;
 mod gates;
 mod monitor;
 mod pilot;
+mod proof;
 mod report;
 pub mod wire;
 

@@ -1,11 +1,10 @@
-//! The few packets of the MySQL protocol a monitor needs: greeting, login by
-//! `mysql_native_password`, a query and its rows as text. Sans-io.
+//! The few packets of the MySQL protocol a monitor needs: greeting, login, a query and its rows as
+//! text. Sans-io.
 //!
 //! Every packet is `length (3 bytes) · sequence (1) · payload`. What a server may say is bounded
 //! here; nothing it says is trusted.
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-
+use super::proof;
 use crate::secret::Secret;
 
 /// Longest payload read, in bytes. A node's provider options are some four thousand.
@@ -14,9 +13,6 @@ pub const MAX_PAYLOAD: usize = 64 * 1024;
 /// Most rows of an answer, and most columns.
 const MAX_ROWS: usize = 256;
 const MAX_COLUMNS: u64 = 16;
-
-/// The way to log in that is known here.
-const NATIVE: &[u8] = b"mysql_native_password";
 
 const OK: u8 = 0x00;
 const MORE: u8 = 0x01;
@@ -37,8 +33,8 @@ pub enum WireError {
     Garbage(&'static str),
     /// It wants the user to log in another way.
     #[error(
-        "the user logs in by {0}, and only mysql_native_password is supported; create it with \
-         IDENTIFIED VIA mysql_native_password"
+        "the user logs in by {0}, and only mysql_native_password and ed25519 are supported; create \
+         it with IDENTIFIED VIA one of them"
     )]
     Plugin(String),
     /// It refuses, in its own words.
@@ -128,10 +124,10 @@ impl Greeting {
         payload.extend_from_slice(&[0; 23]);
         payload.extend_from_slice(user.as_bytes());
         payload.push(0);
-        let proof = native(password, &self.scramble);
+        let proof = proof::native(password, &self.scramble);
         payload.push(u8::try_from(proof.len()).unwrap_or(0));
         payload.extend_from_slice(&proof);
-        payload.extend_from_slice(NATIVE);
+        payload.extend_from_slice(proof::NATIVE);
         payload.push(0);
         packet(1, &payload)
     }
@@ -159,11 +155,7 @@ impl LoginReply {
             EOF if rest.0.is_empty() => Err(WireError::Plugin("mysql_old_password".to_owned())),
             EOF => {
                 let plugin = rest.until_nul()?;
-                if plugin != NATIVE {
-                    return Err(plugin_error(plugin));
-                }
-                let scramble = rest.0.strip_suffix(&[0]).unwrap_or(rest.0);
-                Ok(Self::Prove(native(password, scramble)))
+                proof::by(plugin, rest.0, password).map(Self::Prove)
             }
             MORE => Err(WireError::Plugin("more than one step".to_owned())),
             _ => Err(WireError::Garbage("an unknown answer to the login")),
@@ -230,22 +222,6 @@ impl Answer {
     }
 }
 
-/// The proof that the password is known, without the password. None is asked for without one.
-fn native(password: &Secret, scramble: &[u8]) -> Vec<u8> {
-    if password.expose().is_empty() {
-        return Vec::new();
-    }
-    let sha1 = |bytes: &[u8]| digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
-    let once = sha1(password.expose());
-    let twice = sha1(once.as_ref());
-    let mixed = sha1(&[scramble, twice.as_ref()].concat());
-    once.as_ref().iter().zip(mixed.as_ref()).map(|(a, b)| a ^ b).collect()
-}
-
-fn plugin_error(name: &[u8]) -> WireError {
-    WireError::Plugin(one_line(name, 40))
-}
-
 fn refused(mut rest: Reader<'_>) -> WireError {
     let Ok(code) = rest.take(2) else { return WireError::Garbage("a refusal cut short") };
     let code = u16::from(code[0]) | u16::from(code[1]) << 8;
@@ -257,7 +233,8 @@ fn refused(mut rest: Reader<'_>) -> WireError {
     WireError::Refused { code, text: one_line(text, 200) }
 }
 
-fn one_line(text: &[u8], length: usize) -> String {
+/// What a server says, fit for a log.
+pub(super) fn one_line(text: &[u8], length: usize) -> String {
     let text = String::from_utf8_lossy(text);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(length).collect()
 }
@@ -334,14 +311,8 @@ mod tests {
         let (length, sequence) = head([login[0], login[1], login[2], login[3]]).unwrap();
         assert_eq!((length, sequence), (login.len() - 4, 1));
         assert!(!login.windows(7).any(|part| part == b"hunter2"));
-        // What the server does: SHA1(proof XOR SHA1(scramble, stored)) is `stored`, the double hash.
-        let sha1 = |bytes: &[u8]| digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec();
-        let stored = sha1(&sha1(b"hunter2"));
-        let mixed = sha1(&[b"abcdefghijklmnopqrst", &stored[..]].concat());
-        let proof = &login[4 + 32 + 8 + 1..][..20];
-        let once: Vec<_> = proof.iter().zip(&mixed).map(|(a, b)| a ^ b).collect();
-        assert_eq!(sha1(&once), stored);
-        assert!(native(&Secret::new(""), b"abc").is_empty());
+        let proof = proof::native(&Secret::new("hunter2"), b"abcdefghijklmnopqrst");
+        assert_eq!(login[4 + 32 + 8 + 1..][..20], proof);
     }
 
     #[test]
@@ -350,11 +321,13 @@ mod tests {
         let read = |payload: &[u8]| LoginReply::parse(payload, &password);
         assert_eq!(read(&[0, 0, 0, 2, 0, 0, 0]), Ok(LoginReply::In));
         let again = read(b"\xfemysql_native_password\0ABCDEFGHIJKLMNOPQRST\0").unwrap();
-        assert_eq!(again, LoginReply::Prove(native(&password, b"ABCDEFGHIJKLMNOPQRST")));
+        assert_eq!(again, LoginReply::Prove(proof::native(&password, b"ABCDEFGHIJKLMNOPQRST")));
+        let other = [b"\xfeclient_ed25519\0", &[7; 32][..]].concat();
+        assert!(matches!(read(&other), Ok(LoginReply::Prove(proof)) if proof.len() == 64));
         for (payload, expect) in [
             (&b"\xff\x15\x04#28000Access denied\nfor"[..], "error 1045: Access denied for"),
-            (b"\xfeclient_ed25519\0abc", "logs in by client_ed25519, and only mysql_native"),
-            (b"\xfecaching_sha2_password\0abc", "logs in by caching_sha2_password"),
+            (b"\xfeclient_ed25519\0abc", "a nonce cut short"),
+            (b"\xfecaching_sha2_password\0abc", "caching_sha2_password, and only mysql_native"),
             (b"\xfe", "logs in by mysql_old_password"),
             (b"HTTP/1.1 400", "does not speak the MySQL protocol"),
             (b"", "cut short"),

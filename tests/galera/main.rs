@@ -278,6 +278,7 @@ fn sessions_go_to_the_node_that_can_serve_them_whatever_fails() {
 
     scene.settle();
     words::are_heard(&scene.galera, &scene.fronts[0]);
+    words::ed25519_is_spoken(&scene.galera);
 
     println!("\n{}", scene.rows.join("\n"));
 }

@@ -3,9 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use trigon::database::connection::{Connection, ConnectionError};
 use trigon::database::{Database, NodeReport, Report};
+use trigon::secret::Secret;
 
-use crate::cluster::{Db, Galera};
+use crate::block_on;
+use crate::cluster::{Db, Galera, PASSWORD};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -49,6 +52,25 @@ pub(crate) fn are_heard(galera: &Galera, front: &Database) {
     until(front, "another writes", |report| writer(report).is_some_and(|now| now != writes));
     old.sql("SET GLOBAL read_only = OFF");
     until(front, "all are well", |report| report.nodes.iter().all(|node| node.reason.is_none()));
+}
+
+/// The monitor's user may be one of the plugin MariaDB recommends.
+pub(crate) fn ed25519_is_spoken(galera: &Galera) {
+    let node = &galera.nodes[0];
+    node.sql(&format!(
+        "INSTALL SONAME 'auth_ed25519';
+         CREATE USER signer@'%' IDENTIFIED VIA ed25519 USING PASSWORD('{PASSWORD}')"
+    ));
+    let at = node.address();
+    let told = galera.balancer.enter_thread(move || async move {
+        let mut open = Connection::open(at, "signer", &Secret::new(PASSWORD)).await?;
+        let rows = open.query("SELECT 'in'").await?;
+        let wrong = Connection::open(at, "signer", &Secret::new("a guess")).await;
+        Ok::<_, ConnectionError>((rows, wrong.err().map(|error| error.to_string())))
+    });
+    let (rows, wrong) = block_on(told.unwrap().result()).expect("an answer").unwrap();
+    assert_eq!(rows, [["in"]]);
+    assert!(wrong.is_some_and(|error| error.starts_with("error 1045")));
 }
 
 fn writer(report: &Report) -> Option<String> {
