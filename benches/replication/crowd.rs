@@ -46,12 +46,12 @@ impl Crowd {
         let listen = Some(self.listen);
         let config = Config { listen, session_replication, ..Config::new(self.state) };
         let (_node, handle) = Node::start(config).await.context("the crowd takes no part")?;
-        let (begin, mut shared) = (Instant::now(), 0_u64);
+        let (begin, mut shared) = (Instant::now(), 0);
         loop {
-            let due = (begin.elapsed().as_secs_f64() * f64::from(self.rate)) as u64;
+            let due = begin.elapsed().as_millis() * u128::from(self.rate) / 1000;
             for number in shared..due {
                 // Far from every hash of a visitor who comes by request.
-                let key = SessionKey((u128::MAX - u128::from(number)).to_be_bytes());
+                let key = SessionKey((u128::MAX - number).to_be_bytes());
                 let user = User { id: format!("elsewhere-{number}"), level: AccessLevel::User };
                 handle.share(Soft::Session { key, user, lifetime: self.lifetime });
             }
