@@ -52,8 +52,9 @@ pub struct Order {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Authority {
-    /// Of the tunnel port.
+    /// Of the tunnel port; `frp` is what lists and metrics call its area.
     #[default]
+    #[value(alias = "frp")]
     Tunnels,
     /// Of the control link between the members.
     Cluster,
