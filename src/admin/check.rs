@@ -7,8 +7,9 @@
 use std::fmt;
 
 use super::status::Status;
-use crate::balance::Admin;
-use crate::database::{NodeReport, Report};
+use crate::balance::roster::Condition;
+use crate::balance::{Admin, Member};
+use crate::database::{self, NodeReport, Report};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +95,6 @@ impl fmt::Display for Check {
 /// A pool of which nobody can work keeps visitors out; one that has lost somebody is one failure
 /// nearer to that. What the operator has taken out is no trouble.
 fn pools(status: &Status) -> Vec<(Severity, String)> {
-    use crate::balance::roster::{Admin, Condition};
     let mut found = Vec::new();
     for pool in status.backends.chunk_by(|one, next| one.pool == next.pool) {
         let wanted: Vec<_> = pool.iter().filter(|member| member.admin == Admin::Ready).collect();
@@ -106,8 +106,22 @@ fn pools(status: &Status) -> Vec<(Severity, String)> {
             let text = format!("{} of {} backends of {name} are down", lost.len(), pool.len());
             found.push((Severity::Warning, format!("{text}: {}: {}", first.name, first.note)));
         }
+        found.extend(unlike(pool).map(|text| (Severity::Warning, format!("{name}: {text}"))));
     }
     found
+}
+
+/// Nextclouds of one pool share a database, so all are to be of one version, and all or none in
+/// maintenance. What a database node says of itself is what it does, which differs.
+fn unlike(pool: &[Member]) -> Option<String> {
+    let works = |it: &&Member| {
+        it.pool != database::POOL && (it.admin, it.health) == (Admin::Ready, Condition::Up)
+    };
+    let mut working = pool.iter().filter(works);
+    let first = working.next()?;
+    let other = working.find(|other| other.note != first.note)?;
+    let said = |member: &Member| format!("{} says \"{}\"", member.name, member.note);
+    Some(format!("{} and {}", said(first), said(other)))
 }
 
 fn troubles(status: &Status) -> Vec<(Severity, String)> {
@@ -246,6 +260,22 @@ mod tests {
         Alarm { name: name.into(), router: None, since_seconds: 1, text: "look | here".into() }
     }
 
+    /// One that works, named after what it says.
+    fn backend(pool: &str, note: &str) -> Member {
+        Member {
+            pool: pool.into(),
+            name: note.into(),
+            address: "192.0.2.21:80".into(),
+            admin: Admin::Ready,
+            health: Condition::Up,
+            since_seconds: 1,
+            in_flight: 0,
+            total: 0,
+            failed: 0,
+            note: note.into(),
+        }
+    }
+
     #[test]
     fn what_monitoring_is_told() {
         let quorum = |quorum| Cluster { quorum, ..well().cluster };
@@ -269,7 +299,11 @@ mod tests {
         let differing = Report { mismatches: vec!["evs.x".into()], ..writes(true) };
         let mut drained = writes(false);
         drained.nodes[0].admin = Admin::Drain;
-        let table: [(&str, Status, u8, &str); 15] = [
+        let backends = |pool: &str, notes: [&str; 2]| Status {
+            backends: notes.map(|note| backend(pool, note)).into(),
+            ..well()
+        };
+        let table: [(&str, Status, u8, &str); 18] = [
             ("well", well(), 0, "TRIGON OK - lb1: web active 192.0.2.10, cluster leader | uptime"),
             ("starting", Status { ready: false, waiting_for: vec!["x".into()], ..well() }, 2, "x"),
             ("no quorum", Status { cluster: quorum(false), ..well() }, 2, "no quorum"),
@@ -295,6 +329,9 @@ mod tests {
             ("no writer", Status { galera: Some(writes(false)), ..well() }, 2, "no database node"),
             ("a drained one", Status { galera: Some(drained), ..well() }, 0, "OK"),
             ("timers", Status { galera: Some(differing), ..well() }, 1, "differ: evs.x"),
+            ("web nodes", backends("web", ["33.0.1", "33.0.1"]), 0, "OK"),
+            ("a half upgrade", backends("web", ["33.0.1", "33.0.2"]), 1, "web: 33.0.1 says"),
+            ("who writes", backends("galera", ["writer", ""]), 0, "OK"),
             ("a tunnel is away", Status { tunnels: vec![tunnel], ..well() }, 1, "1 tunnels"),
             (
                 "a certificate has ended",

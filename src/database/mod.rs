@@ -112,7 +112,7 @@ struct Inner {
 }
 
 /// What the nodes are called together, among the servers behind a load balancer.
-const POOL: &str = "galera";
+pub const POOL: &str = "galera";
 
 /// How old an answer may be when a session comes.
 const FRESH: Duration = Duration::from_millis(100);
