@@ -5,18 +5,18 @@
 //! the control links' regular messages. A node that was not heard for a while, or has started
 //! anew, is told everything again. What opens and closes is entered by the rooms that own the
 //! connections; `failover` reads the orphans. Own flows live in `local`, those of others in
-//! `heard`, what travels between in `delta`.
+//! `heard`, what travels between in `delta`; `shared` is how the rooms have one table together.
 
 mod delta;
 mod heard;
 mod local;
 mod pair;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,7 @@ use self::heard::Heard;
 pub use self::heard::MAX_HEARD;
 use self::local::Local;
 use self::pair::Pair;
+pub use self::shared::{Flows, Recorded};
 use crate::record::NodeId;
 
 /// Client connections a node records unless told otherwise.
@@ -180,41 +181,5 @@ impl FlowTable {
     pub fn counts(&self) -> FlowCounts {
         let heard = self.heard.values().map(Heard::len).sum();
         FlowCounts { heard, ..self.local.counts() }
-    }
-}
-
-/// The one table of a node. Cheap to clone; held for moments only.
-#[derive(Clone, Debug)]
-pub struct Flows(Arc<Mutex<FlowTable>>);
-
-impl Flows {
-    /// Shares a table.
-    pub fn new(table: FlowTable) -> Self {
-        Self(Arc::new(Mutex::new(table)))
-    }
-
-    /// Enters a connection for as long as the answer lives.
-    pub fn record(&self, flow: Flow) -> Recorded {
-        self.lock().add(flow);
-        Recorded { flows: self.clone(), server: flow.server, client: flow.client }
-    }
-
-    /// The table. Never kept across something that waits.
-    pub fn lock(&self) -> MutexGuard<'_, FlowTable> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A connection in the table; dropped when it ends.
-#[derive(Debug)]
-pub struct Recorded {
-    flows: Flows,
-    server: SocketAddr,
-    client: SocketAddr,
-}
-
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        self.flows.lock().remove(self.server, self.client);
     }
 }

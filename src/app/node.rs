@@ -102,7 +102,8 @@ pub(super) async fn run(
     let database_ports = serve.galera.as_ref().map(open_database).transpose()?;
     let mut sockets = vec![frontend.sockets().clone(), tunnels.sockets().clone()];
     sockets.extend(database.iter().map(|database| database.sockets().clone()));
-    let watch = super::watch::watch(&handle, &tunnels, sockets, &serve.routers);
+    let addresses = super::watch::addresses(&serve.routers);
+    let watch = super::watch::watch(&handle, &tunnels, sockets, addresses.clone());
     tasks.spawn(super::watch::run(watch, told, reports, stop.clone()));
     tasks.spawn(speaker_ends(speaker.clone(), stop.clone()));
     let rooms = trackers::Rooms {
@@ -217,7 +218,7 @@ pub(super) async fn run(
     let http_stop = stop.clone();
     spawn(&mut tasks, async move { frontend.serve(listeners, http_stop).await });
     if let (Some(database), Some(ports)) = (database, database_ports) {
-        spawn(&mut tasks, database.serve(ports, handle.clone(), stop.clone()));
+        spawn(&mut tasks, database.serve(ports, handle.clone(), addresses, stop.clone()));
     }
     let state_dir = node.state_dir.clone();
     let stop_door = stop.clone();

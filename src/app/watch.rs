@@ -1,5 +1,6 @@
 //! Puts the thread that follows the virtual routers together, and stops it with the node.
 
+use std::net::IpAddr;
 use std::sync::mpsc;
 
 use anyhow::Context;
@@ -10,16 +11,20 @@ use crate::failover::{Effects, Recorder, Told, Watch};
 use crate::frp::Tunnels;
 use crate::net::Sockets;
 
-/// The thread of a node whose clients come through `sockets`.
+/// The addresses of these virtual routers.
+pub(super) fn addresses(routers: &[vrrp::RouterConfig]) -> Vec<IpAddr> {
+    let held = routers.iter().flat_map(|router| router.held());
+    held.map(vrrp::VirtualAddress::address).collect()
+}
+
+/// The thread of a node whose clients come through `sockets` to these virtual addresses.
 pub(super) fn watch(
     cluster: &Handle,
     tunnels: &Tunnels,
     sockets: Vec<Sockets>,
-    routers: &[vrrp::RouterConfig],
+    addresses: Vec<IpAddr>,
 ) -> Watch {
-    let held = routers.iter().flat_map(|router| router.held());
-    let addresses = held.map(vrrp::VirtualAddress::address);
-    let recorder = Recorder::new(cluster.flows().clone(), sockets.clone(), addresses.collect());
+    let recorder = Recorder::new(cluster.flows().clone(), sockets.clone(), addresses);
     let effects = Effects {
         is_live: Box::new({
             let tunnels = tunnels.clone();

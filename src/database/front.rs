@@ -3,11 +3,16 @@
 //! A server speaks first. So until its greeting is here a session is bound to nothing: a node
 //! that does not take the connection, or takes it and stays silent, is left for the next one, and
 //! the client has noticed nothing but a wait.
+//!
+//! PHP's sessions are short, and a client of a database waits for an answer for ever. So the other
+//! load balancers are told of every session as it begins: whoever takes the address over can end
+//! it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::flows::{Flow, FlowKind, Flows, Recorded};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -31,11 +36,32 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const TOO_MANY: u16 = 1040;
 const UNKNOWN: u16 = 1105;
 
+/// Tells the other load balancers of sessions at virtual addresses.
+#[derive(Clone, Debug)]
+pub(super) struct Teller {
+    pub(super) flows: Flows,
+    pub(super) addresses: Arc<[IpAddr]>,
+}
+
+impl Teller {
+    /// While the answer lives.
+    fn tell(&self, socket: &Socket) -> Option<Recorded> {
+        if self.addresses.is_empty() {
+            return None;
+        }
+        let (server, client) = socket.grip().ends()?;
+        let is_virtual = self.addresses.contains(&server.ip().to_canonical());
+        let flow = Flow { server, client, kind: FlowKind::Client, sequence: None };
+        is_virtual.then(|| self.flows.record(flow))
+    }
+}
+
 /// Until `stop`; sessions end with it.
 pub(super) async fn serve(
     inner: Arc<Inner>,
     listener: TcpListener,
     port: Port,
+    teller: Teller,
     stop: CancellationToken,
 ) {
     let mut sessions = JoinSet::new();
@@ -57,7 +83,8 @@ pub(super) async fn serve(
         if !inner.sockets.track(&socket) {
             continue;
         }
-        let session = Session { inner: inner.clone(), port, _place: place };
+        let told = teller.tell(&socket);
+        let session = Session { inner: inner.clone(), port, _place: place, _told: told };
         sessions.spawn(session.run(socket));
     }
 }
@@ -66,6 +93,7 @@ struct Session {
     inner: Arc<Inner>,
     port: Port,
     _place: Place,
+    _told: Option<Recorded>,
 }
 
 /// A node that has greeted.

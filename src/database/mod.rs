@@ -16,7 +16,7 @@ mod proof;
 mod report;
 pub mod wire;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::balance::{Admin, Member};
 use crate::net::Sockets;
 use crate::secret::Secret;
+use front::Teller;
 use gates::{Gates, Port};
 use pilot::{Picture, Pilot};
 pub use report::{NodeReport, Report};
@@ -201,22 +202,31 @@ impl Database {
         }
     }
 
-    /// Asks the nodes and carries sessions until `stop`; those that are open then are cut.
-    pub async fn serve(self, listeners: Listeners, cluster: Handle, stop: CancellationToken) {
+    /// Asks the nodes and carries sessions until `stop`; those that are open then are cut. The
+    /// other load balancers are told of sessions at the virtual `addresses`.
+    pub async fn serve(
+        self,
+        listeners: Listeners,
+        cluster: Handle,
+        addresses: Vec<IpAddr>,
+        stop: CancellationToken,
+    ) {
         let (words, heard) = mpsc::channel(64);
         let monitors = (0..self.0.config.nodes.len()).map(|node| {
             tokio::spawn(monitor::watch(self.0.clone(), node, words.clone(), stop.clone()))
         });
         let monitors: Vec<_> = monitors.collect();
         drop(words);
+        let teller = Teller { flows: cluster.flows().clone(), addresses: addresses.into() };
         let pilot = Pilot::new(self.0.clone(), cluster, Instant::now());
         let piloting = tokio::spawn(pilot.run(heard, stop.clone()));
-        let writers = front::serve(self.0.clone(), listeners.writer, Port::Writer, stop.clone());
+        let serve = |listener, port| {
+            front::serve(self.0.clone(), listener, port, teller.clone(), stop.clone())
+        };
+        let writers = serve(listeners.writer, Port::Writer);
         let readers = async {
             match listeners.reader {
-                Some(listener) => {
-                    front::serve(self.0.clone(), listener, Port::Reader, stop.clone()).await;
-                }
+                Some(listener) => serve(listener, Port::Reader).await,
                 None => stop.cancelled().await,
             }
         };

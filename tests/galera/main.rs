@@ -78,7 +78,7 @@ impl Scene {
                     writer: listen::bind(writer).unwrap(),
                     reader: Some(listen::bind(reader).unwrap()),
                 };
-                front.serve(listeners, handle, CancellationToken::new()).await;
+                front.serve(listeners, handle, Vec::new(), CancellationToken::new()).await;
             };
             running.push(galera.balancer.enter_thread(serve).unwrap());
             database

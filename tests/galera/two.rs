@@ -4,10 +4,11 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cluster::Role;
+use tokio::time::{sleep, timeout};
 use trigon::admin::status::Status;
 use trigon::lab::namespaces::Entered;
 
@@ -18,6 +19,9 @@ use crate::load::{self, Ledger, Truth};
 /// Clients that write. Of those that a power cut meets within a transaction some hear nothing any
 /// more, and the others go on.
 const WORKERS: usize = 6;
+
+/// Clients with sessions of a tenth of a second.
+const VISITORS: usize = 20;
 
 /// Where clients come.
 fn front() -> SocketAddr {
@@ -144,6 +148,40 @@ impl Drop for Load {
     }
 }
 
+/// Clients as PHP's are: a session of its own for each request, in which the database has to think.
+/// They begin when it is made.
+struct Visits {
+    silent: Arc<AtomicUsize>,
+    _running: Entered<()>,
+}
+
+impl Visits {
+    fn start(galera: &Galera) -> Self {
+        let silent = Arc::new(AtomicUsize::new(0));
+        let count = silent.clone();
+        let work = move || async move {
+            let visitors = (0..VISITORS).map(|_| visit_again_and_again(&count));
+            futures_util::future::join_all(visitors).await;
+        };
+        Self { silent, _running: galera.balancer.enter_thread(work).unwrap() }
+    }
+}
+
+/// For ever. One who heard nothing is counted and stays away.
+async fn visit_again_and_again(silent: &AtomicUsize) {
+    let visit = async || {
+        let mut open = load::connect(front()).await?;
+        open.query("DO SLEEP(0.1)").await
+    };
+    while let Ok(answered) = timeout(load::PATIENCE, visit()).await {
+        // Refused and broken sessions are tried again, like those that are answered.
+        if answered.is_err() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    silent.fetch_add(1, Ordering::Relaxed);
+}
+
 #[tokio::test]
 async fn who_dies_of_the_pair_takes_no_transaction_along_and_both_write_to_the_same_node() {
     let mut pair = Pair::start().await;
@@ -157,10 +195,16 @@ async fn who_dies_of_the_pair_takes_no_transaction_along_and_both_write_to_the_s
     pair.settle().await;
     assert_eq!(load.account(&pair.galera, "it comes back and takes the address"), ["db1"]);
 
+    let visits = Visits::start(&pair.galera);
+    sleep(Duration::from_secs(2)).await;
     pair.a.cut_power();
     pair.b.until("b took over", |status| status.vrrp[0].state == "active").await;
     // Until those have given up who will never hear anything.
-    tokio::time::sleep(load::PATIENCE).await;
+    sleep(load::PATIENCE + Duration::from_secs(1)).await;
+    let silent = visits.silent.load(Ordering::Relaxed);
+    println!("of {VISITORS} sessions of 0.1 s, {silent} heard nothing when the power was cut");
+    assert!(silent < VISITORS / 4, "{silent} heard nothing");
+    drop(visits);
     assert_eq!(load.account(&pair.galera, "the holder's power is cut"), ["db1"]);
     // With the witness there is a quorum for the next agreement.
     pair.galera.nodes[0].kill();

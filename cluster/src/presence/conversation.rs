@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::message::{Beat, BeatError, Content, Echo, micros};
+use super::message::{Beat, BeatError, Content, Echo, FASTEST, micros};
 use crate::flows::{FlowDelta, Mark};
 
 /// Beats sent whose echo may still come.
@@ -28,7 +28,14 @@ pub(super) fn patience(pace: Duration) -> Duration {
 /// The state of one connection.
 pub(super) struct Conversation {
     pace: Duration,
+    /// By the rhythm.
     next: Instant,
+    /// Before that, out of the rhythm.
+    early: Option<Instant>,
+    /// When the last beat went out.
+    spoke: Option<Instant>,
+    /// Flows that cannot wait have not been sent yet.
+    urgent: bool,
     sequence: u64,
     sent: VecDeque<(u64, Instant)>,
     received: Option<(u64, Instant)>,
@@ -43,6 +50,9 @@ impl Conversation {
         Self {
             pace,
             next: now,
+            early: None,
+            spoke: None,
+            urgent: false,
             sequence: 0,
             sent: VecDeque::with_capacity(REMEMBERED),
             received: None,
@@ -53,7 +63,19 @@ impl Conversation {
 
     /// When the next beat is due.
     pub(super) fn next_beat(&self) -> Instant {
-        self.next
+        self.early.map_or(self.next, |early| early.min(self.next))
+    }
+
+    /// There are flows to tell that cannot wait for the rhythm.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.urgent = true;
+        self.speak_soon(now);
+    }
+
+    /// No sooner after the last beat than at the fastest pace anybody may ask for; so whatever comes
+    /// meanwhile goes together.
+    fn speak_soon(&mut self, now: Instant) {
+        self.early.get_or_insert(self.spoke.map_or(now, |at| at + FASTEST));
     }
 
     /// When the peer has been silent for too long.
@@ -61,9 +83,13 @@ impl Conversation {
         self.silent_since + patience(self.pace)
     }
 
-    /// The beat that is due now. A late one moves the rhythm: arrears are of no use to anybody.
+    /// The beat that is due now. A late one moves the rhythm: arrears are of no use to anybody; one
+    /// out of the rhythm leaves it alone.
     pub(super) fn beat(&mut self, now: Instant, content: Content) -> Beat {
-        self.next = (self.next + self.pace).max(now + self.pace / 2);
+        if now >= self.next {
+            self.next = (self.next + self.pace).max(now + self.pace / 2);
+        }
+        (self.early, self.spoke) = (None, Some(now));
         self.sequence += 1;
         if self.sent.len() == REMEMBERED {
             self.sent.pop_front();
@@ -81,8 +107,10 @@ impl Conversation {
         self.under_way.is_none_or(|(sent, at)| sent != mark || now >= at + patience)
     }
 
-    /// Notes that a delta for a peer that knows `mark` goes out with the next beat.
+    /// Notes that a delta for a peer that knows `mark` goes out with the next beat; none if the
+    /// peer knows everything.
     pub(super) fn delta_sent(&mut self, now: Instant, mark: Mark, delta: Option<&FlowDelta>) {
+        self.urgent &= delta.is_some_and(FlowDelta::more);
         if delta.is_some() {
             self.under_way = Some((mark, now));
         }
@@ -90,7 +118,7 @@ impl Conversation {
 
     /// Passes over a beat because the peer does not even take the last one.
     pub(super) fn skip(&mut self, now: Instant) {
-        self.next = now + self.pace;
+        (self.next, self.early) = (now + self.pace, None);
     }
 
     /// Takes in a beat and tells the round trip if it could be measured.
@@ -109,6 +137,10 @@ impl Conversation {
         beat.check()?;
         self.received = Some((beat.sequence, now));
         self.silent_since = now;
+        // The next delta waits for the peer's word that the last one has arrived.
+        if self.urgent || beat.flows.is_some() {
+            self.speak_soon(now);
+        }
         let Some(echo) = beat.echo else { return Ok(None) };
         let sent = self.sent.iter().find(|(sequence, _)| *sequence == echo.sequence);
         Ok(sent.map(|(_, at)| {
@@ -121,6 +153,7 @@ impl Conversation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flows::{Flow, FlowKind, FlowTable};
 
     const PACE: Duration = Duration::from_millis(10);
 
@@ -132,6 +165,14 @@ mod tests {
         Content::default()
     }
 
+    /// One flow.
+    fn table() -> FlowTable {
+        let mut table = FlowTable::new(1, 10);
+        let [server, client] = ["192.0.2.1:80", "192.0.2.2:81"].map(|end| end.parse().unwrap());
+        assert!(table.add(Flow { server, client, kind: FlowKind::Client, sequence: None }));
+        table
+    }
+
     #[test]
     fn beats_keep_their_rhythm_and_arrears_are_not_sent() {
         let start = Instant::now();
@@ -141,6 +182,37 @@ mod tests {
         assert_eq!(talk.next_beat(), start + ms(10), "a late one does not delay the next");
         talk.beat(start + ms(95), content());
         assert_eq!(talk.next_beat(), start + ms(100), "after a pause there is no burst");
+    }
+
+    #[test]
+    fn what_cannot_wait_goes_out_of_the_rhythm_and_is_acknowledged_so() {
+        let start = Instant::now();
+        let pace = ms(100);
+        let (mut one, mut other) = (Conversation::new(start, pace), Conversation::new(start, pace));
+        one.beat(start, content());
+        other.beat(start, content());
+        one.hurry(start + ms(3));
+        one.hurry(start + ms(4));
+        assert_eq!(one.next_beat(), start + FASTEST, "not more often than that");
+        let delta = table().delta_since(Mark::default()).unwrap();
+        let flows = Some(delta.clone());
+        one.delta_sent(start + ms(5), Mark::default(), flows.as_ref());
+        let told = one.beat(start + ms(5), Content { flows, ..content() });
+        assert_eq!(one.next_beat(), start + pace, "the rhythm is what it was");
+        // More comes while that is under way: it waits for the word that this has arrived.
+        one.hurry(start + ms(6));
+        one.beat(start + ms(10), content());
+        other.take(start + ms(12), &told).unwrap();
+        assert_eq!(other.next_beat(), start + FASTEST, "at once: it has not spoken for so long");
+        let heard = other.beat(start + ms(12), Content { mark: delta.end(), ..content() });
+        assert_eq!(other.next_beat(), start + pace);
+        one.take(start + ms(13), &heard).unwrap();
+        assert_eq!(one.next_beat(), start + ms(15));
+        // Nothing is left to tell.
+        one.delta_sent(start + ms(15), delta.end(), None);
+        let last = one.beat(start + ms(15), content());
+        other.take(start + ms(16), &last).unwrap();
+        assert_eq!((one.next_beat(), other.next_beat()), (start + pace, start + pace));
     }
 
     #[test]
@@ -169,12 +241,8 @@ mod tests {
     fn a_delta_is_repeated_only_when_it_was_not_acknowledged() {
         let start = Instant::now();
         let mut talk = Conversation::new(start, PACE);
-        let mut table = crate::flows::FlowTable::new(1, 10);
-        let [server, client] = ["192.0.2.1:80", "192.0.2.2:81"].map(|end| end.parse().unwrap());
-        let kind = crate::flows::FlowKind::Client;
-        assert!(table.add(crate::flows::Flow { server, client, kind, sequence: None }));
         let nothing = Mark::default();
-        let delta = table.delta_since(nothing).unwrap();
+        let delta = table().delta_since(nothing).unwrap();
         assert!(talk.is_delta_due(start, nothing));
         talk.delta_sent(start, nothing, Some(&delta));
         assert!(!talk.is_delta_due(start + ms(30), nothing), "it is still under way");

@@ -171,6 +171,45 @@ async fn flows_travel_with_the_beats_piece_by_piece() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_cannot_wait_does_not_wait_for_the_rhythm() {
+    let stage = Stage::new().await;
+    let (first, here) = stage.start_with_handle(1, Presence::new(None)).await;
+    let (second, there) = stage.start_with_handle(2, Presence::new(None)).await;
+    // A witness is told no flows, so what it gets is the rhythm.
+    let mut witness = loop {
+        if let (1, stream) = stage.greeted().await {
+            break stream;
+        }
+    };
+    let (beats, mut counted) = tokio::sync::watch::channel(0);
+    tokio::spawn(async move {
+        while connection::read::<Beat>(&mut witness).await.is_ok() {
+            beats.send_modify(|beats| *beats += 1);
+        }
+    });
+    let server: SocketAddr = "192.0.2.10:3306".parse().unwrap();
+    let mut open = Vec::new();
+    let mut before = 0;
+    for port in 1..=20 {
+        let client = SocketAddr::from(([198, 51, 100, 7], port));
+        let flow = Flow { server, client, kind: FlowKind::Client, sequence: None };
+        open.push(here.flows().record(flow));
+        let heard = || there.flows().lock().of_node(1).any(|flow| flow.client == client);
+        eventually("the flow is known there", heard).await;
+        if port == 1 {
+            // Now they are connected.
+            before = *counted.borrow_and_update();
+        }
+    }
+    let passed = *counted.borrow() - before;
+    assert!(passed < 10, "{passed} beats for 19 flows, one after the other");
+    drop(open);
+    eventually("they have ended", || there.flows().lock().of_node(1).count() == 0).await;
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_is_refused_and_counted_and_the_others_are_heard_all_the_while() {
     let stage = Stage::new().await;
     let [one, two] = [Presence::new(Some(PACE)), Presence::new(Some(PACE))];

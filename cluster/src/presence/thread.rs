@@ -322,6 +322,7 @@ impl Ours {
         let _connected = Connected::new(&self.presence, peer);
         let pace = hello.pace(self.presence.hello());
         let mut talk = Conversation::new(Instant::now(), pace);
+        let mut urgent = self.flows.urgent();
         // A visitor's first beat may have come together with its greeting.
         wire.decrypt()?;
         loop {
@@ -330,6 +331,11 @@ impl Ours {
                 biased;
                 () = sleep_until(talk.next_beat().into()) => self.beat(peer, &mut wire, &mut talk)?,
                 turned = wire.turn() => turned?,
+                Ok(()) = urgent.changed() => {
+                    if self.is_told_flows(peer) {
+                        talk.hurry(Instant::now());
+                    }
+                }
                 () = sleep_until(talk.given_up_at().into()) => return Err(TalkError::Silent),
             }
         }
@@ -341,21 +347,25 @@ impl Ours {
             talk.skip(now);
             return Ok(());
         }
-        let (known, is_witness) = {
-            let heard = self.presence.state();
-            // A witness never takes an address over, so it has no use for flows.
-            (heard.mark_at(to), heard.peers.get(&to).is_some_and(|it| it.role == Role::Witness))
-        };
+        let known = self.presence.state().mark_at(to);
+        let due = self.is_told_flows(to) && talk.is_delta_due(now, known);
         let (mark, flows) = {
             let table = self.flows.lock();
-            let due = !is_witness && talk.is_delta_due(now, known);
             (table.mark_of(to), due.then(|| table.delta_since(known)).flatten())
         };
-        talk.delta_sent(now, known, flows.as_ref());
+        if due {
+            talk.delta_sent(now, known, flows.as_ref());
+        }
         let heard = self.presence.state().gossip(now, to);
         let content = Content { word: self.presence.word(), heard, mark, flows };
         wire.send(&talk.beat(now, content))?;
         Ok(())
+    }
+
+    /// A witness never takes an address over, so it has no use for flows.
+    fn is_told_flows(&self, node: NodeId) -> bool {
+        let heard = self.presence.state();
+        heard.peers.get(&node).is_none_or(|peer| peer.role != Role::Witness)
     }
 
     fn listen(
