@@ -59,9 +59,11 @@ impl Recorder {
         }
     }
 
-    /// Records what is open however young it is, for an address that is leaving: its clients wait
-    /// for answers that will not come, and the next holder is to tell them.
-    pub(super) fn last_words(&mut self) {
+    /// Records what is open however young it is, for addresses that have left: its clients wait for
+    /// answers that will not come, and the next holder is to tell them. Whatever is accepted from
+    /// now on is late: between the two nothing slips through.
+    pub(super) fn last_words(&mut self, left: &[IpAddr]) {
+        self.rooms.iter().for_each(|room| room.turn_away(left));
         self.young.extend(self.rooms.iter().flat_map(Sockets::fresh));
         self.remove_closed();
         self.add_grown();
@@ -190,7 +192,7 @@ mod tests {
         let (_short, ended) = accepted().await;
         assert!(sockets.track(&ended));
         drop(ended);
-        recorder.last_words();
+        recorder.last_words(&["127.0.0.1".parse().unwrap()]);
         assert_eq!(flows.lock().own().count(), 2);
     }
 

@@ -117,7 +117,7 @@ impl Watch {
                 }
                 Action::Adopt(addresses) => (self.effects.adopt)(&addresses),
                 Action::Abandon(addresses) => {
-                    self.recorder.last_words();
+                    self.recorder.last_words(&addresses);
                     self.cluster.flows().lock().leave(&addresses);
                     (self.effects.abandon)(&addresses);
                 }

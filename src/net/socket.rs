@@ -165,6 +165,14 @@ impl Sockets {
         true
     }
 
+    /// `addresses` have left this machine: connections to them that are accepted from now on are
+    /// turned away, see [`Self::track`].
+    pub fn turn_away(&self, addresses: &[IpAddr]) {
+        let mut list = self.lock();
+        list.gone.retain(|address| !addresses.contains(address));
+        list.gone.extend(addresses);
+    }
+
     /// Our end and the peer's of each connection [`Self::track`] turned away since the last call.
     pub fn late(&self) -> Vec<(SocketAddr, SocketAddr)> {
         std::mem::take(&mut self.lock().late)
@@ -189,9 +197,8 @@ impl Sockets {
     /// Ends every connection whose local end is one of `addresses`, which left this machine, see
     /// [`Grip::abandon`]; how many there were.
     pub fn abandon(&self, addresses: &[IpAddr]) -> usize {
+        self.turn_away(addresses);
         let mut list = self.lock();
-        list.gone.retain(|address| !addresses.contains(address));
-        list.gone.extend(addresses);
         let ends_there = |grip: &Grip| {
             grip.ends().is_some_and(|(local, _)| addresses.contains(&local.ip().to_canonical()))
         };
@@ -344,7 +351,7 @@ mod tests {
         assert!(is_away(elsewhere));
         let (_client, socket) = accepted().await;
         let (local, _) = socket.grip().ends().unwrap();
-        sockets.abandon(&[local.ip(), elsewhere]);
+        sockets.turn_away(&[local.ip(), elsewhere]);
         assert!(!is_away(local.ip()) && sockets.track(&socket), "it has come back meanwhile");
         sockets.lock().late.push(socket.grip().ends().unwrap());
         assert_eq!(sockets.late().len(), 1);
