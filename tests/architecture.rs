@@ -69,7 +69,7 @@ const SANS_IO: &[(&str, &[&str])] = &[
         "src/docker",
         &["archive", "names", "owner", "payload", "spec", "trust", "user", "version", "waiting"],
     ),
-    ("src/database", &["report", "wire"]),
+    ("src/database", &["proof", "report", "wire"]),
     ("src/doctor", &["report", "judge", "nextcloud_rules"]),
     ("src/drill", &["report", "timeline"]),
     ("src/exapps", &["upstream"]),

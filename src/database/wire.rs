@@ -4,7 +4,7 @@
 //! Every packet is `length (3 bytes) · sequence (1) · payload`. What a server may say is bounded
 //! here; nothing it says is trusted.
 
-use super::proof;
+use super::proof::{self, NoProof};
 use crate::secret::Secret;
 
 /// Longest payload read, in bytes. A node's provider options are some four thousand.
@@ -155,7 +155,11 @@ impl LoginReply {
             EOF if rest.0.is_empty() => Err(WireError::Plugin("mysql_old_password".to_owned())),
             EOF => {
                 let plugin = rest.until_nul()?;
-                proof::by(plugin, rest.0, password).map(Self::Prove)
+                let proof = proof::by(plugin, rest.0, password);
+                proof.map(Self::Prove).map_err(|why| match why {
+                    NoProof::Plugin => WireError::Plugin(one_line(plugin, 40)),
+                    NoProof::Short => WireError::Garbage("a nonce cut short"),
+                })
             }
             MORE => Err(WireError::Plugin("more than one step".to_owned())),
             _ => Err(WireError::Garbage("an unknown answer to the login")),
@@ -234,7 +238,7 @@ fn refused(mut rest: Reader<'_>) -> WireError {
 }
 
 /// What a server says, fit for a log.
-pub(super) fn one_line(text: &[u8], length: usize) -> String {
+fn one_line(text: &[u8], length: usize) -> String {
     let text = String::from_utf8_lossy(text);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(length).collect()
 }

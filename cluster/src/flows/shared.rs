@@ -21,7 +21,7 @@ impl Flows {
     }
 
     /// Enters a connection for as long as the answer lives. The other nodes are told at once, not
-    /// with the next regular beat: this is for clients that would wait for ever.
+    /// with the next regular beat: this is for clients that would wait long, or for ever.
     pub fn record(&self, flow: Flow) -> Recorded {
         if self.lock().add(flow) {
             self.urgent.send_replace(());

@@ -5,6 +5,7 @@
 //! at the pace the more eager one asked for: who they are, what their virtual routers do, and
 //! whom they hear themselves. It is soft state: the newest beat counts, nothing is stored, and
 //! whoever falls silent is simply no longer heard. What follows from silence is decided above.
+//! Changes of the flow table ride along; where they cannot wait, a beat goes out of the rhythm.
 //!
 //! Pure: `message` (the layout), `conversation` (one connection), `state` (who was heard).
 //! Shells: `wire` (bytes and TLS), `thread` (connections on a thread of their own, because beats
